@@ -1,0 +1,59 @@
+"""Errors a caller can catch.
+
+Everything that goes wrong while loading or generating derives from :class:`DGemmaError`, a ``RuntimeError``. None of
+them is a ``ValueError`` or ``TypeError``: LlamaIndex's response synthesizers swallow those two and answer
+"Empty Response". Wrong *arguments* (a bad ``SamplingParams``, an empty prompt) are plain ``ValueError`` at the call.
+"""
+
+from __future__ import annotations
+
+
+class DGemmaError(RuntimeError):
+    """Root of all errors raised while loading a checkpoint or generating."""
+
+
+class ContextOverflowError(DGemmaError):
+    """Prompt plus answer do not fit the context window. Raised before any work is done.
+
+    Attributes:
+        prompt_tokens: tokens in the rendered prompt.
+        max_new_tokens: tokens asked for.
+        context_window: tokens the checkpoint (or ``LoadSpec.max_context``) allows for both together.
+    """
+
+    def __init__(self, prompt_tokens: int, max_new_tokens: int, context_window: int) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.max_new_tokens = max_new_tokens
+        self.context_window = context_window
+        super().__init__(
+            f"context length exceeded: the prompt has {prompt_tokens} tokens and max_new_tokens is {max_new_tokens}, "
+            f"together {prompt_tokens + max_new_tokens}, but the context window holds {context_window}. "
+            "Shorten the prompt, retrieve fewer passages, or lower max_new_tokens."
+        )
+
+    def __reduce__(self) -> tuple[type[ContextOverflowError], tuple[int, int, int]]:
+        return type(self), (self.prompt_tokens, self.max_new_tokens, self.context_window)
+
+
+class QueueFullError(DGemmaError):
+    """The engine's waiting queue is full (``LoadSpec.max_queue``). Nothing was queued."""
+
+
+class RequestTimeoutError(DGemmaError, TimeoutError):
+    """A request did not finish within its ``timeout`` (seconds)."""
+
+
+class OutOfMemoryError(DGemmaError):
+    """A request could not run even alone, with the prefix cache dropped."""
+
+
+class EngineClosedError(DGemmaError):
+    """The engine was closed before or while the request ran."""
+
+
+class EngineDeadError(DGemmaError):
+    """The engine's worker thread ended unexpectedly; ``__cause__`` holds the reason."""
+
+
+class CheckpointError(DGemmaError):
+    """A checkpoint could not be found or is not one this engine can run. The message says what was looked for."""

@@ -1,0 +1,87 @@
+"""What one request asks of the denoising loop. Validated when made, so a typo never reaches the worker."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """Per-request settings; ``None`` means the checkpoint's own default (its ``generation_config.json``).
+
+    Args:
+        max_new_tokens: exact upper bound on the answer's tokens (not rounded up to canvases).
+        seed: seed of this request's own random generator; ``None`` draws a fresh one.
+        stop: strings that end the answer; they are not part of it. A single string is taken as one stop.
+        max_denoising_steps: cap on denoising steps per canvas.
+        entropy_bound: nats; positions are accepted while the entropy of the surer ones sums to no more than this.
+        t_min: temperature at the last denoising step.
+        t_max: temperature at the first denoising step; not below ``t_min``.
+        stability_threshold: further steps the argmax canvas must stay the same.
+        confidence_threshold: nats; mean entropy of the canvas below which it may stop.
+        canvas_length: positions denoised together; at most the checkpoint's.
+        stop_at_eos: the answer-aware canvas: positions after the answer's end do not delay convergence and are not
+            computed again once that end is stable. ``False`` is the reference rule.
+        drafts: emit a ``DraftEvent`` after every denoising step.
+
+    Raises:
+        ValueError: naming the field, its value and what is accepted.
+    """
+
+    max_new_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    max_denoising_steps: int | None = None
+    entropy_bound: float | None = None
+    t_min: float | None = None
+    t_max: float | None = None
+    stability_threshold: int | None = None
+    confidence_threshold: float | None = None
+    canvas_length: int | None = None
+    stop_at_eos: bool = True
+    drafts: bool = False
+
+    def __post_init__(self) -> None:
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        for text in stop:
+            if not isinstance(text, str) or not text:
+                raise ValueError(f"stop={list(stop)!r}: every stop must be a non-empty string")
+        object.__setattr__(self, "stop", stop)
+        _positive_int("max_new_tokens", self.max_new_tokens)
+        _positive_int("max_denoising_steps", self.max_denoising_steps)
+        _positive_int("canvas_length", self.canvas_length)
+        _int_at_least("seed", self.seed, 0)
+        _int_at_least("stability_threshold", self.stability_threshold, 0)
+        _number("entropy_bound", self.entropy_bound, positive=True)
+        _number("confidence_threshold", self.confidence_threshold, positive=True)
+        _number("t_min", self.t_min)
+        _number("t_max", self.t_max)
+        if self.t_min is not None and self.t_max is not None and self.t_max < self.t_min:
+            raise ValueError(f"t_max={self.t_max!r} is below t_min={self.t_min!r}; the temperature falls from t_max")
+        for name in ("stop_at_eos", "drafts"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be True or False")
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Names of all settings, for callers that accept them as keyword arguments."""
+        return frozenset(field.name for field in fields(cls))
+
+
+def _positive_int(name: str, value: Any) -> None:
+    _int_at_least(name, value, 1)
+
+
+def _int_at_least(name: str, value: Any, low: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
+        raise ValueError(f"{name}={value!r}: must be an integer of at least {low}, or None for the default")
+
+
+def _number(name: str, value: Any, positive: bool = False) -> None:
+    if value is None:
+        return
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    if not good or (positive and value == 0):
+        raise ValueError(f"{name}={value!r}: must be a {'positive' if positive else 'non-negative'} number, or None")

@@ -1,0 +1,83 @@
+"""What a request cost, and what the engine has done so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Cost of one request.
+
+    Attributes:
+        prompt_tokens: tokens of the rendered prompt.
+        cached_tokens: those of them whose keys and values came from the prefix cache.
+        completion_tokens: tokens of the answer that were kept (not canvas positions).
+        canvases: canvases denoised.
+        denoising_steps: denoising steps this request took part in.
+        positions: canvas positions computed over all denoising steps.
+        queue_s: seconds from submit to the first forward pass.
+        prefill_s: seconds from the first forward pass to the first denoising step's end.
+        denoise_s: seconds from there to the end.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    canvases: int = 0
+    denoising_steps: int = 0
+    positions: int = 0
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    denoise_s: float = 0.0
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Kept tokens per denoising step; 0 when no step ran."""
+        return self.completion_tokens / self.denoising_steps if self.denoising_steps else 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Kept tokens per second of compute (prefill and denoising, without the wait in the queue)."""
+        busy = self.prefill_s + self.denoise_s
+        return self.completion_tokens / busy if busy > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """A snapshot of an engine's counters. The first three fall back to zero when it is idle.
+
+    Attributes:
+        waiting: requests in the queue.
+        running: requests that hold keys and values.
+        kv_bytes: bytes of keys and values held by running requests.
+        submitted, finished, cancelled, failed: requests so far; finished counts "stop" and "length".
+        forward_passes: walks over the layers so far.
+        denoising_steps: sum over all requests.
+        positions: canvas positions computed so far.
+        prefill_tokens: prompt and commit tokens computed so far.
+        max_batch: most requests that shared one forward pass.
+        prefix_hits: requests that reused a cached prefix.
+        prefix_tokens: prompt tokens not computed again thanks to it.
+        prefix_cache_bytes: bytes held by the prefix cache now.
+        weight_loads: times weights were read (0 before first use, then 1).
+        load_s: seconds the weights took to load.
+    """
+
+    waiting: int = 0
+    running: int = 0
+    kv_bytes: int = 0
+    submitted: int = 0
+    finished: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    forward_passes: int = 0
+    denoising_steps: int = 0
+    positions: int = 0
+    prefill_tokens: int = 0
+    max_batch: int = 0
+    prefix_hits: int = 0
+    prefix_tokens: int = 0
+    prefix_cache_bytes: int = 0
+    weight_loads: int = 0
+    load_s: float = 0.0

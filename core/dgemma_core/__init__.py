@@ -1,0 +1,49 @@
+"""Block-diffusion text generation on the local machine: one engine per set of weights, many requests batched step by step.
+
+Importing this package is cheap: torch and transformers come in when ``Engine`` is first touched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dgemma_core import errors
+from dgemma_core.errors import DGemmaError
+from dgemma_core.events import BlockEvent, DraftEvent, FinishedEvent, Generation
+from dgemma_core.messages import Message, ToolCall
+from dgemma_core.params import SamplingParams
+from dgemma_core.spec import LoadSpec
+from dgemma_core.usage import EngineStats, Usage
+
+if TYPE_CHECKING:
+    from dgemma_core.engine import Engine
+    from dgemma_core.handle import RequestHandle
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BlockEvent",
+    "DGemmaError",
+    "DraftEvent",
+    "Engine",
+    "EngineStats",
+    "FinishedEvent",
+    "Generation",
+    "LoadSpec",
+    "Message",
+    "RequestHandle",
+    "SamplingParams",
+    "ToolCall",
+    "Usage",
+    "errors",
+]
+
+_LAZY = {"Engine": "dgemma_core.engine", "RequestHandle": "dgemma_core.handle"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

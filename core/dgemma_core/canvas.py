@@ -1,0 +1,127 @@
+"""One canvas while it is denoised: its tokens, what the last step said of it, and when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgemma_core.sampling import entropy_bound_mask, first_end, renoise, temperature
+
+
+@dataclass(frozen=True)
+class DenoiseSettings:
+    """A request's sampling parameters with every default filled in; see ``SamplingParams`` for the fields."""
+
+    canvas_length: int
+    max_denoising_steps: int
+    entropy_bound: float
+    t_min: float
+    t_max: float
+    stability_threshold: int
+    confidence_threshold: float
+    stop_at_eos: bool
+
+
+class Canvas:
+    """State of one canvas, on the host except for the soft embeddings.
+
+    The answer-aware rule (``stop_at_eos``): the answer ends at the first end token of the argmax canvas, or where the
+    request's token budget ends. Positions behind that end count as certain in the stopping rule, and once the end has
+    stayed put for a step they are not computed again: their keys and values stay in the cache's tail, only the answer's
+    positions are denoised on. Should the end move, the whole canvas is computed again.
+
+    Args:
+        settings: of the request.
+        vocab_size: noise is uniform over it.
+        end_ids: int64, ids that end an answer.
+        budget: tokens the answer may still take.
+        soft: ``[canvas, hidden]`` zeros on the device; holds the self-conditioning signal.
+        generator: the request's own random generator.
+    """
+
+    def __init__(
+        self,
+        settings: DenoiseSettings,
+        vocab_size: int,
+        end_ids: Tensor,
+        budget: int,
+        soft: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        self.settings = settings
+        self.soft = soft
+        self.steps = 0
+        self.active = self.length
+        self.accepted = torch.zeros(self.length, dtype=torch.bool)
+        self.argmax = torch.full((self.length,), -1, dtype=torch.long)
+        self.entropy = torch.zeros(self.length)
+        self._vocab_size = vocab_size
+        self._end_ids = end_ids
+        self._budget = budget
+        self._generator = generator
+        self._unchanged = 0
+        self._last_end = -1
+        self._draws: tuple[Tensor, Tensor] | None = None
+        self.tokens = self._noise()
+
+    @property
+    def length(self) -> int:
+        """Positions of the canvas, computed or frozen."""
+        return self.settings.canvas_length
+
+    @property
+    def temperature(self) -> float:
+        """Temperature of the coming step."""
+        s = self.settings
+        return temperature(self.steps, s.max_denoising_steps, s.t_min, s.t_max)
+
+    @property
+    def uniform(self) -> Tensor:
+        """float32 ``[active]``: the coming step's draws, one per computed position."""
+        return self._step_draws()[0][: self.active]
+
+    def advance(self, argmax: Tensor, sample: Tensor, entropy: Tensor) -> bool:
+        """Take one step's statistics (``[active]`` each, on the host); returns whether the canvas is done."""
+        noise = self._step_draws()[1][: self.active]
+        self._draws = None
+        previous = self.argmax.clone()
+        computed = slice(0, self.active)
+        self.argmax[computed] = argmax
+        self.entropy[computed] = entropy
+        accepted = entropy_bound_mask(entropy, self.settings.entropy_bound)
+        self.accepted[computed] = accepted
+        self.tokens[computed] = renoise(sample, noise, accepted)
+        self.steps += 1
+        end = self._relevant()
+        same = bool(torch.equal(previous[:end], self.argmax[:end]))
+        self._unchanged = self._unchanged + 1 if same else 0
+        stable = self._unchanged >= self.settings.stability_threshold
+        # Divided by the whole length, as the reference's mean is: positions behind the end count as certain.
+        confident = float(self.entropy[:end].sum()) / self.length < self.settings.confidence_threshold
+        if (stable and confident) or self.steps >= self.settings.max_denoising_steps:
+            return True
+        self._freeze(end)
+        return False
+
+    def _relevant(self) -> int:
+        """Positions the answer depends on: all of them under the reference rule."""
+        if not self.settings.stop_at_eos:
+            return self.length
+        return min(first_end(self.argmax, self._end_ids) + 1, self._budget, self.length)
+
+    def _freeze(self, end: int) -> None:
+        """Compute only ``end`` positions from now on if the end stayed where it was, else all."""
+        self.active = end if end == self._last_end else self.length
+        self._last_end = end
+
+    def _step_draws(self) -> tuple[Tensor, Tensor]:
+        # Kept until the step has succeeded, so that a repeated step repeats its draws; always for the whole canvas, so
+        # that a position's draw does not depend on what is frozen.
+        if self._draws is None:
+            self._draws = torch.rand(self.length, generator=self._generator), self._noise()
+        return self._draws
+
+    def _noise(self) -> Tensor:
+        return torch.randint(self._vocab_size, (self.length,), generator=self._generator)

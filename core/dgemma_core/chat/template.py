@@ -1,0 +1,107 @@
+"""Messages to token ids through the checkpoint's chat template, with foreign text kept text.
+
+Only the template's own markup becomes control tokens. A control token's spelling inside a message, a document, a tool
+description or a tool result (``<turn|>``, ``<|tool_call>`` ...) is swapped for a placeholder before the template runs, and
+tokenized as plain characters afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from dgemma_core.messages import Message
+
+_OPEN, _CLOSE = "\U000f5a5a", "\U000f5a5b"  # Private-use code points; their own occurrences are escaped like markup.
+_PLACEHOLDER = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+
+
+class ChatTemplate:
+    """Renders prompts for one tokenizer. Thread-safe.
+
+    Args:
+        tokenizer: the checkpoint's fast tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        # The backend is called directly: the wrapper's __call__ sets padding on it, which is not thread-safe.
+        self._backend: Tokenizer = tokenizer.backend_tokenizer
+        # The same vocabulary and merges without any added token: here "<turn|>" is seven ordinary characters.
+        plain = json.loads(self._backend.to_str())
+        controls = [token["content"] for token in plain["added_tokens"]]
+        plain["added_tokens"] = []
+        plain["post_processor"] = None
+        self._plain = Tokenizer.from_str(json.dumps(plain))
+        spellings = sorted((*controls, _OPEN, _CLOSE), key=len, reverse=True)
+        self._control = re.compile("|".join(re.escape(s) for s in spellings))
+
+    def text(self, text: str) -> list[int]:
+        """Raw text to ids: the beginning-of-sequence token, then plain characters only."""
+        bos = self._tokenizer.bos_token_id
+        return [*([] if bos is None else [bos]), *self._plain_ids(text)]
+
+    def messages(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """A conversation to ids, ending where the assistant is to speak.
+
+        Args:
+            messages: at least one.
+            tools: OpenAI function dicts.
+
+        Raises:
+            ValueError: the template refuses the conversation (its reason is in the message).
+        """
+        escaped: list[str] = []
+        conversation = [self._escape(_as_dict(message), escaped) for message in messages]
+        declared = [self._escape(dict(tool), escaped) for tool in tools]
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                conversation, tools=declared or None, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # Templates raise jinja2 errors of their own choosing.
+            raise ValueError(f"the chat template refused these messages: {error}") from error
+        ids: list[int] = []
+        parts = _PLACEHOLDER.split(rendered)
+        for index, part in enumerate(parts):
+            if index % 2:
+                ids.extend(self._plain_ids(escaped[int(part)]))
+            elif part:
+                ids.extend(self._backend.encode(part, add_special_tokens=False).ids)
+        return ids
+
+    def _plain_ids(self, text: str) -> list[int]:
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _escape(self, value: Any, escaped: list[str]) -> Any:
+        if isinstance(value, str):
+            return self._control.sub(lambda match: _placeholder(match.group(), escaped), value)
+        if isinstance(value, Mapping):
+            return {self._escape(k, escaped): self._escape(v, escaped) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._escape(item, escaped) for item in value]
+        return value
+
+
+def _placeholder(text: str, escaped: list[str]) -> str:
+    escaped.append(text)
+    return f"{_OPEN}{len(escaped) - 1}{_CLOSE}"
+
+
+def _as_dict(message: Message) -> dict[str, Any]:
+    """The message as chat templates of the transformers library expect it."""
+    out: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        out["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        out["tool_call_id"] = message.tool_call_id
+    if message.name is not None:
+        out["name"] = message.name
+    return out

@@ -1,0 +1,380 @@
+"""The engine: one set of weights, many requests batched step by step."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from typing import Any, ClassVar
+
+from dgemma_core.chat.detokenizer import Detokenizer
+from dgemma_core.chat.template import ChatTemplate
+from dgemma_core.checkpoint import FrontDoor, Progress, front_door, load_weights, open_front_door
+from dgemma_core.errors import ContextOverflowError, EngineClosedError, QueueFullError
+from dgemma_core.events import Generation
+from dgemma_core.handle import RequestHandle
+from dgemma_core.kv_cache import PrefixCache
+from dgemma_core.messages import Message
+from dgemma_core.params import SamplingParams
+from dgemma_core.runner import ModelRunner
+from dgemma_core.sequence import Sequence
+from dgemma_core.spec import LoadSpec
+from dgemma_core.usage import EngineStats
+from dgemma_core.worker import Loaded, Worker
+
+Prompt = str | Seq[int] | Seq[Message]
+Tools = Seq[Mapping[str, Any]]
+
+# One forward pass: enough to fill the device, little enough that a step stays short.
+_BATCH_TOKENS_CPU = 4096
+_BATCH_TOKENS_ACCELERATOR = 16384
+
+_alive: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Engine:
+    """Runs one set of weights for any number of threads and event loops.
+
+    Nothing is loaded by the constructor. Tokenizer and configuration are read by the first call that needs them, the
+    weights by the worker thread on the first request (or :meth:`load`).
+
+    Args:
+        spec: which weights, where and how.
+
+    Example:
+        ```python
+        from dgemma_core import Engine, LoadSpec, Message, SamplingParams
+
+        with Engine(LoadSpec()) as engine:
+            prompt = [Message("user", "The Vexal bridge was built in 1931.\\n\\nWhen was the Vexal bridge built?")]
+            print(engine.generate([prompt], SamplingParams(seed=0))[0].text)
+        ```
+    """
+
+    _shared: ClassVar[dict[LoadSpec, Engine]] = {}
+    _shared_lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, spec: LoadSpec | None = None) -> None:
+        self.spec = spec or LoadSpec()
+        self._model: Any = None
+        self._front: FrontDoor | None = None
+        self._template: ChatTemplate | None = None
+        self._lock = threading.Lock()
+        self._references = 0
+        self._closed = False
+        self._progress: Progress | None = None
+        self._worker = Worker(_Loader(self), self.spec.max_queue, name=f"dgemma-{self.spec.model}")
+        # The worker must not keep a forgotten engine alive, nor outlive it.
+        weakref.finalize(self, Worker.close, self._worker, 0)
+        _alive.add(self)
+
+    @classmethod
+    def shared(cls, spec: LoadSpec | None = None) -> Engine:
+        """The process-wide engine of ``spec``: the same object for equal specs.
+
+        Every call takes a reference and :meth:`close` gives one back; the last one closes the engine.
+        """
+        spec = spec or LoadSpec()
+        with cls._shared_lock:
+            engine = cls._shared.get(spec)
+            if engine is None or engine._closed:
+                engine = cls._shared[spec] = cls(spec)
+            engine._references += 1
+            return engine
+
+    @classmethod
+    def from_model(cls, model: Any, tokenizer: Any, **options: Any) -> Engine:
+        """An engine around an already loaded ``DiffusionGemmaForBlockDiffusion``.
+
+        Args:
+            model: the model; it is put into eval mode and must not be used elsewhere while the engine runs.
+            tokenizer: its fast tokenizer, with a chat template if messages are to be used.
+            options: ``max_context``, ``max_batch_tokens``, ``max_queue``, ``prefix_cache_bytes`` as in ``LoadSpec``.
+
+        Raises:
+            ValueError: not such a model, or an unknown option.
+        """
+        from transformers import DiffusionGemmaForBlockDiffusion
+
+        if not isinstance(model, DiffusionGemmaForBlockDiffusion):
+            raise ValueError(f"model={type(model).__name__}: must be a DiffusionGemmaForBlockDiffusion")
+        known = ("max_context", "max_batch_tokens", "max_queue", "prefix_cache_bytes")
+        for name in options:
+            if name not in known:
+                raise ValueError(f"unknown option {name!r}: from_model takes {', '.join(known)}")
+        engine = cls(LoadSpec(model=model.name_or_path or type(model).__name__, **options))
+        engine._model = model.eval()
+        engine._front = front_door(tokenizer, model.config, model.generation_config)
+        return engine
+
+    # Loading.
+
+    @property
+    def closed(self) -> bool:
+        """Whether the engine takes no more requests."""
+        return self._closed
+
+    def load(self, progress: Progress | None = None) -> None:
+        """Load the weights now and block until they are in. Idempotent.
+
+        Args:
+            progress: called with a line of text at every stage, from the worker thread.
+
+        Raises:
+            CheckpointError: nothing usable there.
+        """
+        self._begin_loading(progress)
+        self._worker.ready.result()
+
+    async def aload(self, progress: Progress | None = None) -> None:
+        """:meth:`load` without blocking the event loop."""
+        self._begin_loading(progress)
+        await asyncio.wrap_future(self._worker.ready)
+
+    def _begin_loading(self, progress: Progress | None) -> None:
+        self._check_open()
+        if not self._worker.ready.done():
+            self._progress = progress or self._progress
+            self._worker.start()
+
+    # Facts about the checkpoint; none of these reads weights.
+
+    @property
+    def tokenizer(self) -> Any:
+        """The checkpoint's ``PreTrainedTokenizerFast``."""
+        return self._open_front().tokenizer
+
+    @property
+    def context_window(self) -> int:
+        """Tokens of prompt plus answer."""
+        return self._open_front().context_window(self.spec.max_context)
+
+    @property
+    def default_max_new_tokens(self) -> int:
+        """Answer tokens when a request does not say."""
+        return self._open_front().max_new_tokens
+
+    @property
+    def canvas_length(self) -> int:
+        """Positions denoised together unless a request asks for fewer."""
+        return self._open_front().defaults.canvas_length
+
+    def count_tokens(self, prompt: Prompt, tools: Tools | None = None) -> int:
+        """Tokens the rendered prompt takes.
+
+        Raises:
+            ValueError: as :meth:`submit`.
+        """
+        return len(self._token_ids(prompt, tools))
+
+    # Requests.
+
+    def submit(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        tools: Tools | None = None,
+        timeout: float | None = None,
+    ) -> RequestHandle:
+        """Queue a request and return at once.
+
+        Args:
+            prompt: raw text, token ids, or chat messages (rendered by the checkpoint's template). Control tokens typed in
+                text stay text.
+            params: sampling parameters; the checkpoint's defaults if not given.
+            tools: OpenAI function dicts the template declares to the model; only with messages.
+            timeout: seconds after which the request is dropped with ``RequestTimeoutError``.
+
+        Raises:
+            ValueError: bad prompt or parameter, naming it.
+            ContextOverflowError: prompt plus answer do not fit the window.
+            QueueFullError, EngineClosedError, CheckpointError: nothing was queued.
+        """
+        self._check_open()
+        params = params or SamplingParams()
+        if not isinstance(params, SamplingParams):
+            raise ValueError(f"params={params!r}: must be a SamplingParams")
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+            raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None")
+        front = self._open_front()
+        ids = self._token_ids(prompt, tools)
+        settings = front.settings(params)
+        sequence = Sequence(
+            handle=RequestHandle(self._cancel),
+            prompt=ids,
+            settings=settings,
+            max_new_tokens=self._answer_room(len(ids), params.max_new_tokens),
+            detokenizer=Detokenizer(front.tokenizer, params.stop),
+            seed=params.seed,
+            drafts=params.drafts,
+            deadline=None if timeout is None else time.monotonic() + timeout,
+        )
+        self._worker.submit(sequence)
+        return sequence.handle
+
+    def generate(
+        self, prompts: Seq[Prompt], params: SamplingParams | None = None, *, tools: Tools | None = None
+    ) -> list[Generation]:
+        """Answer many prompts together; results in the prompts' order.
+
+        Args:
+            prompts: a list of prompts, each as in :meth:`submit`.
+            params: for all of them.
+            tools: for all of them.
+
+        Raises:
+            ValueError: ``prompts`` is not a list of prompts.
+            DGemmaError: the first request that failed; the others are cancelled.
+        """
+        if isinstance(prompts, str) or (len(prompts) and isinstance(prompts[0], int | Message)):
+            raise ValueError("prompts must be a list of prompts; for a single one write [prompt]")
+        handles: list[RequestHandle] = []
+        try:
+            for prompt in prompts:
+                handles.append(self._submit_patiently(prompt, params, tools, handles))
+            return [handle.result() for handle in handles]
+        except BaseException:
+            for handle in handles:
+                handle.cancel()
+            raise
+
+    def stats(self) -> EngineStats:
+        """A snapshot of the engine's counters."""
+        return self._worker.stats()
+
+    def close(self) -> None:
+        """Give a shared engine's reference back, or close a private one.
+
+        Closing stops after the current step; open requests end with ``EngineClosedError`` and the memory is freed.
+        """
+        with self._shared_lock:
+            self._references -= 1
+            if self._references > 0 or self._closed:
+                return
+            self._closed = True
+            if self._shared.get(self.spec) is self:
+                del self._shared[self.spec]
+        self._worker.close()
+        self._model = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Engine({self.spec!r}{', closed' if self._closed else ''})"
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineClosedError("the engine is closed; make a new one")
+
+    def _cancel(self, handle: RequestHandle) -> None:
+        self._worker.cancel(handle)
+
+    def _open_front(self) -> FrontDoor:
+        with self._lock:
+            if self._front is None:
+                self._front = open_front_door(self.spec)
+            return self._front
+
+    def _chat_template(self) -> ChatTemplate:
+        front = self._open_front()
+        with self._lock:
+            if self._template is None:
+                self._template = ChatTemplate(front.tokenizer)
+            return self._template
+
+    def _token_ids(self, prompt: Prompt, tools: Tools | None) -> list[int]:
+        if isinstance(prompt, str):
+            if not prompt:
+                raise ValueError("prompt='': an empty prompt has nothing to answer")
+            self._no_tools(tools)
+            return self._chat_template().text(prompt)
+        prompt = list(prompt) if isinstance(prompt, list | tuple) else prompt  # type: ignore[assignment]
+        if not isinstance(prompt, list):
+            raise ValueError(f"prompt={prompt!r}: must be a string, a list of token ids or a list of Message")
+        if not prompt:
+            raise ValueError("prompt=[]: an empty prompt has nothing to answer")
+        if all(isinstance(item, Message) for item in prompt):
+            if not any(m.content.strip() or m.tool_calls for m in prompt):
+                raise ValueError("prompt: all messages are empty, there is nothing to answer")
+            return self._chat_template().messages(prompt, tools or ())
+        self._no_tools(tools)
+        vocab = self._open_front().vocab_size
+        for token in prompt:
+            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab:
+                raise ValueError(f"prompt holds {token!r}: must be a Message or a token id below {vocab}")
+        return prompt
+
+    @staticmethod
+    def _no_tools(tools: Tools | None) -> None:
+        if tools:
+            raise ValueError("tools are declared by the chat template: give the prompt as a list of Message")
+
+    def _answer_room(self, prompt_tokens: int, max_new_tokens: int | None) -> int:
+        window = self.context_window
+        wanted = max_new_tokens
+        if wanted is None:
+            # Nobody asked for a length, so the default gives way to a long prompt.
+            wanted = max(1, min(self.default_max_new_tokens, window - prompt_tokens))
+        if prompt_tokens + wanted > window:
+            raise ContextOverflowError(prompt_tokens, wanted, window)
+        return wanted
+
+    def _submit_patiently(
+        self, prompt: Prompt, params: SamplingParams | None, tools: Tools | None, earlier: Seq[RequestHandle]
+    ) -> RequestHandle:
+        """Submit; where the queue is full, wait for one of our own earlier requests and try again."""
+        while True:
+            try:
+                return self.submit(prompt, params, tools=tools)
+            except QueueFullError:
+                pending = next((h for h in earlier if not h.done()), None)
+                if pending is None:
+                    raise
+                pending.result()
+
+
+class _Loader:
+    """What the worker calls to get the model; holds the engine weakly so that the thread does not keep it alive."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = weakref.ref(engine)
+
+    def __call__(self) -> Loaded:
+        engine = self._engine()
+        if engine is None:
+            raise EngineClosedError("the engine was dropped before its weights were loaded")
+        front = engine._open_front()
+        began = time.monotonic()
+        model = engine._model if engine._model is not None else load_weights(engine.spec, front, engine._progress)
+        runner = ModelRunner(model, front.end_ids)
+        on_cpu = runner.backbone.device.type == "cpu"
+        budget = engine.spec.max_batch_tokens or (_BATCH_TOKENS_CPU if on_cpu else _BATCH_TOKENS_ACCELERATOR)
+        return Loaded(
+            runner=runner,
+            prefix_cache=PrefixCache(runner.backbone.layouts, engine.spec.prefix_cache_bytes),
+            max_batch_tokens=budget,
+            # Canvases shrink while they are denoised, so twice as many as fit whole can share a step.
+            max_running=max(1, 2 * budget // front.defaults.canvas_length),
+            end_ids=front.end_ids,
+            load_s=time.monotonic() - began,
+        )
+
+
+def _close_all() -> None:
+    # A daemon thread inside torch while the interpreter goes down can crash the process.
+    for engine in list(_alive):
+        engine._worker.close(timeout=5)
+
+
+atexit.register(_close_all)
+
+__all__ = ["Engine", "Prompt"]

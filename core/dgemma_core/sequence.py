@@ -1,0 +1,160 @@
+"""One request's state machine: WAITING -> PREFILL -> DENOISE -> (commit, DENOISE)* -> FINISHED."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Sequence as Seq
+
+import torch
+from torch import Tensor
+
+from dgemma_core.canvas import Canvas, DenoiseSettings
+from dgemma_core.chat.detokenizer import Detokenizer
+from dgemma_core.events import FinishReason
+from dgemma_core.handle import RequestHandle
+from dgemma_core.kv_cache import SequenceCache
+from dgemma_core.usage import Usage
+
+
+class Phase(enum.Enum):
+    """Where a sequence is on its way."""
+
+    WAITING = "waiting"
+    PREFILL = "prefill"
+    DENOISE = "denoise"
+    FINISHED = "finished"
+
+
+class Sequence:
+    """A request inside the engine. Owned by the worker thread once it is queued.
+
+    ``tokens`` are the prompt followed by finished canvases; ``cache.committed`` of them have keys and values, the rest
+    is ``pending`` for the next encoder pass (a prompt chunk at first, one finished canvas later).
+
+    Args:
+        handle: the caller's side.
+        prompt: token ids.
+        settings: denoising settings, defaults filled in.
+        max_new_tokens: exact bound on the answer.
+        stop: stop strings.
+        detokenizer: turns answer tokens into text, incrementally.
+        seed: seeds the request's own generator.
+        drafts: whether the caller wants draft events.
+        deadline: ``time.monotonic()`` seconds after which the request has failed, or None.
+    """
+
+    def __init__(
+        self,
+        handle: RequestHandle,
+        prompt: Seq[int],
+        settings: DenoiseSettings,
+        max_new_tokens: int,
+        detokenizer: Detokenizer,
+        seed: int | None,
+        drafts: bool,
+        deadline: float | None,
+    ) -> None:
+        self.handle = handle
+        self.tokens: list[int] = list(prompt)
+        self.prompt_length = len(self.tokens)
+        self.settings = settings
+        self.max_new_tokens = max_new_tokens
+        self.detokenizer = detokenizer
+        self.drafts = drafts
+        self.deadline = deadline
+        self.phase = Phase.WAITING
+        self.blocks = 0
+        self.cache: SequenceCache | None = None
+        self.canvas: Canvas | None = None
+        self.generator = torch.Generator()
+        if seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(seed)
+        self._cached_tokens = 0
+        self._canvases = 0
+        self._steps = 0
+        self._positions = 0
+        self._submitted = time.monotonic()
+        self._started: float | None = None
+        self._denoising_since: float | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Positions to make room for: prompt, answer rounded up to whole canvases."""
+        canvas = self.settings.canvas_length
+        return self.prompt_length + -(-self.max_new_tokens // canvas) * canvas
+
+    @property
+    def pending(self) -> int:
+        """Tokens that still need an encoder pass before the next canvas can be denoised."""
+        return len(self.tokens) - (self.cache.committed if self.cache else 0)
+
+    @property
+    def budget(self) -> int:
+        """Tokens the answer may still take."""
+        return self.max_new_tokens - (len(self.tokens) - self.prompt_length)
+
+    @property
+    def active(self) -> int:
+        """Canvas positions the next denoising step computes."""
+        return self.canvas.active if self.canvas else self.settings.canvas_length
+
+    def start(self, cache: SequenceCache) -> None:
+        """Enter PREFILL with room for keys and values (and, maybe, a reused prefix in it)."""
+        self.cache = cache
+        self._cached_tokens = cache.committed
+        self._started = time.monotonic()
+        self.phase = Phase.PREFILL
+
+    def open_canvas(self, vocab_size: int, end_ids: Tensor, hidden_size: int, device: torch.device, dtype: torch.dtype) -> Canvas:
+        """The canvas being denoised; a fresh one of uniform noise if there is none."""
+        if self.canvas is None:
+            soft = torch.zeros(self.settings.canvas_length, hidden_size, device=device, dtype=dtype)
+            self.canvas = Canvas(self.settings, vocab_size, end_ids, self.budget, soft, self.generator)
+        return self.canvas
+
+    def count_step(self, positions: int) -> None:
+        """Book one denoising step."""
+        self.phase = Phase.DENOISE
+        self._steps += 1
+        self._positions += positions
+        if self._denoising_since is None:
+            self._denoising_since = time.monotonic()
+
+    def close_canvas(self, end_ids: frozenset[int]) -> tuple[list[int], FinishReason | None]:
+        """Take the finished canvas's argmax tokens as answer.
+
+        Returns:
+            The kept tokens (cut before the end token and at the token budget) and why the answer ends here, if it does.
+        """
+        assert self.canvas is not None
+        tokens = self.canvas.argmax.tolist()
+        end = next((i for i, token in enumerate(tokens) if token in end_ids), len(tokens))
+        budget = self.budget
+        self.canvas = None
+        self._canvases += 1
+        if end < min(len(tokens), budget + 1):
+            return tokens[:end], "stop"
+        if budget <= len(tokens):
+            return tokens[:budget], "length"
+        self.tokens.extend(tokens)
+        return tokens, None
+
+    def usage(self) -> Usage:
+        """What the request has cost so far."""
+        now = time.monotonic()
+        started = self._started or now
+        denoising = self._denoising_since or now
+        return Usage(
+            prompt_tokens=self.prompt_length,
+            cached_tokens=self._cached_tokens,
+            completion_tokens=len(self.detokenizer.kept),
+            canvases=self._canvases,
+            denoising_steps=self._steps,
+            positions=self._positions,
+            queue_s=started - self._submitted,
+            prefill_s=denoising - started,
+            denoise_s=now - denoising,
+        )

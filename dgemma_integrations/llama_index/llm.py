@@ -1,0 +1,446 @@
+"""``DiffusionGemma``: LlamaIndex's LLM interface over one shared engine."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+)
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import ToolSelection
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from dgemma_core.messages import Message
+from dgemma_core.params import SamplingParams
+from dgemma_core.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
+from dgemma_integrations._common import (
+    PARAMETER_NAMES,
+    aengine_for,
+    engine_for,
+    load_spec,
+    reject_unknown,
+    sampling_params,
+)
+from dgemma_integrations.llama_index.messages import to_engine_messages
+from dgemma_integrations.llama_index.responses import (
+    Response,
+    StreamChunks,
+    chat_response,
+    completion_response,
+    finished_response,
+)
+
+if TYPE_CHECKING:
+    from llama_index.core.tools.types import BaseTool
+
+    from dgemma_core import Engine
+    from dgemma_core.handle import RequestHandle
+
+_LOAD_FIELDS = tuple(field.name for field in fields(LoadSpec))
+_SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens"}))
+
+# What LlamaIndex itself adds to calls that have no tools: DocumentContextExtractor sends extra_headers, the programs
+# and agents hand their tool switches down. Every other name nobody knows is an error.
+_SENT_BY_LLAMA_INDEX = frozenset(
+    ("extra_headers", "verbose", "tools", "tool_choice", "tool_required", "allow_parallel_tool_calls")
+)
+# Objects of this process: they stay behind when the LLM is pickled.
+_PROCESS_FIELDS = frozenset(("callback_manager", "rate_limiter"))
+
+_NO_TOOLS = (
+    "DiffusionGemma does not call tools yet (metadata.is_function_calling_model is False). "
+    "Use ReActAgent, or structured_predict for structured answers: both work through the prompt."
+)
+
+# Lax mode would take True for 1 and 2.0 for 2.
+_Int = Annotated[int, Field(strict=True)]
+
+# A chat, or a prompt that already carries the template's markup.
+_Prompt = list[Message] | str
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Settings of one call: the object's, with the call's own keyword arguments on top."""
+
+    params: SamplingParams
+    timeout: float | None
+
+
+class DiffusionGemma(FunctionCallingLLM):
+    """A block-diffusion language model that runs in this process, for everything in LlamaIndex that takes an LLM.
+
+    Building one is cheap: weights load at the first request, and all objects with the same load settings share one
+    engine, which denoises concurrent requests together. Every method may be called from any thread and any event loop.
+
+    ``None`` means the checkpoint's own default. All settings from ``max_tokens`` on may also be given per call.
+
+    Args:
+        model: ``"embedded"`` (the small checkpoint inside the package), a Hub id, or a local folder.
+        revision: Hub branch, tag or commit.
+        device: ``"auto"`` (cuda, else mps, else cpu) or a torch device.
+        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        quantization: ``None``, ``"int8"`` or ``"nf4"``.
+        max_context: tokens of prompt plus answer; also lowers ``metadata.context_window``.
+        max_batch_tokens: tokens in one forward pass, over all requests.
+        max_queue: requests that may wait before another one is refused with ``QueueFullError``.
+        prefix_cache_bytes: bytes of keys and values kept for reuse across requests; 0 turns reuse off.
+        engine: a ``dgemma_core.Engine`` to use instead of the shared one for the settings above.
+        max_tokens: exact upper bound on the answer's tokens.
+        temperature: ``t`` stands for ``t_max=t, t_min=t / 2``; 0 takes the most likely token everywhere.
+        seed: the same seed and prompt give the same answer, whatever else runs; ``None`` draws a fresh one per call.
+        stop: one string or several that end the answer; they are not part of it.
+        timeout: seconds from the call (weights loaded) to its end, else ``RequestTimeoutError``.
+        max_denoising_steps: cap on denoising steps per canvas.
+        entropy_bound: nats; how unsure the positions accepted in one step may be together.
+        t_min: temperature at the last denoising step; instead of ``temperature``.
+        t_max: temperature at the first denoising step; instead of ``temperature``.
+        stability_threshold: further steps the canvas must stay the same before it is final.
+        confidence_threshold: nats; mean entropy below which a canvas may be final.
+        canvas_length: positions denoised together.
+        stop_at_eos: positions after the answer's end neither delay it nor are computed again.
+        drafts: streams also yield a chunk per denoising step, with ``delta=""`` and the canvas as it reads now in
+            ``additional_kwargs["draft"]`` (``text``, ``step``, ``entropy``).
+
+    Raises:
+        ValueError: on an unknown keyword argument or a bad value.
+
+    Examples:
+        ```python
+        from llama_index.core.llms import ChatMessage
+        from dgemma_integrations.llama_index import DiffusionGemma
+
+        llm = DiffusionGemma(max_tokens=64, seed=0)
+        response = llm.chat([ChatMessage(role="user", content="Which planet is the largest?")])
+        print(response.message.content, response.raw["usage"])
+
+        for chunk in llm.stream_complete("Name three rivers."):
+            print(chunk.delta, end="", flush=True)
+        ```
+    """
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: str = Field(default="embedded", description="'embedded', a Hub id or a local folder.")
+    revision: str | None = Field(default=None, description="Hub branch, tag or commit.")
+    device: str = Field(default="auto", description="'auto' or a torch device.")
+    dtype: str = Field(default="auto", description="'auto', 'float32', 'bfloat16' or 'float16'.")
+    quantization: str | None = Field(default=None, description="None, 'int8' or 'nf4'.")
+    max_context: _Int | None = Field(default=None, description="Tokens of prompt plus answer.")
+    max_batch_tokens: _Int | None = Field(default=None, description="Tokens in one forward pass, over all requests.")
+    max_queue: _Int = Field(default=DEFAULT_MAX_QUEUE, description="Requests that may wait.")
+    prefix_cache_bytes: _Int = Field(default=DEFAULT_PREFIX_CACHE_BYTES, description="Bytes kept for prefix reuse.")
+
+    max_tokens: _Int | None = Field(default=None, description="Exact upper bound on the answer's tokens.")
+    temperature: float | None = Field(default=None, description="t stands for t_max=t, t_min=t/2; 0 is greedy.")
+    seed: _Int | None = Field(default=None, description="Seed of each request's own random generator.")
+    stop: tuple[str, ...] = Field(default=(), description="Strings that end the answer.")
+    timeout: float | None = Field(default=None, description="Seconds a request may take.")
+    max_denoising_steps: _Int | None = Field(default=None, description="Cap on denoising steps per canvas.")
+    entropy_bound: float | None = Field(default=None, description="Nats accepted together in one step.")
+    t_min: float | None = Field(default=None, description="Temperature at the last denoising step.")
+    t_max: float | None = Field(default=None, description="Temperature at the first denoising step.")
+    stability_threshold: _Int | None = Field(default=None, description="Further steps a canvas must stay the same.")
+    confidence_threshold: float | None = Field(default=None, description="Mean entropy (nats) of a final canvas.")
+    canvas_length: _Int | None = Field(default=None, description="Positions denoised together.")
+    stop_at_eos: bool = Field(default=True, description="Positions after the answer's end do not delay it.")
+    drafts: bool = Field(default=False, description="Stream the canvas after every denoising step, too.")
+
+    _given_engine: Any = PrivateAttr(default=None)
+
+    def __init__(self, *, engine: Engine | None = None, **settings: Any) -> None:
+        # A dumped LLM carries its class name.
+        settings.pop("class_name", None)
+        reject_unknown(settings, {*type(self).model_fields, "engine"}, owner=type(self).__name__)
+        super().__init__(**settings if engine is None else _settings_of(engine, settings))
+        self._given_engine = engine
+
+    @field_validator("model", "device", "dtype", mode="before")
+    @classmethod
+    def _name_of(cls, value: Any) -> Any:
+        """Takes ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
+        return value if value is None else str(value).removeprefix("torch.")
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _stops(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value or ()
+
+    @model_validator(mode="after")
+    def _check_settings(self) -> Self:
+        self._spec()
+        self._options({})
+        return self
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name under which LlamaIndex stores and restores this LLM."""
+        return "DiffusionGemma"
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that serves this object. Reading it, its tokenizer or its stats loads no weights."""
+        spec = self._spec()
+        return self._given_engine_for(spec) or engine_for(spec)
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex plans prompts with. Reads the checkpoint's configuration once, never its weights."""
+        engine = self.engine
+        return LLMMetadata(
+            context_window=engine.context_window,
+            num_output=self.max_tokens or engine.default_max_new_tokens,
+            is_chat_model=True,
+            is_function_calling_model=False,
+            model_name=self.model,
+        )
+
+    def to_payload(self) -> dict[str, Any]:
+        """This object's settings for events and callbacks; unlike ``metadata`` it never touches a file."""
+        settings = {name: getattr(self, name) for name in (*_LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout")}
+        return {"class_name": self.class_name(), "model_name": self.model, "is_chat_model": True, **settings}
+
+    # --- the eight endpoints; each fires one LLM event, so none calls another ---
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answers a conversation.
+
+        Args:
+            messages: the conversation.
+            **kwargs: settings for this call alone, such as ``max_tokens``, ``seed``, ``stop`` or ``timeout``.
+
+        Raises:
+            ValueError: on an unknown keyword argument or a bad value.
+            ContextOverflowError: prompt plus answer do not fit the context window.
+            DGemmaError: loading or generating failed.
+        """
+        return self._answer(to_engine_messages(messages), kwargs, chat_response)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answers a prompt.
+
+        Args:
+            prompt: the text of one user message.
+            formatted: the prompt already carries the chat template's markup, with its control tokens.
+            **kwargs: as for :meth:`chat`.
+        """
+        return self._answer(_prompt(prompt, formatted), kwargs, completion_response)
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """As :meth:`chat`, one chunk per finished canvas; the last chunk carries the usage.
+
+        Closing the generator, or dropping it, cancels the request.
+        """
+        return cast(ChatResponseGen, self._stream(to_engine_messages(messages), kwargs, chat_response))
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """As :meth:`complete`, streamed like :meth:`stream_chat`."""
+        return cast(CompletionResponseGen, self._stream(_prompt(prompt, formatted), kwargs, completion_response))
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """As :meth:`chat`, without blocking the event loop; cancelling the task cancels the request."""
+        return await self._aanswer(to_engine_messages(messages), kwargs, chat_response)
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """As :meth:`complete`, without blocking the event loop."""
+        return await self._aanswer(_prompt(prompt, formatted), kwargs, completion_response)
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """As :meth:`stream_chat`, without blocking the event loop."""
+        return cast(ChatResponseAsyncGen, await self._astream(to_engine_messages(messages), kwargs, chat_response))
+
+    @llm_completion_callback()
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+        """As :meth:`stream_complete`, without blocking the event loop."""
+        stream = await self._astream(_prompt(prompt, formatted), kwargs, completion_response)
+        return cast(CompletionResponseAsyncGen, stream)
+
+    # --- tools ---
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        raise NotImplementedError(_NO_TOOLS)
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """No answer holds tool calls yet; CodeActAgent asks all the same, with ``error_on_no_tool_call=False``."""
+        if error_on_no_tool_call:
+            raise NotImplementedError(_NO_TOOLS)
+        return []
+
+    # --- copies ---
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """The settings, from which an equal object is built; LlamaIndex's own deletes fields of the live object."""
+        settings = {name: getattr(self, name) for name in self.model_fields_set - _PROCESS_FIELDS}
+        return {"__dict__": settings}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        type(self).__init__(self, **state["__dict__"])
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        # Settings are immutable values; the engine and the handlers are the same ones.
+        return self.model_copy()
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield "model", self.model
+        for name in (*_LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout"):
+            value = getattr(self, name)
+            if name != "model" and value != type(self).model_fields[name].default:
+                yield name, value
+
+    # --- from a call to the engine and back ---
+
+    def _spec(self) -> LoadSpec:
+        return load_spec(**{name: getattr(self, name) for name in _LOAD_FIELDS})
+
+    def _given_engine_for(self, spec: LoadSpec) -> Engine | None:
+        engine: Engine | None = self._given_engine
+        # Load settings assigned later win over the engine given at the start.
+        return engine if engine is not None and engine.spec == spec else None
+
+    def _options(self, overrides: Mapping[str, Any]) -> _Options:
+        owner = type(self).__name__
+        if overrides.get("tools"):
+            raise NotImplementedError(_NO_TOOLS)
+        given = {name: value for name, value in overrides.items() if name not in _SENT_BY_LLAMA_INDEX}
+        reject_unknown(given, {*PARAMETER_NAMES, "timeout"}, owner=owner)
+        timeout = given.pop("timeout", None)
+        timeout = self.timeout if timeout is None else timeout
+        if timeout is not None and not (_is_number(timeout) and timeout > 0):
+            raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None")
+        defaults = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
+        return _Options(sampling_params(defaults, given, owner=owner), timeout)
+
+    def _submit(self, engine: Engine, prompt: _Prompt, options: _Options) -> RequestHandle:
+        ids_or_messages = _token_ids(engine, prompt) if isinstance(prompt, str) else prompt
+        return engine.submit(ids_or_messages, options.params, timeout=options.timeout)
+
+    def _start(self, prompt: _Prompt, overrides: Mapping[str, Any]) -> RequestHandle:
+        options = self._options(overrides)
+        engine = self.engine
+        engine.load()
+        return self._submit(engine, prompt, options)
+
+    async def _astart(self, prompt: _Prompt, overrides: Mapping[str, Any]) -> RequestHandle:
+        options = self._options(overrides)
+        spec = self._spec()
+        engine = self._given_engine_for(spec) or await aengine_for(spec)
+        await engine.aload()
+        return self._submit(engine, prompt, options)
+
+    def _answer(self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Callable[..., Response]) -> Response:
+        handle = self._start(prompt, overrides)
+        try:
+            return finished_response(respond, handle.result(), self.model)
+        finally:
+            handle.cancel()  # Nothing to cancel unless the wait was interrupted.
+
+    async def _aanswer(
+        self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Callable[..., Response]
+    ) -> Response:
+        handle = await self._astart(prompt, overrides)
+        return finished_response(respond, await handle, self.model)
+
+    def _stream(
+        self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Callable[..., Response]
+    ) -> Iterator[Response]:
+        # Submitted here, not in the generator: errors belong to the call, and nothing waits for the first next().
+        handle = self._start(prompt, overrides)
+        stream = _chunks(handle, StreamChunks(respond, self.model))
+        _cancel_with(stream, handle)
+        return stream
+
+    async def _astream(
+        self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Callable[..., Response]
+    ) -> AsyncIterator[Response]:
+        handle = await self._astart(prompt, overrides)
+        stream = _achunks(handle, StreamChunks(respond, self.model))
+        _cancel_with(stream, handle)
+        return stream
+
+
+def _chunks(handle: RequestHandle, chunks: StreamChunks[Response]) -> Iterator[Response]:
+    try:
+        for event in handle:
+            chunk = chunks.chunk(event)
+            if chunk is not None:
+                yield chunk
+    finally:
+        handle.cancel()
+
+
+async def _achunks(handle: RequestHandle, chunks: StreamChunks[Response]) -> AsyncIterator[Response]:
+    try:
+        async for event in handle:
+            chunk = chunks.chunk(event)
+            if chunk is not None:
+                yield chunk
+    finally:
+        handle.cancel()
+
+
+def _cancel_with(stream: object, handle: RequestHandle) -> None:
+    """Cancels with a stream that nobody ever started: its ``finally`` does not run."""
+    weakref.finalize(stream, handle.cancel).atexit = False
+
+
+def _prompt(prompt: str, formatted: bool) -> _Prompt:
+    return prompt if formatted else [Message("user", prompt)]
+
+
+def _token_ids(engine: Engine, prompt: str) -> list[int]:
+    """Ids of a prompt with the template's markup in it: here, and only here, control tokens are meant."""
+    ids: list[int] = engine.tokenizer(prompt, add_special_tokens=False, split_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _settings_of(engine: Engine, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with those that say what the given engine holds.
+
+    Raises:
+        ValueError: not an engine, or a load setting that contradicts it.
+    """
+    spec = getattr(engine, "spec", None)
+    if not isinstance(spec, LoadSpec):
+        raise ValueError(f"engine={engine!r}: must be a dgemma_core.Engine")
+    held = {name: getattr(spec, name) for name in _LOAD_FIELDS}
+    given = {name: value for name, value in settings.items() if name in held}
+    wanted = load_spec(**{**held, **{name: value for name, value in given.items() if value is not None}})
+    for name in given:
+        if getattr(wanted, name) != held[name]:
+            raise ValueError(f"{name}={given[name]!r}: the given engine has {held[name]!r}; leave {name} out")
+    return {**settings, **held}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,10 @@
+"""DiffusionGemma for LangChain.
+
+Importing this module and constructing its classes load neither torch nor weights; the first request does.
+"""
+
+from dgemma_integrations.langchain.chat_models import ChatDiffusionGemma
+from dgemma_integrations.langchain.errors import ContextOverflowError
+from dgemma_integrations.langchain.llms import DiffusionGemmaLLM
+
+__all__ = ["ChatDiffusionGemma", "ContextOverflowError", "DiffusionGemmaLLM"]

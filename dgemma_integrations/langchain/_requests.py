@@ -1,0 +1,86 @@
+"""Requests to the engine on behalf of one LangChain call: every way out of a call ends its requests."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING
+
+from dgemma_core.events import BlockEvent, DraftEvent, FinishedEvent, Generation
+from dgemma_core.messages import Message
+from dgemma_integrations.langchain._settings import Call
+from dgemma_integrations.langchain.errors import translated_errors
+
+if TYPE_CHECKING:
+    from dgemma_core import Engine, RequestHandle
+
+Prompt = str | list[Message]
+
+
+def generate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Generation]:
+    """Submits all prompts at once, so that they share forward passes, and waits for all answers."""
+    with _submitted(engine, prompts, call) as handles:
+        if call.on_draft is None:
+            return [handle.result() for handle in handles]
+        return [_last(list(_events(handle, call))) for handle in handles]
+
+
+async def agenerate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Generation]:
+    """:func:`generate` on an event loop."""
+    with _submitted(engine, prompts, call) as handles:
+        if call.on_draft is None:
+            return [await handle for handle in handles]
+        return [_last([event async for event in _aevents(handle, call)]) for handle in handles]
+
+
+def stream(engine: Engine, prompt: Prompt, call: Call) -> Generator[BlockEvent | FinishedEvent]:
+    """Confirmed text as it comes, then the end. Closing the generator early frees the request's place."""
+    with _submitted(engine, [prompt], call) as (handle,):
+        yield from _events(handle, call)
+
+
+async def astream(engine: Engine, prompt: Prompt, call: Call) -> AsyncGenerator[BlockEvent | FinishedEvent]:
+    """:func:`stream` on an event loop."""
+    with _submitted(engine, [prompt], call) as (handle,):
+        async with aclosing(_aevents(handle, call)) as events:
+            async for event in events:
+                yield event
+
+
+@contextmanager
+def _submitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> Iterator[list[RequestHandle]]:
+    handles: list[RequestHandle] = []
+    try:
+        with translated_errors():
+            for prompt in prompts:
+                # One by one: what was submitted before a failure must be cancelled below.
+                handles.append(engine.submit(prompt, call.params, timeout=call.timeout))  # noqa: PERF401
+        yield handles
+    finally:
+        # Without effect on requests that have finished.
+        for handle in handles:
+            handle.cancel()
+
+
+def _events(handle: RequestHandle, call: Call) -> Iterator[BlockEvent | FinishedEvent]:
+    for event in handle:
+        if not isinstance(event, DraftEvent):
+            yield event
+        elif call.on_draft is not None:
+            call.on_draft(event)
+
+
+async def _aevents(handle: RequestHandle, call: Call) -> AsyncGenerator[BlockEvent | FinishedEvent]:
+    async for event in handle:
+        if not isinstance(event, DraftEvent):
+            yield event
+        elif call.on_draft is not None:
+            outcome = call.on_draft(event)
+            if inspect.isawaitable(outcome):
+                await outcome
+
+
+def _last(events: Sequence[BlockEvent | FinishedEvent]) -> Generation:
+    (end,) = (event for event in events if isinstance(event, FinishedEvent))
+    return end.generation

@@ -1,0 +1,284 @@
+"""Constructor keywords, engine look-up and token counting, shared by the chat model and the string model."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dgemma_core import __version__
+from dgemma_core.events import DraftEvent, Generation
+from dgemma_core.messages import Message
+from dgemma_core.params import SamplingParams
+from dgemma_core.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
+from dgemma_integrations._common import (
+    PARAMETER_NAMES,
+    aengine_for,
+    engine_for,
+    generation_numbers,
+    load_spec,
+    reject_unknown,
+    sampling_params,
+)
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import LangSmithParams
+
+    from dgemma_core import Engine
+
+PROVIDER = "diffusiongemma"
+
+_LOAD_FIELDS = tuple(field.name for field in fields(LoadSpec))
+_SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens", "drafts"}))
+# What one call may override. Drafts are asked for with on_draft.
+_CALL_NAMES = (set(PARAMETER_NAMES) - {"drafts"}) | {"model", "timeout", "on_draft", "stream", "stop"}
+_TOOL_NAMES = ("tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "response_format")
+
+
+@dataclass(frozen=True)
+class Call:
+    """Settings of one call: the model object's, with the call's own keyword arguments on top."""
+
+    model: str
+    params: SamplingParams
+    timeout: float | None
+    on_draft: Callable[[DraftEvent], Any] | None
+
+
+class DiffusionGemmaSettings(BaseModel):
+    """Keyword arguments of both model classes. ``None`` means the checkpoint's own default."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: str = "embedded"
+    """``"embedded"`` (the small checkpoint inside the package), a Hub id, or a local folder."""
+    revision: str | None = None
+    """Hub branch, tag or commit."""
+    device: str = "auto"
+    """``"auto"`` (cuda, else mps, else cpu) or a torch device."""
+    dtype: str = "auto"
+    """``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``."""
+    quantization: str | None = None
+    """``None``, ``"int8"`` or ``"nf4"``."""
+    max_context: int | None = None
+    """Tokens of prompt plus answer."""
+    max_batch_tokens: int | None = None
+    """Tokens in one forward pass, over all requests."""
+    max_queue: int = DEFAULT_MAX_QUEUE
+    """Requests that may wait before a call raises ``QueueFullError``."""
+    prefix_cache_bytes: int = DEFAULT_PREFIX_CACHE_BYTES
+    """Bytes of keys and values kept for reuse across requests; 0 turns reuse off."""
+    engine: Any = Field(default=None, exclude=True, repr=False)
+    """A ``dgemma_core.Engine`` to use instead of the one for the settings above. Not serialised."""
+
+    max_tokens: int | None = None
+    """Exact upper bound on the answer's tokens."""
+    temperature: float | None = None
+    """0 makes answers repeatable, up to 0.8 is the checkpoint's own schedule, above is ``t_max=t, t_min=t / 2``."""
+    seed: int | None = None
+    """Seed of each request's own random generator; ``None`` draws a fresh one."""
+    stop: list[str] | None = None
+    """Strings that end the answer and are not part of it. A call's own ``stop`` replaces them."""
+    timeout: float | None = None
+    """Seconds a request may take, its time in the queue included."""
+    max_retries: int | None = None
+    """Accepted for compatibility; without effect, as there is no network between this object and the model."""
+    max_denoising_steps: int | None = None
+    """Cap on denoising steps per canvas."""
+    entropy_bound: float | None = None
+    """Nats; how unsure positions may be that one step accepts together."""
+    t_min: float | None = None
+    """Temperature at the last denoising step."""
+    t_max: float | None = None
+    """Temperature at the first denoising step."""
+    stability_threshold: int | None = None
+    """Further steps the canvas must stay the same before it is done."""
+    confidence_threshold: float | None = None
+    """Nats; mean entropy of the canvas below which it may be done."""
+    canvas_length: int | None = None
+    """Positions denoised together."""
+    stop_at_eos: bool = True
+    """Positions after the answer's end neither delay it nor are computed again."""
+    streaming: bool | None = None
+    """``True`` makes ``invoke`` stream to callbacks; ``False`` turns streaming off altogether."""
+    on_draft: Callable[[DraftEvent], Any] | None = Field(default=None, exclude=True, repr=False)
+    """Called with a ``DraftEvent`` after every denoising step. Drafts are never part of text chunks."""
+
+    if TYPE_CHECKING:
+        # From LangChain's base classes.
+        custom_get_token_ids: Callable[[str], list[int]] | None
+
+        def _add_version(self, pkg: str, version: str) -> None: ...
+
+    # --- construction ---
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reject_unknown_diffusiongemma_settings(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            reject_unknown(values, cls.model_fields, owner=cls.__name__)
+        return values
+
+    @field_validator("model", "device", "dtype", mode="before")
+    @classmethod
+    def _name_of(cls, value: Any) -> Any:
+        """Takes ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
+        return value if value is None else str(value).removeprefix("torch.")
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _list_of_stops(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_diffusiongemma_settings(self) -> Self:
+        if self.engine is not None:
+            self._adopt_engine()
+        self._spec()
+        self._sampling_params({})
+        _check_timeout(self.timeout)
+        self._add_version("dgemma", __version__)
+        return self
+
+    def _adopt_engine(self) -> None:
+        """Makes the load settings say what the given engine holds."""
+        spec = getattr(self.engine, "spec", None)
+        if not isinstance(spec, LoadSpec) or not callable(getattr(self.engine, "submit", None)):
+            raise ValueError(f"engine={self.engine!r}: must be a dgemma_core.Engine")
+        for name in _LOAD_FIELDS:
+            held = getattr(spec, name)
+            if name in self.model_fields_set and getattr(self, name) != held:
+                raise ValueError(f"{name}={getattr(self, name)!r}: the given engine has {held!r}; leave {name} out")
+            # Past __setattr__, which would count the field as set by the caller.
+            self.__dict__[name] = held
+
+    # --- copies ---
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        if self.engine is not None:
+            if _in_memory(self.engine):
+                raise pickle.PicklingError(
+                    f"{type(self).__name__} with an engine made by Engine.from_model cannot be pickled: "
+                    "its weights exist in this process only"
+                )
+            # The copy finds its engine by the load settings, which say what this engine holds.
+            state = {**state, "__dict__": {**state["__dict__"], "engine": None}}
+        return state
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        memo = {} if memo is None else memo
+        if self.engine is not None:
+            memo[id(self.engine)] = self.engine
+        return super().__deepcopy__(memo)
+
+    # --- settings of one call ---
+
+    def _spec(self, model: str | None = None) -> LoadSpec:
+        settings = {name: getattr(self, name) for name in _LOAD_FIELDS}
+        if model is not None and model != self.model:
+            # A revision names a commit of the other checkpoint.
+            settings |= {"model": model, "revision": None}
+        return load_spec(**settings)
+
+    def _sampling_params(self, overrides: Mapping[str, Any]) -> SamplingParams:
+        settings = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
+        return sampling_params(settings, overrides, owner=type(self).__name__)
+
+    def _call(self, stop: list[str] | str | None, kwargs: Mapping[str, Any]) -> Call:
+        """Merges and checks a call's keyword arguments.
+
+        Raises:
+            ValueError: on a keyword this model does not know, or a bad value.
+        """
+        owner = type(self).__name__
+        for name in _TOOL_NAMES:
+            if kwargs.get(name):
+                raise ValueError(f"{owner}: {name}= is not supported: this model object cannot call tools yet")
+        given = {name: value for name, value in kwargs.items() if name not in _TOOL_NAMES}
+        reject_unknown(given, _CALL_NAMES, owner=owner)
+        # LangChain's own switch, already acted upon.
+        given.pop("stream", None)
+        model, timeout, on_draft = (given.pop(name, None) for name in ("model", "timeout", "on_draft"))
+        timeout = self.timeout if timeout is None else timeout
+        on_draft = self.on_draft if on_draft is None else on_draft
+        _check_timeout(timeout)
+        params = self._sampling_params({**given, "stop": stop})
+        if on_draft is not None:
+            params = replace(params, drafts=True)
+        return Call(self.model if model is None else str(model), params, timeout, on_draft)
+
+    # --- engine ---
+
+    def _engine(self, model: str | None = None) -> Engine:
+        """The engine that serves this object, without loading anything."""
+        if self.engine is None:
+            return engine_for(self._spec(model))
+        return self._given_engine(model)
+
+    async def _aengine(self, model: str | None = None) -> Engine:
+        """The same with its weights loaded, without blocking the event loop."""
+        engine = await aengine_for(self._spec(model)) if self.engine is None else self._given_engine(model)
+        await engine.aload()
+        return engine
+
+    def _given_engine(self, model: str | None) -> Engine:
+        engine: Engine = self.engine
+        wanted = self.model if model is None else model
+        if wanted != engine.spec.model:
+            raise ValueError(f"model={wanted!r}: this object was given an engine that holds {engine.spec.model!r}")
+        return engine
+
+    # --- what LangChain asks every model ---
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        """Everything that decides the output: LangChain's caches use it as the key.
+
+        Grouped, because LangChain writes a call's ``stop`` and keyword arguments over equal names of the top level.
+        """
+        return {
+            "model_name": self.model,
+            "load": {name: getattr(self, name) for name in _LOAD_FIELDS},
+            "sampling": {name: getattr(self, name) for name in _SAMPLING_FIELDS},
+        }
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a text alone, without a begin token; control tokens typed in it count as text."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        return list(self._engine().tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+
+    def get_num_tokens(self, text: str) -> int:
+        """Tokens of a text alone."""
+        return len(self.get_token_ids(text))
+
+    def _count_messages(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None) -> int:
+        return self._engine().count_tokens(list(messages), tools) if messages else 0
+
+    def _ls_settings(self, stop: list[str] | None, params: LangSmithParams) -> LangSmithParams:
+        """Tracing parameters as LangChain derives them, under this provider's name and with the default stops."""
+        params["ls_provider"] = PROVIDER
+        stop = stop if stop is not None else self.stop
+        if stop:
+            params["ls_stop"] = stop
+        return params
+
+
+def generation_info(generation: Generation, model: str) -> dict[str, Any]:
+    """``response_metadata`` of a chat message, ``generation_info`` of a string generation."""
+    return {"model_name": model, "model_provider": PROVIDER, **generation_numbers(generation)}
+
+
+def _check_timeout(timeout: Any) -> None:
+    good = timeout is None or (isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout > 0)
+    if not good:
+        raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")
+
+
+def _in_memory(engine: Any) -> bool:
+    """Whether the engine's weights exist in this process only, so that its spec does not lead to them."""
+    return bool(getattr(engine, "in_memory", False))

@@ -1,0 +1,208 @@
+"""``ChatDiffusionGemma``: a block-diffusion model as a LangChain chat model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LangSmithParams
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from dgemma_core.events import BlockEvent, FinishedEvent, Generation
+from dgemma_integrations.langchain import _requests
+from dgemma_integrations.langchain._profile import model_profile
+from dgemma_integrations.langchain._settings import DiffusionGemmaSettings, generation_info
+from dgemma_integrations.langchain.messages import to_engine_messages
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import ModelProfile
+
+
+class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
+    r"""DiffusionGemma in this process, as a chat model.
+
+    Model objects are cheap: they hold settings, not weights. All objects with the same load settings share one engine,
+    which reads the weights at the first request and denoises the canvases of all concurrent requests together.
+
+    Setup:
+        ```bash
+        pip install "dgemma[langchain]"
+        ```
+
+    Key init args — completion params:
+        max_tokens: exact upper bound on the answer's tokens.
+        temperature: 0 makes answers repeatable (`seed=0` where no seed is given); up to 0.8 is the checkpoint's own
+            schedule; above it is `t_max=t, t_min=t / 2`. Not together with `t_min` or `t_max`.
+        seed: same seed, same prompt, same settings: same answer, whatever else the engine is doing.
+        stop: strings that end the answer; a call's own `stop` replaces them.
+        max_denoising_steps, entropy_bound, t_min, t_max, stability_threshold, confidence_threshold, canvas_length,
+            stop_at_eos: the denoising loop; `None` means the checkpoint's own default.
+
+    Key init args — engine params:
+        model: `"embedded"` (the small checkpoint inside the package), a Hub id, or a local folder.
+        revision, device, dtype, quantization, max_context, max_batch_tokens, max_queue, prefix_cache_bytes: which
+            weights, where and how; see `dgemma_core.LoadSpec`.
+        engine: a `dgemma_core.Engine` to use instead. It is not serialised: a pickled model finds its engine by the
+            load settings again; one made by `Engine.from_model` cannot be pickled.
+        timeout: seconds a request may take.
+        on_draft: called with the canvas after every denoising step.
+
+    Unknown keyword arguments raise a `ValueError`, here and at every call.
+
+    Instantiate:
+        ```python
+        from dgemma_integrations.langchain import ChatDiffusionGemma
+
+        llm = ChatDiffusionGemma(model="embedded", max_tokens=64, seed=1)
+        ```
+
+    Invoke:
+        ```python
+        context = "Mira Vale keeps the lighthouse at Stonehaven."
+        llm.invoke([("system", "Answer from the context."), ("human", f"{context}\n\nWho keeps the lighthouse?")])
+        ```
+
+    Stream:
+        One chunk per confirmed block of text, usually a canvas; the last chunk carries usage and metadata.
+
+        ```python
+        for chunk in llm.stream("Who keeps the lighthouse?"):
+            print(chunk.text, end="", flush=True)
+        ```
+
+    Async:
+        Native: nothing runs on a thread pool, and cancelling the task frees the request's place.
+
+        ```python
+        await llm.ainvoke("Who keeps the lighthouse?")
+        await llm.abatch(["Who keeps the lighthouse?", "Where is it?"])  # shares forward passes
+        ```
+
+    Token usage:
+        ```python
+        llm.invoke("Hello").usage_metadata
+        # {"input_tokens": 14, "output_tokens": 5, "total_tokens": 19, "input_token_details": {"cache_read": 0}}
+        ```
+
+    Response metadata:
+        ```python
+        llm.invoke("Hello").response_metadata
+        # {"model_name": "embedded", "model_provider": "diffusiongemma", "finish_reason": "stop", "canvases": 1,
+        #  "denoising_steps": 4, "tokens_per_step": 1.25, "tokens_per_s": 310.2, "timings": {"queue_s": ..., ...}}
+        ```
+    """
+
+    @property
+    def _llm_type(self) -> str:
+        return "chat-diffusiongemma"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return self._ls_settings(stop, super()._get_ls_params(stop=stop, **kwargs))
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return model_profile(self._spec() if self.engine is None else self.engine.spec)
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: list[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+    ) -> int:
+        """Tokens of the prompt the checkpoint's chat template makes of these messages, tool declarations included."""
+        declarations = [convert_to_openai_tool(tool) for tool in tools] if tools else None
+        return self._count_messages(to_engine_messages(messages), declarations)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = self._call(stop, kwargs)
+        prompt = to_engine_messages(messages)
+        (generation,) = _requests.generate(self._engine(call.model), [prompt], call)
+        return _chat_result(generation, call.model)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = self._call(stop, kwargs)
+        prompt = to_engine_messages(messages)
+        (generation,) = await _requests.agenerate(await self._aengine(call.model), [prompt], call)
+        return _chat_result(generation, call.model)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        call = self._call(stop, kwargs)
+        prompt = to_engine_messages(messages)
+        with closing(_requests.stream(self._engine(call.model), prompt, call)) as events:
+            for event in events:
+                chunk = _chunk(event, call.model)
+                # LangChain passes no run manager where it reports the token itself.
+                if run_manager is not None:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        call = self._call(stop, kwargs)
+        prompt = to_engine_messages(messages)
+        # An async generator left early is otherwise closed only when it is collected.
+        async with aclosing(_requests.astream(await self._aengine(call.model), prompt, call)) as events:
+            async for event in events:
+                chunk = _chunk(event, call.model)
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+
+def _chat_result(generation: Generation, model: str) -> ChatResult:
+    message = AIMessage(
+        content=generation.text,
+        usage_metadata=_usage(generation),
+        response_metadata=generation_info(generation, model),
+    )
+    return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def _chunk(event: BlockEvent | FinishedEvent, model: str) -> ChatGenerationChunk:
+    """A block's text, or the empty last chunk with everything that must not be merged twice."""
+    if isinstance(event, BlockEvent):
+        return ChatGenerationChunk(message=AIMessageChunk(content=event.text))
+    message = AIMessageChunk(
+        content="",
+        usage_metadata=_usage(event.generation),
+        response_metadata=generation_info(event.generation, model),
+        chunk_position="last",
+    )
+    return ChatGenerationChunk(message=message)
+
+
+def _usage(generation: Generation) -> UsageMetadata:
+    usage = generation.usage
+    return UsageMetadata(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        input_token_details=InputTokenDetails(cache_read=usage.cached_tokens),
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from llama_index.core.base.llms.types import (
@@ -23,6 +24,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from dgemma_core.errors import ContextOverflowError
 from dgemma_core.messages import Message
 from dgemma_core.params import SamplingParams
 from dgemma_core.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
@@ -100,7 +102,8 @@ class DiffusionGemma(FunctionCallingLLM):
         prefix_cache_bytes: bytes of keys and values kept for reuse across requests; 0 turns reuse off.
         engine: a ``dgemma_core.Engine`` to use instead of the shared one for the settings above.
         max_tokens: exact upper bound on the answer's tokens.
-        temperature: ``t`` stands for ``t_max=t, t_min=t / 2``; 0 takes the most likely token everywhere.
+        temperature: 0 makes answers repeatable (``seed=0`` unless a seed is given); up to 0.8 is the checkpoint's own
+            schedule; above, ``t_max=temperature, t_min=temperature / 2``: more variety, more denoising steps.
         seed: the same seed and prompt give the same answer, whatever else runs; ``None`` draws a fresh one per call.
         stop: one string or several that end the answer; they are not part of it.
         timeout: seconds from the call (weights loaded) to its end, else ``RequestTimeoutError``.
@@ -145,7 +148,7 @@ class DiffusionGemma(FunctionCallingLLM):
     prefix_cache_bytes: _Int = Field(default=DEFAULT_PREFIX_CACHE_BYTES, description="Bytes kept for prefix reuse.")
 
     max_tokens: _Int | None = Field(default=None, description="Exact upper bound on the answer's tokens.")
-    temperature: float | None = Field(default=None, description="t stands for t_max=t, t_min=t/2; 0 is greedy.")
+    temperature: float | None = Field(default=None, description="0: repeatable; above 0.8: more variety.")
     seed: _Int | None = Field(default=None, description="Seed of each request's own random generator.")
     stop: tuple[str, ...] = Field(default=(), description="Strings that end the answer.")
     timeout: float | None = Field(default=None, description="Seconds a request may take.")
@@ -301,6 +304,11 @@ class DiffusionGemma(FunctionCallingLLM):
 
     def __getstate__(self) -> dict[Any, Any]:
         """The settings, from which an equal object is built; LlamaIndex's own deletes fields of the live object."""
+        if self._given_engine is not None and self._given_engine.in_memory:
+            raise PicklingError(
+                "DiffusionGemma with an engine made by Engine.from_model cannot be pickled: its weights exist in this "
+                "process only"
+            )
         settings = {name: getattr(self, name) for name in self.model_fields_set - _PROCESS_FIELDS}
         return {"__dict__": settings}
 
@@ -342,8 +350,19 @@ class DiffusionGemma(FunctionCallingLLM):
         return _Options(sampling_params(defaults, given, owner=owner), timeout)
 
     def _submit(self, engine: Engine, prompt: _Prompt, options: _Options) -> RequestHandle:
-        ids_or_messages = _token_ids(engine, prompt) if isinstance(prompt, str) else prompt
-        return engine.submit(ids_or_messages, options.params, timeout=options.timeout)
+        if isinstance(prompt, str):
+            return engine.submit(engine.encode_markup(prompt), options.params, timeout=options.timeout)
+        try:
+            return engine.submit(prompt, options.params, timeout=options.timeout)
+        except ContextOverflowError as error:
+            # LlamaIndex fills the window to the brim without counting the template's markup: that much may come off the
+            # answer's upper bound.
+            excess = error.prompt_tokens + error.max_new_tokens - error.context_window
+            room = error.max_new_tokens - excess
+            if room < 1 or excess > engine.count_tokens([replace(message, content="x") for message in prompt]):
+                raise
+            params = replace(options.params, max_new_tokens=room)
+            return engine.submit(prompt, params, timeout=options.timeout)
 
     def _start(self, prompt: _Prompt, overrides: Mapping[str, Any]) -> RequestHandle:
         options = self._options(overrides)
@@ -416,12 +435,6 @@ def _cancel_with(stream: object, handle: RequestHandle) -> None:
 
 def _prompt(prompt: str, formatted: bool) -> _Prompt:
     return prompt if formatted else [Message("user", prompt)]
-
-
-def _token_ids(engine: Engine, prompt: str) -> list[int]:
-    """Ids of a prompt with the template's markup in it: here, and only here, control tokens are meant."""
-    ids: list[int] = engine.tokenizer(prompt, add_special_tokens=False, split_special_tokens=False)["input_ids"]
-    return ids
 
 
 def _settings_of(engine: Engine, settings: Mapping[str, Any]) -> dict[str, Any]:

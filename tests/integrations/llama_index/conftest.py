@@ -1,0 +1,78 @@
+"""Fixtures of the LlamaIndex adapter's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.events import BaseEvent
+from llama_index.core.retrievers import BaseRetriever
+from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from pydantic import PrivateAttr
+
+from dgemma_core import Engine
+from dgemma_integrations.llama_index import DiffusionGemma
+
+FACTS = (
+    "The Vexal bridge was built in 1931. It crosses the river Toln.",
+    "The Mirdo museum opened in 1978. Its director is Hanna Virel.",
+    "The Quandel bakery sells rye bread. It is open on Sundays.",
+    "The Orvin tower is 212 metres tall. It stands in the city of Kerl.",
+)
+
+
+@pytest.fixture
+def llm(embedded_engine: Engine) -> DiffusionGemma:
+    """Seeded, so that equal prompts give equal answers."""
+    return DiffusionGemma(engine=embedded_engine, seed=7, max_tokens=32)
+
+
+class RecordedEvents(BaseEventHandler):
+    """Keeps every instrumentation event."""
+
+    _events: list[BaseEvent] = PrivateAttr(default_factory=list)
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "RecordedEvents"
+
+    def handle(self, event: BaseEvent, **_: object) -> None:
+        self._events.append(event)
+
+    def count(self, name: str) -> int:
+        return sum(type(event).__name__ == name for event in self._events)
+
+
+@pytest.fixture
+def events() -> Iterator[RecordedEvents]:
+    """Instrumentation events of everything that runs in the test."""
+    dispatcher, handler = get_dispatcher(), RecordedEvents()
+    dispatcher.add_event_handler(handler)
+    yield handler
+    dispatcher.event_handlers.remove(handler)
+
+
+class KeywordRetriever(BaseRetriever):
+    """Passages by the number of words they share with the question."""
+
+    def __init__(self, passages: tuple[str, ...], top_k: int) -> None:
+        super().__init__()
+        self._nodes = [TextNode(text=text, id_=f"passage-{i}") for i, text in enumerate(passages)]
+        self._top_k = top_k
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        asked = set(query_bundle.query_str.lower().strip("?").split())
+        scored = [NodeWithScore(node=n, score=float(len(asked & set(n.text.lower().split())))) for n in self._nodes]
+        return sorted(scored, key=lambda node: -(node.score or 0.0))[: self._top_k]
+
+
+@pytest.fixture
+def retriever() -> Callable[..., KeywordRetriever]:
+    """Makes a keyword retriever over the given passages."""
+
+    def make(*passages: str, top_k: int = 2) -> KeywordRetriever:
+        return KeywordRetriever(passages or FACTS, top_k)
+
+    return make

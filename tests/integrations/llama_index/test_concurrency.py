@@ -25,7 +25,7 @@ def engine(tiny_checkpoint: str) -> Iterator[Engine]:
 @pytest.fixture
 def endless(engine: Engine) -> DiffusionGemma:
     """Answers that take long: many small canvases with many steps each."""
-    return DiffusionGemma(engine=engine, seed=1, max_tokens=4000, canvas_length=8, stop_at_eos=False, max_context=None)
+    return DiffusionGemma(engine=engine, seed=1, max_tokens=4000, canvas_length=8, stop_at_eos=False)
 
 
 def wait_until_idle(engine: Engine, seconds: float = 20.0) -> None:
@@ -36,6 +36,13 @@ def wait_until_idle(engine: Engine, seconds: float = 20.0) -> None:
             return
         time.sleep(0.01)
     pytest.fail(f"the engine is still busy: {engine.stats()}")
+
+
+def wait_until_busy(engine: Engine, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not engine.stats().running:
+        assert time.monotonic() < deadline, "the request never started"
+        time.sleep(0.001)
 
 
 def chat(text: str) -> list[ChatMessage]:
@@ -172,8 +179,7 @@ async def test_cancelling_a_task_frees_the_engine(engine: Engine, endless: Diffu
                 pass
 
     task = asyncio.create_task(work())
-    while not engine.stats().running:
-        await asyncio.sleep(0.001)
+    await asyncio.to_thread(wait_until_busy, engine)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

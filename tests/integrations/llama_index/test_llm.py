@@ -373,7 +373,9 @@ def test_class_and_bases(llm: DiffusionGemma) -> None:
 
 
 def test_to_dict_round_trips_through_llama_index(embedded_engine: Engine) -> None:
-    llm = DiffusionGemma(engine=embedded_engine, seed=3, stop=["x"], max_tokens=9, temperature=0.9, system_prompt="Be brief.")
+    llm = DiffusionGemma(
+        engine=embedded_engine, seed=3, stop=["x"], max_tokens=9, temperature=0.9, system_prompt="Be brief."
+    )
     data = json.loads(json.dumps(llm.to_dict()))
     assert {"seed", "stop", "max_tokens", "temperature", "model", "dtype", "class_name", "entropy_bound"} <= set(data)
     assert "engine" not in data

@@ -46,6 +46,7 @@ from dgemma_integrations.llama_index.responses import (
 )
 
 if TYPE_CHECKING:
+    from llama_index.core.chat_engine.types import AgentChatResponse
     from llama_index.core.tools.types import BaseTool
 
     from dgemma_core import Engine
@@ -299,6 +300,16 @@ class DiffusionGemma(FunctionCallingLLM):
         if error_on_no_tool_call:
             raise NotImplementedError(_NO_TOOLS)
         return []
+
+    # LlamaIndex's own way without tool calls builds a ReActAgent with arguments that agent refuses.
+
+    def predict_and_call(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """Not supported yet: raises ``NotImplementedError`` with what to use instead."""
+        raise NotImplementedError(_NO_TOOLS)
+
+    async def apredict_and_call(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """Not supported yet: raises ``NotImplementedError`` with what to use instead."""
+        raise NotImplementedError(_NO_TOOLS)
 
     # --- copies ---
 

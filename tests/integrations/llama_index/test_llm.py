@@ -290,6 +290,8 @@ def test_tools_are_refused_with_a_remedy(llm: DiffusionGemma) -> None:
     with pytest.raises(NotImplementedError, match="ReActAgent"):
         llm.chat_with_tools([tool], user_msg="Hello")
     with pytest.raises(NotImplementedError, match="ReActAgent"):
+        llm.predict_and_call([tool], user_msg="Hello")
+    with pytest.raises(NotImplementedError, match="ReActAgent"):
         llm.chat(CHAT, tools=[{"type": "function"}])
     with pytest.raises(NotImplementedError, match="ReActAgent"):
         llm.get_tool_calls_from_response(llm.chat(CHAT))

@@ -1,0 +1,365 @@
+"""Questions over documents, answered by one DiffusionGemma engine through LlamaIndex and through LangChain.
+
+Without arguments: the corpus beside this file, eight questions streamed to the terminal, then 32 questions one by one
+and all at once. With ``--question``, only those questions are asked, over ``--docs FOLDER`` where given:
+
+    python examples/demo.py --docs notes/ --question "Who keeps the keys?"
+    python examples/demo.py --model google/diffusiongemma-26B-A4B-it --question "Who owns the Selvor library?"
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dgemma_core import DGemmaError
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+    from llama_index.core.query_engine import RetrieverQueryEngine
+
+    from dgemma_core import Engine, EngineStats
+
+HERE = Path(__file__).parent
+CORPUS = HERE / "corpus"
+QUESTIONS = HERE / "questions.tsv"
+
+# The question prompt that LangChain's own guides use; LlamaIndex brings its own.
+PROMPT = "Answer the question based only on the following context:\n{context}\n\nQuestion: {question}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and, for the bundled corpus, what its answer must hold."""
+
+    text: str
+    expected: tuple[str, ...] = ()
+
+    def is_answered_by(self, answer: str) -> bool:
+        """Whether everything expected is in the answer."""
+        return bool(self.expected) and all(part in answer for part in self.expected)
+
+
+@dataclass
+class Chunk:
+    """A piece of a streamed answer; the first one of each answer carries the sources instead of text."""
+
+    text: str = ""
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """Answers to many questions, and what the engine did for them."""
+
+    answers: tuple[str, ...]
+    seconds: float
+    tokens: int
+    canvases: int
+    denoising_steps: int
+    forward_passes: int
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens of the answers per denoising step of a canvas."""
+        return self.tokens / self.denoising_steps if self.denoising_steps else 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens of the answers per second on the clock, retrieval and frameworks included."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+class Assistant:
+    """One corpus, one engine, and both frameworks on top of them.
+
+    Args:
+        docs: folder with text files.
+        model: ``"embedded"``, a Hub id or a local folder.
+        device: a torch device or ``"auto"``.
+        dtype: a dtype's name or ``"auto"``.
+        seed: seed of every answer.
+        max_tokens: upper bound on an answer's tokens.
+        top_k: passages given to the model per question.
+
+    Raises:
+        CorpusError: the folder holds no text.
+    """
+
+    def __init__(
+        self,
+        docs: Path = CORPUS,
+        model: str = "embedded",
+        device: str = "auto",
+        dtype: str = "auto",
+        seed: int = 0,
+        max_tokens: int = 128,
+        top_k: int = 2,
+    ) -> None:
+        # Imported here, so that --help and a wrong folder are answered at once.
+        from langchain_core.output_parsers import StrOutputParser
+        from langchain_core.prompts import ChatPromptTemplate
+        from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+        from llama_index.core.query_engine import RetrieverQueryEngine
+        from retrieval import LangChainBM25, LlamaIndexBM25, PassageIndex, read_folder
+
+        from dgemma_integrations.langchain import ChatDiffusionGemma
+        from dgemma_integrations.llama_index import DiffusionGemma
+
+        self.index = PassageIndex(read_folder(docs))
+
+        # Equal load settings: both objects find the same engine by themselves.
+        settings: dict[str, Any] = {"model": model, "device": device, "dtype": dtype}
+        settings |= {"seed": seed, "max_tokens": max_tokens}
+
+        llm = DiffusionGemma(**settings)
+        self.engine: Engine = llm.engine
+        retriever = LlamaIndexBM25(self.index, top_k)
+        self.streaming_query_engine: RetrieverQueryEngine = RetrieverQueryEngine.from_args(
+            retriever, llm=llm, streaming=True
+        )
+        self.query_engine: RetrieverQueryEngine = RetrieverQueryEngine.from_args(retriever, llm=llm)
+
+        answer = ChatPromptTemplate.from_template(PROMPT) | ChatDiffusionGemma(**settings) | StrOutputParser()
+        self.chain: Runnable[str, dict[str, Any]] = {
+            "documents": LangChainBM25(index=self.index, top_k=top_k),
+            "question": RunnablePassthrough(),
+        } | RunnablePassthrough.assign(
+            context=RunnableLambda(lambda found: "\n\n".join(d.page_content for d in found["documents"]))
+        ).assign(answer=answer)
+
+    def stream_llama_index(self, question: str) -> Iterator[Chunk]:
+        """Streams an answer of the ``RetrieverQueryEngine``."""
+        response: Any = self.streaming_query_engine.query(question)
+        yield Chunk(sources=tuple(node.metadata["source"] for node in response.source_nodes))
+        for text in response.response_gen:
+            yield Chunk(text)
+
+    def stream_langchain(self, question: str) -> Iterator[Chunk]:
+        """Streams an answer of the LCEL chain."""
+        for part in self.chain.stream(question):
+            if "documents" in part:
+                yield Chunk(sources=tuple(document.metadata["source"] for document in part["documents"]))
+            if part.get("answer"):
+                yield Chunk(part["answer"])
+
+    async def ask_together(self, questions: Sequence[str]) -> tuple[str, ...]:
+        """All at once: the first half through ``abatch``, the second through ``aquery``."""
+        half = len(questions) // 2
+        chained, queried = await asyncio.gather(
+            self.chain.abatch(list(questions[:half])),
+            asyncio.gather(*(self.query_engine.aquery(question) for question in questions[half:])),
+        )
+        return (*(result["answer"] for result in chained), *(str(response) for response in queried))
+
+    async def ask_one_by_one(self, questions: Sequence[str]) -> tuple[str, ...]:
+        """The same questions through the same frameworks, each after the one before has been answered."""
+        half = len(questions) // 2
+        chained = [(await self.chain.ainvoke(question))["answer"] for question in questions[:half]]
+        queried = [str(await self.query_engine.aquery(question)) for question in questions[half:]]
+        return (*chained, *queried)
+
+    def measure(self, questions: Sequence[str], *, together: bool) -> Run:
+        """Asks all questions and counts what the engine did; both ways start with an empty prefix cache."""
+        self.engine.clear_prefix_cache()
+        before = self.engine.stats()
+        started = time.perf_counter()
+        answers = asyncio.run(self.ask_together(questions) if together else self.ask_one_by_one(questions))
+        return _run(answers, time.perf_counter() - started, before, self.engine.stats())
+
+
+def _run(answers: tuple[str, ...], seconds: float, before: EngineStats, after: EngineStats) -> Run:
+    def grown(counter: str) -> int:
+        return int(getattr(after, counter) - getattr(before, counter))
+
+    counters = ("completion_tokens", "canvases", "denoising_steps", "forward_passes")
+    return Run(answers, seconds, *(grown(counter) for counter in counters))
+
+
+def bundled_questions() -> list[Question]:
+    """The questions of ``questions.tsv``: on each line a question, a tab, and what the answer must hold (``a & b``)."""
+    rows = (line.split("\t") for line in QUESTIONS.read_text(encoding="utf-8").splitlines() if line.strip())
+    return [Question(text, tuple(expected.split(" & "))) for text, expected in rows]
+
+
+def load(assistant: Assistant, console: Console) -> None:
+    """Reads the weights, saying what it is busy with, and shows what was read from where."""
+    engine = assistant.engine
+    files = len({passage.source for passage in assistant.index.passages})
+    console.print(
+        Text.assemble(
+            ("Documents  ", "bold"), f"{files} files, {len(assistant.index.passages)} passages, searched with BM25"
+        )
+    )
+    with console.status("reading weights ...") as status:
+        engine.load(progress=status.update)
+    stats = engine.stats()
+    console.print(
+        Text.assemble(
+            ("Model      ", "bold"),
+            f"{engine.spec.model}, read in {stats.load_s:.1f} s, canvas of {engine.canvas_length} tokens, "
+            f"window of {engine.context_window:,}",
+        ),
+        soft_wrap=True,
+    )
+
+
+def ask_aloud(assistant: Assistant, questions: Sequence[tuple[str, Question]], console: Console) -> int:
+    """Streams the answers to the terminal, each below its question and above its sources.
+
+    Args:
+        assistant: who is asked.
+        questions: pairs of a framework's name and a question.
+        console: where to print.
+
+    Returns:
+        How many answers hold the words they must.
+    """
+    streams = {"LlamaIndex": assistant.stream_llama_index, "LangChain": assistant.stream_langchain}
+    colours = {"LlamaIndex": "cyan", "LangChain": "magenta"}
+    indent = " " * 15
+    right = 0
+    for number, (framework, question) in enumerate(questions, 1):
+        console.print()
+        console.print(
+            Text.assemble((f"{number:>2}  ", "dim"), (f"{framework:<10} ", colours[framework]), (question.text, "bold"))
+        )
+        before = assistant.engine.stats()
+        started = time.perf_counter()
+        answer, sources = "", tuple[str, ...]()
+        console.out(indent, end="")
+        for chunk in streams[framework](question.text):
+            sources = sources or chunk.sources
+            answer += chunk.text
+            console.out(chunk.text.replace("\n", "\n" + indent), end="", highlight=False)
+        seconds = time.perf_counter() - started
+        after = assistant.engine.stats()
+        tokens = after.completion_tokens - before.completion_tokens
+        steps = after.denoising_steps - before.denoising_steps
+        note = " · ".join((*dict.fromkeys(sources), f"{tokens} tokens in {steps} steps, {seconds:.2f} s"))
+        console.print()
+        console.print(Text(indent + note, "dim"), soft_wrap=True)
+        right += question.is_answered_by(answer)
+    return right
+
+
+def say_what_was_loaded(engine: Engine, console: Console) -> None:
+    """One engine served both frameworks: its own counters say so."""
+    stats = engine.stats()
+    times = {1: "once", 2: "twice"}.get(stats.weight_loads, f"{stats.weight_loads} times")
+    console.print()
+    console.print(
+        f"{stats.finished} answers, two frameworks, one engine: "
+        f"weights were loaded [bold]{times}[/bold] ({stats.load_s:.1f} s).",
+        highlight=False,
+    )
+
+
+def comparison(single: Run, batched: Run) -> Table:
+    """What two runs over the same questions took, side by side, with their ratio."""
+    rows: list[tuple[str, float, float, str]] = [
+        ("questions", len(single.answers), len(batched.answers), ",d"),
+        ("tokens", single.tokens, batched.tokens, ",d"),
+        ("canvases", single.canvases, batched.canvases, ",d"),
+        ("denoising steps", single.denoising_steps, batched.denoising_steps, ",d"),
+        ("tokens per step", single.tokens_per_step, batched.tokens_per_step, ".2f"),
+        ("forward passes", single.forward_passes, batched.forward_passes, ",d"),
+        ("seconds", single.seconds, batched.seconds, ".2f"),
+        ("tok/s", single.tokens_per_s, batched.tokens_per_s, ".1f"),
+    ]
+    table = Table(title="The same questions, asked in two ways", title_justify="left", title_style="bold")
+    for heading in ("", "one by one", "all at once", "batched : one by one"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, one, other, form in rows:
+        ratio = f"{other / one:.2f}" if one else ""
+        table.add_row(name, format(one, form), format(other, form), ratio, style="bold" if name == "tok/s" else "")
+    return table
+
+
+def show(assistant: Assistant, console: Console) -> None:
+    """The tour: eight questions aloud, then all questions in both ways."""
+    questions = bundled_questions()
+    frameworks = ("LlamaIndex", "LangChain")
+    aloud = [(frameworks[number % 2], question) for number, question in enumerate(questions[:8])]
+    right = ask_aloud(assistant, aloud, console)
+    say_what_was_loaded(assistant.engine, console)
+    console.print(f"{right} of {len(aloud)} answers hold what the documents say.", highlight=False)
+
+    texts = [question.text for question in questions]
+    with console.status(
+        f"{len(texts)} questions one by one: half through the chain, half through the query engine ..."
+    ):
+        single = assistant.measure(texts, together=False)
+    with console.status(f"{len(texts)} questions at once: half through abatch, half through aquery ..."):
+        batched = assistant.measure(texts, together=True)
+    console.print()
+    console.print(comparison(single, batched))
+    same = sum(a == b for a, b in zip(single.answers, batched.answers, strict=True))
+    right = sum(question.is_answered_by(answer) for question, answer in zip(questions, batched.answers, strict=True))
+    console.print(
+        f"{same} of {len(texts)} answers are the same in both (same seed); "
+        f"{right} of {len(texts)} hold what the documents say.",
+        highlight=False,
+    )
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description="Questions over documents, through LlamaIndex and LangChain.")
+    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="folder with .txt and .md files to ask about")
+    parser.add_argument(
+        "--question", action="append", metavar="TEXT", help="ask this instead of the tour; may be given again"
+    )
+    parser.add_argument("--model", default="embedded", help='"embedded" (default), a Hub id or a local folder')
+    parser.add_argument("--device", default="auto", help="cuda, mps, cpu, cuda:1 ... (default: the best there is)")
+    parser.add_argument("--dtype", default="auto", help="float32, bfloat16, float16 (default: by device and model)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every answer (default: 0)")
+    parser.add_argument("--max-tokens", type=int, default=128, help="longest answer, in tokens (default: 128)")
+    parser.add_argument("--top-k", type=int, default=2, help="passages given to the model (default: 2)")
+    args = parser.parse_args(argv)
+    if args.docs is not None and not args.question:
+        parser.error("--docs needs at least one --question")
+    if args.top_k < 1:
+        parser.error(f"--top-k {args.top_k}: must be at least 1")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demo; returns the exit code."""
+    args = parse(argv)
+    console = Console()
+    from retrieval import CorpusError
+
+    try:
+        assistant = Assistant(
+            args.docs or CORPUS, args.model, args.device, args.dtype, args.seed, args.max_tokens, args.top_k
+        )
+        load(assistant, console)
+        if args.question:
+            asked = [Question(text) for text in args.question]
+            pairs = [(framework, question) for question in asked for framework in ("LlamaIndex", "LangChain")]
+            ask_aloud(assistant, pairs, console)
+            say_what_was_loaded(assistant.engine, console)
+        else:
+            show(assistant, console)
+    except (CorpusError, DGemmaError, ValueError) as error:
+        # A wrong folder, checkpoint or setting: the message says which, a traceback would only hide it.
+        Console(stderr=True).print(Text(f"demo: {error}", "red"), soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -176,7 +176,7 @@ def load_weights(spec: LoadSpec, front: FrontDoor, progress: Progress | None = N
     report(f"loading {spec.model} as {str(dtype).removeprefix('torch.')} on {device}")
     began = time.monotonic()
     try:
-        with _progress_bars(spec.model != EMBEDDED):
+        with _no_progress_bar(spec.model == EMBEDDED):
             model = DiffusionGemmaForBlockDiffusion.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
             )
@@ -292,11 +292,11 @@ def _has_accelerate() -> bool:
 
 
 @contextmanager
-def _progress_bars(wanted: bool) -> Iterator[None]:
-    """transformers' own shard bar, which is noise for a checkpoint that loads in no time."""
+def _no_progress_bar(quiet: bool) -> Iterator[None]:
+    """Hide transformers' own shard bar, which is noise for a checkpoint that loads in no time."""
     from transformers.utils import logging
 
-    if wanted or not logging.is_progress_bar_enabled():
+    if not quiet:
         yield
         return
     logging.disable_progress_bar()

@@ -66,6 +66,7 @@ class Engine:
         self._lock = threading.Lock()
         self._references = 0
         self._closed = False
+        self._in_memory = False
         self._progress: Progress | None = None
         self._worker = Worker(_Loader(self), self.spec.max_queue, name=f"dgemma-{self.spec.model}")
         # The worker must not keep a forgotten engine alive, nor outlive it.
@@ -81,7 +82,7 @@ class Engine:
         spec = spec or LoadSpec()
         with cls._shared_lock:
             engine = cls._shared.get(spec)
-            if engine is None or engine._closed:
+            if engine is None or engine.closed:
                 engine = cls._shared[spec] = cls(spec)
             engine._references += 1
             return engine
@@ -108,6 +109,7 @@ class Engine:
                 raise ValueError(f"unknown option {name!r}: from_model takes {', '.join(known)}")
         engine = cls(LoadSpec(model=model.name_or_path or type(model).__name__, **options))
         engine._model = model.eval()
+        engine._in_memory = True
         engine._front = front_door(tokenizer, model.config, model.generation_config)
         return engine
 
@@ -115,8 +117,13 @@ class Engine:
 
     @property
     def closed(self) -> bool:
-        """Whether the engine takes no more requests."""
-        return self._closed
+        """Whether the engine takes no more requests: it was closed, its weights did not load, or its worker died."""
+        return self._closed or self._worker.ended
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the engine wraps a model that was handed over, so that its spec alone cannot make it again."""
+        return self._in_memory
 
     def load(self, progress: Progress | None = None) -> None:
         """Load the weights now and block until they are in. Idempotent.
@@ -170,6 +177,17 @@ class Engine:
             ValueError: as :meth:`submit`.
         """
         return len(self._token_ids(prompt, tools))
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of plain text, without a beginning-of-sequence token; control tokens' spellings stay characters."""
+        return self._chat_template().plain(text)
+
+    def encode_markup(self, text: str) -> list[int]:
+        """Token ids of a prompt that already carries the chat template's markup, for :meth:`submit`.
+
+        Control tokens in ``text`` are active: give it trusted text only, never a document.
+        """
+        return self._chat_template().markup(text)
 
     # Requests.
 
@@ -246,6 +264,10 @@ class Engine:
     def stats(self) -> EngineStats:
         """A snapshot of the engine's counters."""
         return self._worker.stats()
+
+    def clear_prefix_cache(self) -> int:
+        """Forget all cached prefixes; returns the bytes freed. Blocks until the current step is over."""
+        return self._worker.clear_prefix_cache()
 
     def close(self) -> None:
         """Give a shared engine's reference back, or close a private one.

@@ -53,6 +53,8 @@ class EngineStats:
         kv_bytes: bytes of keys and values held by running requests.
         submitted, finished, cancelled, failed: requests so far; finished counts "stop" and "length".
         forward_passes: walks over the layers so far.
+        completion_tokens: kept tokens of all requests that ended.
+        canvases: canvases they took.
         denoising_steps: sum over all requests.
         positions: canvas positions computed so far.
         prefill_tokens: prompt and commit tokens computed so far.
@@ -72,6 +74,8 @@ class EngineStats:
     cancelled: int = 0
     failed: int = 0
     forward_passes: int = 0
+    completion_tokens: int = 0
+    canvases: int = 0
     denoising_steps: int = 0
     positions: int = 0
     prefill_tokens: int = 0

@@ -65,6 +65,7 @@ class Worker:
         self._changed = threading.Condition()
         self._inbox: deque[Sequence] = deque()
         self._cancels: deque[RequestHandle] = deque()
+        self._clearing: list[Future[int]] = []
         self._open: dict[RequestHandle, Sequence] = {}
         self._scheduler = Scheduler(1, 1)
         self._prefix_cache: PrefixCache | None = None
@@ -108,6 +109,21 @@ class Worker:
         with self._changed:
             self._cancels.append(handle)
             self._changed.notify()
+
+    def clear_prefix_cache(self) -> int:
+        """Have the worker drop all cached prefixes before its next step; returns the bytes freed."""
+        done: Future[int] = Future()
+        with self._changed:
+            if self._thread is None or self._ended is not None:
+                return 0
+            self._clearing.append(done)
+            self._changed.notify()
+        return done.result()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended, for whatever reason."""
+        return self._ended is not None
 
     def stats(self) -> EngineStats:
         """A snapshot of the counters."""
@@ -163,8 +179,9 @@ class Worker:
     def _drain(self) -> bool:
         """Take in new requests, cancellations and timeouts; waits while there is nothing to do. False: stop."""
         with self._changed:
-            while not (self._closing or self._inbox or self._cancels or self._scheduler):
+            while not (self._closing or self._inbox or self._cancels or self._clearing or self._scheduler):
                 self._changed.wait()
+            self._clear_prefixes()
             if self._closing:
                 return False
             while self._inbox:
@@ -178,6 +195,13 @@ class Worker:
         for sequence in late:
             self._fail(sequence, RequestTimeoutError("the request did not finish within its timeout; it was dropped"))
         return True
+
+    def _clear_prefixes(self) -> None:
+        while self._clearing:
+            held = self._prefix_cache.nbytes if self._prefix_cache else 0
+            if self._prefix_cache is not None:
+                self._prefix_cache.clear()
+            self._clearing.pop().set_result(held)
 
     def _admit(self, loaded: Loaded) -> None:
         for sequence in self._scheduler.admit():
@@ -233,9 +257,11 @@ class Worker:
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         detokenizer = sequence.detokenizer
-        generation = Generation(detokenizer.text, tuple(detokenizer.kept), reason, sequence.usage())
+        usage = sequence.usage()
+        generation = Generation(detokenizer.text, tuple(detokenizer.kept), reason, usage)
         self._forget(sequence)
-        self._count(**{"cancelled" if reason == "cancelled" else "finished": 1})
+        ending = "cancelled" if reason == "cancelled" else "finished"
+        self._count(**{ending: 1}, completion_tokens=usage.completion_tokens, canvases=usage.canvases)
         sequence.handle.finish(generation)
 
     def _fail(self, sequence: Sequence, error: BaseException) -> None:
@@ -255,6 +281,7 @@ class Worker:
         with self._changed:
             self._ended = error
             left = list(self._open.values())
+            self._clear_prefixes()
             self._prefix_cache = None
         if not self.ready.done():
             self.ready.set_exception(error)
@@ -284,8 +311,8 @@ class Worker:
 class _StepRunner:
     """Runs a step's work, isolating what fails.
 
-    A pass that ran out of memory is tried again after the prefix cache is dropped; a pass that still fails, for whatever
-    reason, is split in halves, so that only a request that cannot run alone fails, with its own error.
+    A pass that ran out of memory is tried again after the prefix cache is dropped; a pass that still fails, for
+    whatever reason, is split in halves, so that only a request that cannot run alone fails, with its own error.
     """
 
     def __init__(self, loaded: Loaded, on_out_of_memory: Callable[[], None]) -> None:
@@ -334,8 +361,8 @@ def _as_engine_error(error: BaseException) -> BaseException:
         return error
     if is_out_of_memory(error):
         wrapped: DGemmaError = OutOfMemoryError(
-            f"the request does not fit into memory even alone: {error}. Lower max_new_tokens or the prompt's length, or load "
-            "with quantization or a smaller dtype."
+            f"the request does not fit into memory even alone: {error}. Lower max_new_tokens or the prompt's length, "
+            "or load with quantization or a smaller dtype."
         )
     else:
         wrapped = DGemmaError(f"the request failed in a denoising step: {error!r}")

@@ -29,8 +29,10 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        # The backend is called directly: the wrapper's __call__ sets padding on it, which is not thread-safe.
-        self._backend: Tokenizer = tokenizer.backend_tokenizer
+        # A copy of its own: callers of the wrapper switch padding, truncation and special tokens on the shared one.
+        self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._backend.no_padding()
+        self._backend.no_truncation()
         # The same vocabulary and merges without any added token: here "<turn|>" is seven ordinary characters.
         plain = json.loads(self._backend.to_str())
         controls = [token["content"] for token in plain["added_tokens"]]
@@ -43,7 +45,17 @@ class ChatTemplate:
     def text(self, text: str) -> list[int]:
         """Raw text to ids: the beginning-of-sequence token, then plain characters only."""
         bos = self._tokenizer.bos_token_id
-        return [*([] if bos is None else [bos]), *self._plain_ids(text)]
+        return [*([] if bos is None else [bos]), *self.plain(text)]
+
+    def plain(self, text: str) -> list[int]:
+        """Text to ids without a beginning-of-sequence token; control tokens' spellings are characters like any other."""
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def markup(self, text: str) -> list[int]:
+        """A prompt that already carries the template's markup to ids, control tokens active. For trusted text only."""
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return ids
 
     def messages(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """A conversation to ids, ending where the assistant is to speak.
@@ -68,13 +80,9 @@ class ChatTemplate:
         parts = _PLACEHOLDER.split(rendered)
         for index, part in enumerate(parts):
             if index % 2:
-                ids.extend(self._plain_ids(escaped[int(part)]))
+                ids.extend(self.plain(escaped[int(part)]))
             elif part:
-                ids.extend(self._backend.encode(part, add_special_tokens=False).ids)
-        return ids
-
-    def _plain_ids(self, text: str) -> list[int]:
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+                ids.extend(self.markup(part))
         return ids
 
     def _escape(self, value: Any, escaped: list[str]) -> Any:

@@ -1,0 +1,139 @@
+"""Tiny random checkpoints of the real architecture, made on the spot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    DiffusionGemmaConfig,
+    DiffusionGemmaForBlockDiffusion,
+    DiffusionGemmaTextConfig,
+    Gemma4VisionConfig,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
+    DiffusionGemmaGenerationConfig,
+    EntropyBoundSamplerConfig,
+)
+
+CONTROL_TOKENS = [
+    "<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>", "<|tool>", "<tool|>",
+    "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>', "<|image>", "<image|>", "<|image|>",
+]  # fmt: skip
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{{ m.content | trim }}<turn|>\n{% endfor %}{% if add_generation_prompt %}<|turn>model\n{% endif %}"
+)
+TEXT = "The quick brown fox jumps over the lazy dog. user model system context question answer 0123456789 été 你好"
+
+
+def make_tokenizer(vocab_size: int = 512) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with Gemma 4's control tokens."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=CONTROL_TOKENS, initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator([TEXT] * 3, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<bos>",
+        eos_token="<turn|>",
+        pad_token="<pad>",
+        additional_special_tokens=CONTROL_TOKENS[3:],
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def make_model(
+    *,
+    seed: int = 0,
+    vocab_size: int = 512,
+    hidden_size: int = 64,
+    layers: tuple[str, ...] = ("sliding_attention", "full_attention"),
+    sliding_window: int = 24,
+    kv_heads: int = 2,
+    global_kv_heads: int = 1,
+    head_dim: int = 16,
+    global_head_dim: int = 32,
+    canvas_length: int = 16,
+    top_k: int = 2,
+    sharpness: float = 0.4,
+    damping: float = 1.0,
+    generation: dict[str, Any] | None = None,
+) -> DiffusionGemmaForBlockDiffusion:
+    """A random model.
+
+    ``sharpness`` is the embedding's standard deviation: above 0.3 the logits have clear winners. ``damping`` scales what
+    each layer adds: at 1 the network is chaotic, well below 1 a canvas tends to confirm itself and converges.
+    """
+    torch.manual_seed(seed)
+    text = DiffusionGemmaTextConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        num_hidden_layers=len(layers),
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
+        num_global_key_value_heads=global_kv_heads,
+        head_dim=head_dim,
+        global_head_dim=global_head_dim,
+        layer_types=list(layers),
+        sliding_window=sliding_window,
+        num_experts=4,
+        top_k_experts=top_k,
+        moe_intermediate_size=hidden_size,
+        max_position_embeddings=2048,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
+    vision = Gemma4VisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        position_embedding_size=64,
+    )
+    model = DiffusionGemmaForBlockDiffusion(
+        DiffusionGemmaConfig(text_config=text, vision_config=vision, canvas_length=canvas_length)
+    ).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "vision" not in name:
+                parameter.normal_(0.0, sharpness if "embed_tokens" in name else hidden_size**-0.5)
+        for layer in model.model.decoder.layers:
+            layer.post_attention_layernorm.weight.fill_(damping)
+            layer.post_feedforward_layernorm.weight.fill_(damping)
+        # Not tied, so the two modes differ: the walk has to keep them apart.
+        for index, layer in enumerate(model.model.encoder.language_model.layers):
+            layer.layer_scalar.fill_(0.9 - 0.1 * index)
+    options: dict[str, Any] = {
+        "max_new_tokens": 2 * canvas_length,
+        "max_denoising_steps": 12,
+        "sampler_config": EntropyBoundSamplerConfig(0.1),
+        "t_min": 0.4,
+        "t_max": 0.8,
+        "stability_threshold": 1,
+        "confidence_threshold": 0.005,
+        "eos_token_id": [1, 4],
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+    }
+    model.generation_config = DiffusionGemmaGenerationConfig(**(options | (generation or {})))
+    return model
+
+
+def save_checkpoint(folder: Path, **options: Any) -> Path:
+    """Write a random checkpoint with its tokenizer to ``folder``."""
+    make_model(**options).save_pretrained(folder)
+    make_tokenizer(options.get("vocab_size", 512)).save_pretrained(folder)
+    return folder

@@ -1,0 +1,42 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dgemma_core import Engine, LoadSpec
+from tests.checkpoints import save_checkpoint
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny random checkpoint (vocabulary 512, canvas 16, window 24)."""
+    return str(save_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint"))
+
+
+@pytest.fixture
+def tiny_engine(tiny_checkpoint: str) -> Iterator[Engine]:
+    """A fresh engine on the tiny random checkpoint."""
+    with Engine(LoadSpec(model=tiny_checkpoint)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def embedded_engine() -> Iterator[Engine]:
+    """One engine on the embedded checkpoint for the whole run."""
+    with Engine(LoadSpec()) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return Path(__file__).resolve().parent.parent

@@ -160,7 +160,7 @@ class DiffusionGemmaSettings(BaseModel):
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
         if self.engine is not None:
-            if _in_memory(self.engine):
+            if self.engine.in_memory:
                 raise pickle.PicklingError(
                     f"{type(self).__name__} with an engine made by Engine.from_model cannot be pickled: "
                     "its weights exist in this process only"
@@ -240,9 +240,11 @@ class DiffusionGemmaSettings(BaseModel):
 
         Grouped, because LangChain writes a call's ``stop`` and keyword arguments over equal names of the top level.
         """
+        # Another in-memory model may go by the same name; its answers must not be taken for this one's.
+        held = {"engine": id(self.engine)} if self.engine is not None and self.engine.in_memory else {}
         return {
             "model_name": self.model,
-            "load": {name: getattr(self, name) for name in _LOAD_FIELDS},
+            "load": {name: getattr(self, name) for name in _LOAD_FIELDS} | held,
             "sampling": {name: getattr(self, name) for name in _SAMPLING_FIELDS},
         }
 
@@ -250,7 +252,7 @@ class DiffusionGemmaSettings(BaseModel):
         """Token ids of a text alone, without a begin token; control tokens typed in it count as text."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
-        return list(self._engine().tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+        return self._engine().encode_text(text)
 
     def get_num_tokens(self, text: str) -> int:
         """Tokens of a text alone."""
@@ -277,8 +279,3 @@ def _check_timeout(timeout: Any) -> None:
     good = timeout is None or (isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout > 0)
     if not good:
         raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")
-
-
-def _in_memory(engine: Any) -> bool:
-    """Whether the engine's weights exist in this process only, so that its spec does not lead to them."""
-    return bool(getattr(engine, "in_memory", False))

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgemma_core.invariance import MIN_QUERIES, min_rows, pad_rows
 from dgemma_core.kv_cache import KVLayout, SequenceCache
 
 
@@ -111,7 +112,9 @@ class Backbone:
         return self._walk(hidden[causal_tokens:], segments[split:], 0)
 
     def _walk(self, hidden: Tensor, segments: Sequence[Segment], causal_tokens: int) -> Tensor:
-        layers = self._decoder_layers if causal_tokens < hidden.shape[0] else self._encoder_layers
+        tokens = hidden.shape[0]
+        layers = self._decoder_layers if causal_tokens < tokens else self._encoder_layers
+        hidden = pad_rows(hidden, min_rows(hidden.device))
         rotary, masks = self._positions(hidden, segments), _Masks(segments, self._window)
         last = len(layers) - 1
         for index, layer in enumerate(layers):
@@ -125,20 +128,24 @@ class Backbone:
                 offset = end
             if index == last and causal_tokens:
                 # Nothing reads the last layer's output of causal tokens; their keys and values are all that is wanted.
-                if causal_tokens == hidden.shape[0]:
+                if causal_tokens == tokens:
                     return hidden[:0]
-                hidden, normed = hidden[causal_tokens:], normed[causal_tokens:]
-                rotary[kind] = (rotary[kind][0][causal_tokens:], rotary[kind][1][causal_tokens:])
+                rows = min_rows(hidden.device)
+                hidden, normed, cos, sin = (
+                    pad_rows(x[causal_tokens:], rows) for x in (hidden, normed, *rotary[kind])
+                )
+                rotary[kind] = (cos, sin)
                 masks = masks.without_causal()
-                causal_tokens = 0
+                tokens, causal_tokens = tokens - causal_tokens, 0
             attended = self._attend(layer.self_attn, index, normed, rotary[kind], masks)
             hidden = hidden + _rms_norm(layer.post_attention_layernorm, attended)
             hidden = self._feed_forward(layer, hidden)
             hidden = self._scale(hidden, index, causal_tokens)
-        return _rms_norm(self._norm, hidden)
+        return _rms_norm(self._norm, hidden[:tokens])
 
     def _positions(self, hidden: Tensor, segments: Sequence[Segment]) -> dict[str, tuple[Tensor, Tensor]]:
-        ids = torch.cat([torch.arange(s.start, s.start + s.length) for s in segments]).to(hidden.device)
+        ids = torch.cat([torch.arange(s.start, s.start + s.length) for s in segments])
+        ids = pad_rows(ids, hidden.shape[0]).to(hidden.device)
         rotary = {}
         for kind in set(self._types):
             cos, sin = self._rotary(hidden, ids[None], kind)
@@ -155,7 +162,7 @@ class Backbone:
     def _attend(attention: Any, layer: int, normed: Tensor, rotary: tuple[Tensor, Tensor], masks: _Masks) -> Tensor:
         queries = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim))
         queries = _rotate(_rms_norm(attention.q_norm, queries), rotary)
-        out = torch.empty_like(queries)
+        out = torch.zeros_like(queries)
         offset = 0
         for segment, view in masks.views(attention.is_sliding):
             keys, values = segment.cache.read(layer, view.first_key, segment.stop)
@@ -167,7 +174,8 @@ class Backbone:
 
     @staticmethod
     def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
-        dense = _rms_norm(layer.post_feedforward_layernorm_1, layer.mlp(_rms_norm(layer.pre_feedforward_layernorm, hidden)))
+        dense = layer.mlp(_rms_norm(layer.pre_feedforward_layernorm, hidden))
+        dense = _rms_norm(layer.post_feedforward_layernorm_1, dense)
         _, weights, index = layer.router(hidden)
         sparse = _experts(layer.experts, _rms_norm(layer.pre_feedforward_layernorm_2, hidden), index, weights)
         both = dense + _rms_norm(layer.post_feedforward_layernorm_2, sparse)
@@ -195,7 +203,7 @@ class _View:
         return 0 if self.window is None else max(0, self.segment.start - self.window + 1)
 
     def mask(self, device: torch.device) -> Tensor | None:
-        """``[length, keys]`` bool, or None when every key is visible. Made once per walk, shared by the layers."""
+        """``[length, keys]`` bool, or None for a canvas, which sees every key. Made once per walk, shared by the layers."""
         if not self.segment.causal:
             return None
         if self.window not in self.cached:
@@ -205,7 +213,7 @@ class _View:
             visible = key <= query
             if self.window is not None:
                 visible &= key > query - self.window
-            self.cached[self.window] = None if bool(visible.all()) else visible
+            self.cached[self.window] = visible
         return self.cached[self.window]
 
 
@@ -229,6 +237,12 @@ class _Masks:
 
 def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """Grouped-query attention of ``[tokens, heads, dim]`` queries over ``[kv_heads, keys, dim]``."""
+    if queries.shape[0] < MIN_QUERIES:
+        # Kernels for very few queries differ in the last bits; the added rows see everything and are cut off again.
+        tokens = queries.shape[0]
+        if mask is not None:
+            mask = torch.cat((mask, mask.new_ones(MIN_QUERIES - tokens, mask.shape[1])))
+        return _attention(pad_rows(queries, MIN_QUERIES), keys, values, mask, scale)[:tokens]
     tokens, heads, dim = queries.shape
     kv_heads = keys.shape[0]
     grouped = queries.transpose(0, 1).unflatten(0, (kv_heads, heads // kv_heads))
@@ -269,11 +283,12 @@ def _experts(experts: Any, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     counts = torch.bincount(index.flatten(), minlength=experts.num_experts).tolist()
     pieces = []
     offset = 0
+    shortest = min_rows(x.device)
     for expert, count in enumerate(counts):
         if count:
-            rows = grouped[offset : offset + count]
+            rows = pad_rows(grouped[offset : offset + count], shortest)
             gate, up = F.linear(rows, experts.gate_up_proj[expert]).chunk(2, dim=-1)
-            pieces.append(F.linear(experts.act_fn(gate) * up, experts.down_proj[expert]))
+            pieces.append(F.linear(experts.act_fn(gate) * up, experts.down_proj[expert])[:count])
             offset += count
     out = torch.cat(pieces) * weights.flatten()[order, None].to(x.dtype)
     return torch.zeros_like(x).index_add_(0, token, out)

@@ -176,7 +176,7 @@ def load_weights(spec: LoadSpec, front: FrontDoor, progress: Progress | None = N
     report(f"loading {spec.model} as {str(dtype).removeprefix('torch.')} on {device}")
     began = time.monotonic()
     try:
-        with _no_progress_bar(spec.model == EMBEDDED):
+        with _no_progress_bar(spec.model == EMBEDDED or progress is not None):
             model = DiffusionGemmaForBlockDiffusion.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
             )
@@ -293,7 +293,7 @@ def _has_accelerate() -> bool:
 
 @contextmanager
 def _no_progress_bar(quiet: bool) -> Iterator[None]:
-    """Hide transformers' own shard bar, which is noise for a checkpoint that loads in no time."""
+    """Hide transformers' own shard bar where nobody waits for it, or the caller reports progress itself."""
     from transformers.utils import logging
 
     if not quiet:

@@ -44,7 +44,7 @@ class SamplingParams:
     drafts: bool = False
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         for text in stop:
             if not isinstance(text, str) or not text:
                 raise ValueError(f"stop={list(stop)!r}: every stop must be a non-empty string")

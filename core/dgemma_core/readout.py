@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dgemma_core.invariance import min_rows, pad_rows
 from dgemma_core.sampling import block_size, sample_in_blocks
 
 _CPU_CHUNK_BYTES = 16 * 2**20
@@ -53,7 +54,8 @@ class Readout:
         self.vocab_size: int = self._embedding.shape[0]
         if chunk_bytes is None:
             chunk_bytes = _CPU_CHUNK_BYTES if self._embedding.device.type == "cpu" else _DEVICE_CHUNK_BYTES
-        self._chunk_rows = max(1, chunk_bytes // (4 * self.vocab_size))
+        self._min_rows = min_rows(self._embedding.device)
+        self._chunk_rows = max(self._min_rows, chunk_bytes // (4 * self.vocab_size))
         self._block = block_size(self.vocab_size)
         # 1 - p_max below this and the distribution is a point as far as the embedding's dtype can tell.
         self._point = torch.finfo(self._embedding.dtype).eps
@@ -68,7 +70,8 @@ class Readout:
         Returns:
             float32 ``[rows, vocab]``.
         """
-        logits: Tensor = self._head(hidden).float()
+        rows = hidden.shape[0]
+        logits: Tensor = self._head(pad_rows(hidden, self._min_rows))[:rows].float()
         logits.div_(self._softcap).tanh_()
         return logits.mul_((self._softcap / temperature).unsqueeze(-1))
 
@@ -90,7 +93,8 @@ class Readout:
         soft = torch.empty_like(hidden)
         for start in range(0, rows, self._chunk_rows):
             part = slice(start, min(start + self._chunk_rows, rows))
-            self._chunk(hidden[part], temperature[part], uniform[part], argmax[part], sample[part], entropy[part], soft[part])
+            outputs = (argmax[part], sample[part], entropy[part], soft[part])
+            self._chunk(hidden[part], temperature[part], uniform[part], *outputs)
         return Statistics(argmax.cpu(), sample.cpu(), entropy.cpu(), soft)
 
     def _chunk(
@@ -121,4 +125,5 @@ class Readout:
             weights, total = weights[spread], total[spread]
         if len(spread):
             probabilities = weights.div_(total.unsqueeze(-1)).to(self._embedding.dtype)
-            soft[spread] = torch.matmul(probabilities, self._embedding) * self._embed_scale
+            expected_embedding = torch.matmul(pad_rows(probabilities, self._min_rows), self._embedding)
+            soft[spread] = expected_embedding[: len(spread)] * self._embed_scale

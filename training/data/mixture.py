@@ -1,0 +1,73 @@
+"""Draws trees (branches that share a beginning) from all tasks by their shares."""
+
+from __future__ import annotations
+
+import random
+
+from .context import make_context, pick_frame
+from .example import Branch
+from .lexicon import Source
+from .questions import QUESTIONS
+from .refine import refine
+from .selection import selection_branches
+from .tools import tool_branches
+
+# Relative shares of branches; "context" tasks share one context, the others come as their own trees.
+DEFAULT_MIX: dict[str, float] = {
+    "qa": 0.38,
+    "abstain": 0.14,
+    "lists": 0.14,
+    "decisions": 0.07,
+    "json": 0.08,
+    "tools": 0.17,
+    "selection": 0.02,
+    "refine": 0.02,
+}
+MAX_FACTS = 10
+
+
+def draw_tree(source: Source, mix: dict[str, float], level: float) -> list[Branch]:
+    """One tree. `level` 0..1 is the place in the curriculum: contexts grow from three facts to `MAX_FACTS`."""
+    rng = source.rng
+    branch_count = rng.randint(4, 8)
+    context_share = sum(mix[t] for t in QUESTIONS)
+    # Selection and refine trees have fewer branches, so they are drawn more often.
+    kinds = {
+        "context": context_share,
+        "tools": mix["tools"],
+        "selection": 2 * mix["selection"],
+        "refine": 2 * mix["refine"],
+    }
+    kind = rng.choices(list(kinds), list(kinds.values()))[0]
+    if kind == "tools":
+        return tool_branches(source, branch_count, level) or draw_tree(source, mix, level)
+    if kind == "selection":
+        return selection_branches(source, branch_count)
+    most = round(3 + (MAX_FACTS - 3) * level)
+    context = make_context(source, rng.randint(1, most))
+    if kind == "refine":
+        return refine(source, context, branch_count // 2)
+    frame = pick_frame(source)
+    tasks = list(QUESTIONS)
+    weights = [mix[t] for t in tasks]
+    branches: dict[str, Branch] = {}
+    for _ in range(branch_count):
+        task = rng.choices(tasks, weights)[0]
+        question, answer = QUESTIONS[task](source, context)
+        branches.setdefault(question, Branch(task, list(frame.messages(context.text, question)), answer))
+    return list(branches.values())
+
+
+def draw_example(source: Source, task: str, level: float = 1.0) -> Branch:
+    """One branch of one task, for evaluation."""
+    mix = {**dict.fromkeys(DEFAULT_MIX, 0.0), task: 1.0}
+    if task == "decisions":
+        mix["selection"] = 0.2
+    if task == "qa":
+        mix["refine"] = 0.04
+    return source.choice(draw_tree(source, mix, level))
+
+
+def source_for(seed: str, held_out: bool) -> Source:
+    """A source seeded by a string."""
+    return Source(random.Random(seed), held_out)

@@ -1,0 +1,88 @@
+"""The training objective of one packed batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .data.example import TASKS
+from .walk import STEP, Packed, Walk, canvas_mask
+
+PAD_WEIGHT = 0.2
+CAUSAL_WEIGHT = 0.5
+BALANCE_WEIGHT = 0.002
+
+
+@dataclass
+class Losses:
+    """`total` is trained; the others are for the log. Task sums and counts are [len(TASKS)]."""
+
+    total: Tensor
+    causal: float
+    diffusion: float
+    task_sum: Tensor
+    task_count: Tensor
+
+
+def noise_rates(target: Tensor, generator: torch.Generator) -> Tensor:
+    """How likely each position is to be noised; target [M, C] -> rates [M, C].
+
+    Half of the canvases have one rate for all positions, now and then 1 (the first denoising step). The other half have
+    a front, as canvases have while they are being denoised: what lies before it is settled, what lies behind it is not,
+    and the padding after the end is often settled early.
+    """
+    count, length = target.shape
+    flat = torch.rand(count, 1, generator=generator)
+    flat = torch.where(torch.rand(count, 1, generator=generator) < 0.1, torch.ones_like(flat), flat)
+    used = (target != 0).sum(1, keepdim=True).float()
+    front = torch.rand(count, 1, generator=generator) * (used + 2) - 2
+    width = 4 * torch.rand(count, 1, generator=generator).square() + 0.05
+    place = torch.arange(length).float()[None]
+    slope = torch.sigmoid((place - front) / width)
+    settled = (place >= used) & (torch.rand(count, 1, generator=generator) < 0.5)
+    slope = torch.where(settled, torch.zeros_like(slope), slope)
+    return torch.where(torch.rand(count, 1, generator=generator) < 0.5, flat.expand(count, length), slope)
+
+
+def add_noise(batch: Packed, vocabulary: int, generator: torch.Generator) -> Tensor:
+    """Replaces canvas tokens by uniform random ones -> [B, D]."""
+    target = batch.canvas.cpu().view(-1, batch.canvas_length)
+    hit = torch.rand(target.shape, generator=generator) < noise_rates(target, generator)
+    random_tokens = torch.randint(0, vocabulary, target.shape, generator=generator)
+    return torch.where(hit, random_tokens, target).view(batch.canvas.shape).to(batch.canvas.device)
+
+
+def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Losses:
+    """Diffusion cross-entropy on all canvas positions, plus the causal loss on the answers."""
+    vocabulary = walk.text.vocab_size
+    noised = add_noise(batch, vocabulary, generator)
+    condition = bool(torch.rand((), generator=generator) < 0.5)
+    temperature = 0.4 + 0.4 * torch.rand(batch.canvas.shape[0], 1, generator=generator)
+    hidden, cache = walk.encode(batch)
+    masks = walk.attention_masks(canvas_mask, batch)
+    soft = None
+    if condition:
+        with torch.no_grad():
+            first = walk.denoise(batch, noised, cache, None, masks)
+            per_token = temperature.to(first.device).expand(batch.canvas.shape).reshape(-1, 1)
+            soft = walk.soft_embedding(first, per_token)
+    labels = batch.labels.reshape(-1)
+    labelled = (labels != -100).nonzero()[:, 0]
+    count = labelled.shape[0]
+    labelled = F.pad(labelled, (0, -count % STEP))  # padded to few shapes; the surplus is cut off again
+    causal = walk.losses(hidden[labelled], labels[labelled].clamp(min=0))[:count].mean()
+    hidden = walk.denoise(batch, noised, cache, soft, masks)
+    target = batch.canvas.reshape(-1)
+    each = walk.losses(hidden, target)
+    weight = torch.where(target == 0, PAD_WEIGHT, 1.0) * (batch.canvas_branch.reshape(-1) >= 0)
+    diffusion = (each * weight).sum() / weight.sum()
+    with torch.no_grad():
+        text = (target != 0).float()
+        task = batch.canvas_task.reshape(-1)
+        task_sum = torch.bincount(task, each * text, minlength=len(TASKS)).cpu()
+        task_count = torch.bincount(task, text, minlength=len(TASKS)).cpu()
+    total = diffusion + CAUSAL_WEIGHT * causal + BALANCE_WEIGHT * walk.balance
+    return Losses(total, float(causal.detach()), float(diffusion.detach()), task_sum, task_count)

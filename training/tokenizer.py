@@ -1,0 +1,63 @@
+"""Byte-level BPE with single digits and Gemma 4's control tokens, trained on generated text."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from .data.lexicon import WORDS, Source
+from .data.mixture import DEFAULT_MIX, draw_tree
+
+CONTROL = [
+    "<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>",
+    "<|tool>", "<tool|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>',
+    "<|image>", "<image|>", "<|image|>",
+]  # fmt: skip
+
+
+def _text(trees: int, seed: int) -> Iterator[str]:
+    source = Source(random.Random(seed))
+    for _ in range(trees):
+        for number, branch in enumerate(draw_tree(source, DEFAULT_MIX, source.rng.random())):
+            if number == 0:  # the context is shared: count it once
+                yield from (str(m["content"]) for m in branch.messages)
+                if branch.tools:
+                    yield str(branch.tools)
+            else:
+                yield str(branch.messages[-1]["content"])[-80:]
+            yield branch.answer
+            yield from (str(c["function"]) for c in branch.calls)
+    yield from WORDS
+
+
+def train_tokenizer(vocabulary: int, trees: int = 12000, seed: int = 1) -> PreTrainedTokenizerFast:
+    """Trains the tokenizer and attaches the chat template."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[AddedToken(t, special=True, normalized=False) for t in CONTROL],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(_text(trees, seed), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<bos>",
+        eos_token="<turn|>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        additional_special_tokens=[t for t in CONTROL[5:] if t != "<turn|>"],
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")
+    return tokenizer

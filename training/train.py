@@ -1,0 +1,236 @@
+"""Trains the embedded checkpoint: `python -m training.train --budget SECONDS --out DIR [--resume]`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFast
+
+from .config import PRESETS, Preset, build_config, build_generation_config
+from .data.example import TASKS
+from .feed import Feed, WorkerFeed
+from .loss import compute_losses
+from .optimizer import build_optimizers
+from .tokenizer import train_tokenizer
+from .walk import Walk
+
+WARMUP_STEPS = 200
+FLOOR = 0.03
+EMA_DECAY = 0.998
+LOG_EVERY = 50
+SAVE_EVERY_S = 300.0
+LR_MATRIX, LR_REST = 0.02, 2e-3
+
+
+def learning_rate(step: int, progress: float) -> float:
+    """Factor on the peak rates: warm-up by steps, cosine by the share of the budget."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return min(1.0, (step + 1) / WARMUP_STEPS) * (FLOOR + (1 - FLOOR) * cosine)
+
+
+def build_model(preset: Preset, tokenizer: PreTrainedTokenizerFast, seed: int) -> DiffusionGemmaForBlockDiffusion:
+    """A freshly initialised model."""
+    torch.manual_seed(seed)
+    model = DiffusionGemmaForBlockDiffusion(build_config(preset, tokenizer))
+    model.generation_config = build_generation_config(tokenizer)
+    # The padding row starts at zero by default; the norms' gradients at a zero vector would be infinite.
+    nn.init.normal_(model.model.decoder.embed_tokens.weight[0].detach(), std=0.02)
+    for layer in model.model.decoder.layers:
+        # Attention is not scaled by 1/sqrt(d); smaller query norms keep the first attention maps soft.
+        nn.init.constant_(layer.self_attn.q_norm.weight, 0.5)
+    return model
+
+
+class Trainer:
+    """Model, optimisers, moving average and clock of one run; everything in it can be saved and restored."""
+
+    def __init__(self, run: Path, preset: Preset, device: str, seed: int, compiled: bool = False) -> None:
+        self.run, self.preset, self.seed = run, preset, seed
+        run.mkdir(parents=True, exist_ok=True)
+        saved = run / "tokenizer"
+        if not saved.exists():
+            train_tokenizer(preset.vocabulary).save_pretrained(saved)
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(saved)
+        self.model = build_model(preset, self.tokenizer, seed).to(device)
+        self.walk = Walk(self.model, torch.bfloat16, compiled)
+        self.optimizers = build_optimizers(self.model, LR_MATRIX, LR_REST)
+        self.parameters = [p for p in self.model.model.decoder.parameters() if p.requires_grad]
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.generator = torch.Generator().manual_seed(seed)
+        self.step, self.elapsed, self.examples, self.pool = 0, 0.0, 0, 0
+        self.window: dict[str, Any] = {}
+        self._clear_window()
+
+    def _clear_window(self) -> None:
+        self.window = {
+            "causal": 0.0,
+            "diffusion": 0.0,
+            "steps": 0,
+            "tokens": 0,
+            "sum": 0,
+            "count": 0,
+            "since": time.time(),
+        }
+
+    def train_step(self, batch: Any, progress: float) -> None:
+        """One update."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * learning_rate(self.step, progress)
+        losses = compute_losses(self.walk, batch.to(self.model.device), self.generator)
+        losses.total.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+        self.step += 1
+        self.examples += int((batch.canvas_branch[:, :: batch.canvas_length] >= 0).sum())
+        w = self.window
+        w["causal"] += losses.causal
+        w["diffusion"] += losses.diffusion
+        w["steps"] += 1
+        w["tokens"] += batch.tokens.numel() + batch.canvas.numel()
+        w["sum"] = w["sum"] + losses.task_sum
+        w["count"] = w["count"] + losses.task_count
+
+    def report(self) -> dict[str, float]:
+        """Means since the last report."""
+        w = self.window
+        row = {
+            "step": self.step,
+            "elapsed_s": round(self.elapsed, 1),
+            "canvases": self.examples,
+            "causal": round(w["causal"] / w["steps"], 4),
+            "diffusion": round(w["diffusion"] / w["steps"], 4),
+            "tokens_per_s": round(w["tokens"] / (time.time() - w["since"])),
+        }
+        for index, task in enumerate(TASKS):
+            row[task] = round(float(w["sum"][index] / w["count"][index].clamp(min=1)), 4)
+        self._clear_window()
+        return row
+
+    def averaged(self) -> dict[str, Tensor]:
+        """Swaps in the moving average and returns what was there."""
+        held = [p.detach().clone() for p in self.parameters]
+        with torch.no_grad():
+            for p, a in zip(self.parameters, self.average, strict=True):
+                p.copy_(a)
+        return {"held": torch.nn.utils.parameters_to_vector(held)}
+
+    def export(self, folder: Path) -> None:
+        """Writes the averaged model, its tokenizer and its configs."""
+        held = self.averaged()["held"]
+        temporary = folder.with_name(folder.name + ".new")
+        shutil.rmtree(temporary, ignore_errors=True)
+        self.model.save_pretrained(temporary)
+        self.tokenizer.save_pretrained(temporary)
+        torch.nn.utils.vector_to_parameters(held, self.parameters)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+
+    def save(self) -> None:
+        """Writes everything that a resumed run needs."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "average": self.average,
+            "generator": self.generator.get_state(),
+            "numbers": (self.step, self.elapsed, self.examples, self.pool),
+        }
+        torch.save(state, self.run / "state.new")
+        (self.run / "state.new").rename(self.run / "state.pt")
+
+    def restore(self) -> None:
+        """Continues from the saved state."""
+        state = torch.load(self.run / "state.pt", map_location=self.model.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.average = [a.clone() for a in state["average"]]
+        self.generator.set_state(state["generator"].cpu())
+        self.step, self.elapsed, self.examples, self.pool = state["numbers"]
+
+
+def write_row(path: Path, row: dict[str, float]) -> None:
+    """Appends one line to the training curve."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--budget", type=float, required=True, help="training time in seconds")
+    parser.add_argument("--out", type=Path, required=True, help="run folder")
+    parser.add_argument("--publish", type=Path, help="also copy every exported checkpoint here")
+    parser.add_argument("--preset", choices=PRESETS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="stop after this many steps")
+    parser.add_argument("--data-core", type=int, help="CPU core of the data worker")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--resume", action="store_true")
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    preset = PRESETS[args.preset or ("gpu" if device == "cuda" else "cpu")]
+    trainer = Trainer(args.out, preset, device, args.seed, args.compile)
+    if args.resume and (args.out / "state.pt").exists():
+        trainer.restore()
+        trainer.pool += 1
+    print(
+        f"{sum(p.numel() for p in trainer.parameters) / 1e6:.2f} M parameters, vocabulary {len(trainer.tokenizer)}",
+        flush=True,
+    )
+    feed = Feed(
+        trainer.tokenizer, args.out, args.seed, trainer.pool, preset.batch_tokens, max(64, preset.batch_tokens // 128)
+    )
+    feed.progress = trainer.elapsed / args.budget
+    stream = WorkerFeed(feed, args.data_core)
+    began, base, saved_at = time.time(), trainer.elapsed, time.time()
+    for pool, batch in stream:
+        trainer.elapsed = base + time.time() - began
+        progress = trainer.elapsed / args.budget
+        if progress >= 1 or (args.steps and trainer.step >= args.steps):
+            break
+        stream.progress = progress
+        trainer.pool = pool
+        trainer.train_step(batch, progress)
+        if trainer.step % LOG_EVERY == 0:
+            row = trainer.report()
+            write_row(args.out / "curve.csv", row)
+            print(row, flush=True)
+        if time.time() - saved_at > SAVE_EVERY_S:
+            checkpoint(trainer, args.out, args.publish)
+            saved_at = time.time()
+    checkpoint(trainer, args.out, args.publish)
+    print(f"done after {trainer.step} steps, {trainer.elapsed:.0f} s", flush=True)
+
+
+def checkpoint(trainer: Trainer, run: Path, publish: Path | None) -> None:
+    """Saves the state and exports the model."""
+    trainer.save()
+    trainer.export(run / "checkpoint")
+    if publish:
+        temporary = publish.with_name(publish.name + ".new")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(run / "checkpoint", temporary)
+        shutil.rmtree(publish, ignore_errors=True)
+        temporary.rename(publish)
+
+
+if __name__ == "__main__":
+    main()

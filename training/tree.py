@@ -1,0 +1,159 @@
+"""From branches to packed rows: tokens, positions, labels and canvases of one training step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from .data.example import TASKS, Branch
+from .data.lexicon import Source
+from .data.mixture import draw_tree
+from .walk import Packed
+
+# How often a batch has each canvas length, and how many canvases its rows hold.
+CANVAS_LENGTHS = {16: 0.25, 32: 0.4, 64: 0.35}
+CANVASES_PER_ROW = {16: 12, 32: 8, 64: 6}
+ROUND = 32  # rows are padded to a multiple of this: few shapes, so that kernels are reused
+TURN_END, TOOL_END = "<turn|>", "<|tool_response>"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One branch as token ids; `target` ends with the end token."""
+
+    task: int
+    prompt: list[int]
+    target: list[int]
+
+
+def render(tokenizer: PreTrainedTokenizerFast, branch: Branch) -> tuple[str, str]:
+    """Prompt text and target text, exactly as the chat template writes them."""
+    reply: dict[str, Any] = {"role": "assistant", "content": branch.answer}
+    if branch.calls:
+        reply["tool_calls"] = branch.calls
+    options: dict[str, Any] = {"tools": branch.tools, "tokenize": False}
+    prompt = tokenizer.apply_chat_template(branch.messages, add_generation_prompt=True, **options)
+    full = tokenizer.apply_chat_template([*branch.messages, reply], **options)
+    assert isinstance(prompt, str)
+    assert isinstance(full, str)
+    assert full.startswith(prompt)
+    target = full[len(prompt) :].removesuffix(f"{TURN_END}\n")
+    return prompt, target + (TOOL_END if branch.calls else TURN_END)
+
+
+def encode_branches(tokenizer: PreTrainedTokenizerFast, branches: list[Branch]) -> list[Encoded]:
+    """Token ids of every branch of a tree."""
+    texts = [render(tokenizer, b) for b in branches]
+    prompts = tokenizer([p for p, _ in texts], add_special_tokens=False).input_ids
+    targets = tokenizer([t for _, t in texts], add_special_tokens=False).input_ids
+    return [Encoded(TASKS.index(b.task), p, t) for b, p, t in zip(branches, prompts, targets, strict=True)]
+
+
+def shared_length(tree: list[Encoded]) -> int:
+    """Length of the prompts' common beginning; at least one prompt token stays in every branch."""
+    limit = min(len(b.prompt) for b in tree) - 1
+    first = tree[0].prompt
+    for other in tree[1:]:
+        limit = next((i for i in range(limit) if first[i] != other.prompt[i]), limit)
+    return limit
+
+
+def packed_length(tree: list[Encoded]) -> int:
+    """Encoder tokens that a tree needs."""
+    shared = shared_length(tree)
+    return shared + sum(len(b.prompt) - shared + len(b.target) - 1 for b in tree)
+
+
+def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, canvases: int | None = None) -> Packed:
+    """One row per tree, each with the same number of canvases; long answers give several blocks."""
+    slots = canvases or CANVASES_PER_ROW[canvas_length]
+    rows, length, width = len(trees), max(packed_length(t) for t in trees), slots * canvas_length
+    length = -(-length // ROUND) * ROUND
+    tokens, position = np.zeros((rows, length), np.int64), np.zeros((rows, length), np.int64)
+    branch, labels = np.full((rows, length), -1, np.int64), np.full((rows, length), -100, np.int64)
+    canvas = np.zeros((rows, slots, canvas_length), np.int64)
+    canvas_branch = np.full((rows, slots, canvas_length), -1, np.int64)
+    canvas_start, canvas_task = np.zeros_like(canvas), np.zeros_like(canvas)
+    for row, tree in enumerate(trees):
+        shared = shared_length(tree)
+        tokens[row, :shared] = tree[0].prompt[:shared]
+        position[row, :shared] = np.arange(shared)
+        branch[row, :shared] = 0
+        at = shared
+        first_blocks: list[tuple[int, int]] = []
+        other_blocks: list[tuple[int, int]] = []
+        for number, item in enumerate(tree, 1):
+            ids = item.prompt[shared:] + item.target[:-1]
+            tokens[row, at : at + len(ids)] = ids
+            position[row, at : at + len(ids)] = np.arange(shared, shared + len(ids))
+            branch[row, at : at + len(ids)] = number
+            answer = at + len(item.prompt) - shared - 1
+            labels[row, answer : answer + len(item.target)] = item.target
+            at += len(ids)
+            blocks = [(number, b) for b in range(-(-len(item.target) // canvas_length))]
+            rng.shuffle(blocks)
+            first_blocks.append(blocks[0])
+            other_blocks += blocks[1:]
+        rng.shuffle(first_blocks)
+        rng.shuffle(other_blocks)
+        order = first_blocks + other_blocks
+        for slot in range(slots):
+            number, block = order[slot % len(order)]  # a second copy of a canvas gets its own noise
+            item = tree[number - 1]
+            part = item.target[block * canvas_length : (block + 1) * canvas_length]
+            canvas[row, slot, : len(part)] = part
+            canvas_branch[row, slot] = number
+            canvas_start[row, slot] = len(item.prompt) + block * canvas_length
+            canvas_task[row, slot] = item.task
+    slot_ids = np.broadcast_to(np.arange(slots)[None, :, None], canvas.shape)
+    flat = {
+        "canvas": canvas,
+        "canvas_branch": canvas_branch,
+        "canvas_slot": slot_ids,
+        "canvas_start": canvas_start,
+        "canvas_position": canvas_start + np.arange(canvas_length),
+        "canvas_task": canvas_task,
+    }
+    return Packed(
+        tokens=torch.from_numpy(tokens),
+        branch=torch.from_numpy(branch),
+        position=torch.from_numpy(position),
+        labels=torch.from_numpy(labels),
+        canvas_length=canvas_length,
+        **{k: torch.from_numpy(np.ascontiguousarray(v.reshape(rows, width))) for k, v in flat.items()},
+    )
+
+
+def draw_batches(
+    tokenizer: PreTrainedTokenizerFast,
+    seed: str,
+    mix: dict[str, float],
+    level: float,
+    batch_tokens: int,
+    trees: int = 64,
+    longest: int = 1200,
+) -> Iterator[Packed]:
+    """Batches of one pool of trees: rows of similar length share a batch, batches come in random order."""
+    source = Source(random.Random(seed))
+    rng = source.rng
+    pool = (encode_branches(tokenizer, draw_tree(source, mix, level)) for _ in range(trees))
+    sized = sorted(((packed_length(t), t) for t in pool), key=lambda pair: pair[0])
+    sized = [pair for pair in sized if pair[0] <= longest]
+    groups: list[tuple[list[list[Encoded]], int]] = []
+    while sized:
+        canvas_length = rng.choices(list(CANVAS_LENGTHS), list(CANVAS_LENGTHS.values()))[0]
+        row = -(-sized[-1][0] // ROUND) * ROUND + canvas_length * CANVASES_PER_ROW[canvas_length]
+        count = max(1, round(batch_tokens / row))
+        group = [tree for _, tree in sized[-count:]]
+        group += rng.choices(group, k=count - len(group))  # the last group is filled up: same shape, other noise
+        groups.append((group, canvas_length))
+        del sized[-count:]
+    rng.shuffle(groups)
+    for group, canvas_length in groups:
+        yield pack(group, canvas_length, rng)

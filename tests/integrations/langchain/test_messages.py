@@ -17,6 +17,8 @@ from dgemma_integrations.langchain import ChatDiffusionGemma
 from dgemma_integrations.langchain.messages import to_engine_messages
 
 CALL = {"name": "add", "args": {"a": 1}, "id": "c1", "type": "tool_call"}
+BROKEN_CALL = {"name": "add", "args": "{a", "id": "c1", "error": None, "type": "invalid_tool_call"}
+PIXEL = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ def test_a_conversation_keeps_its_order_and_its_repeated_roles() -> None:
     ("message", "words"),
     [
         (
-            HumanMessage([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]),
+            HumanMessage([PIXEL]),
             "'image_url'.*text only",
         ),
         (HumanMessage([{"type": "image", "base64": "AA", "mime_type": "image/png"}]), "'image'.*text only"),

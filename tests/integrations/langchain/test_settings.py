@@ -177,7 +177,8 @@ def test_tracing_parameters() -> None:
 
 
 def test_profile_comes_from_the_config_alone(tiny_checkpoint: str) -> None:
-    chat = ChatDiffusionGemma(model=tiny_checkpoint)
+    # Settings no other test has, so that the engine is a new one.
+    chat = ChatDiffusionGemma(model=tiny_checkpoint, max_context=4000)
     assert chat.profile["max_input_tokens"] == 2048 == chat._engine().context_window
     assert chat._engine().stats().weight_loads == 0
     assert ChatDiffusionGemma(model=tiny_checkpoint, max_context=128).profile["max_input_tokens"] == 128

@@ -16,19 +16,20 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dgemma_core import DGemmaError
+from dgemma_core import DGemmaError, LoadSpec, SamplingParams
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from llama_index.core.query_engine import RetrieverQueryEngine
 
     from dgemma_core import Engine, EngineStats
+    from dgemma_core.spec import Dtype
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
@@ -94,6 +95,7 @@ class Assistant:
 
     Raises:
         CorpusError: the folder holds no text.
+        ValueError: a bad setting.
     """
 
     def __init__(
@@ -117,6 +119,9 @@ class Assistant:
         from dgemma_integrations.llama_index import DiffusionGemma
 
         self.index = PassageIndex(read_folder(docs))
+        # Checked by themselves first: wrapped in a framework's validation error, their messages are hard to find.
+        LoadSpec(model, device=device, dtype=cast("Dtype", dtype))
+        SamplingParams(seed=seed, max_new_tokens=max_tokens)
 
         # Equal load settings: both objects find the same engine by themselves.
         settings: dict[str, Any] = {"model": model, "device": device, "dtype": dtype}
@@ -329,6 +334,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.docs is not None and not args.question:
         parser.error("--docs needs at least one --question")
+    if any(not text.strip() for text in args.question or ()):
+        parser.error("--question is empty")
     if args.top_k < 1:
         parser.error(f"--top-k {args.top_k}: must be at least 1")
     return args

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from dgemma_core.canvas import DenoiseSettings
@@ -177,11 +178,15 @@ def load_weights(spec: LoadSpec, front: FrontDoor, progress: Progress | None = N
     began = time.monotonic()
     try:
         with _no_progress_bar(spec.model == EMBEDDED or progress is not None):
-            model = DiffusionGemmaForBlockDiffusion.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
+            model, info = DiffusionGemmaForBlockDiffusion.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"the weights in {folder} could not be loaded: {error}") from error
+    if info["missing_keys"]:
+        # transformers would go on with random numbers in their place.
+        missing = sorted(info["missing_keys"])
+        raise CheckpointError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]!r}: download them anew")
     model.eval()
     if "device_map" not in options:
         model.to(device)

@@ -166,15 +166,19 @@ class Worker:
                 self.ready.set_result(None)
                 steps = _StepRunner(loaded, self._on_out_of_memory)
                 while self._drain():
-                    self._admit(loaded)
-                    for part, statistics, error in steps.run(self._scheduler.schedule()):
-                        self._advance(loaded, part, statistics, error)
-                    self._count(forward_passes=steps.passes - self._stats.forward_passes)
+                    self._step(loaded, steps)
             self._end(EngineClosedError("the engine was closed"))
         except BaseException as error:
             if not isinstance(error, DGemmaError):
                 logger.exception("the engine's worker thread ended")
             self._end(error)
+
+    def _step(self, loaded: Loaded, steps: _StepRunner) -> None:
+        # A frame of its own: an idle thread must not hold on to the last step's requests (nor, through them, the engine).
+        self._admit(loaded)
+        for part, statistics, error in steps.run(self._scheduler.schedule()):
+            self._advance(loaded, part, statistics, error)
+        self._count(forward_passes=steps.passes - self._stats.forward_passes)
 
     def _drain(self) -> bool:
         """Take in new requests, cancellations and timeouts; waits while there is nothing to do. False: stop."""

@@ -21,7 +21,8 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
 
 CONTROL_TOKENS = [
     "<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>", "<|tool>", "<tool|>",
-    "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>', "<|image>", "<image|>", "<|image|>",
+    "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>', "<|image>", "<image|>",
+    "<|image|>",
 ]  # fmt: skip
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
@@ -70,8 +71,8 @@ def make_model(
 ) -> DiffusionGemmaForBlockDiffusion:
     """A random model.
 
-    ``sharpness`` is the embedding's standard deviation: above 0.3 the logits have clear winners. ``damping`` scales what
-    each layer adds: at 1 the network is chaotic, well below 1 a canvas tends to confirm itself and converges.
+    ``sharpness`` is the embedding's standard deviation: above 0.3 the logits have clear winners. ``damping`` scales
+    what each layer adds: at 1 the network is chaotic, well below 1 a canvas tends to confirm itself and converges.
     """
     torch.manual_seed(seed)
     text = DiffusionGemmaTextConfig(

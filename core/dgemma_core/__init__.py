@@ -1,4 +1,4 @@
-"""Block-diffusion text generation on the local machine: one engine per set of weights, many requests batched step by step.
+"""Block-diffusion text generation on the local machine: one engine, many requests batched step by step.
 
 Importing this package is cheap: torch and transformers come in when ``Engine`` is first touched.
 """

@@ -131,9 +131,7 @@ class Backbone:
                 if causal_tokens == tokens:
                     return hidden[:0]
                 rows = min_rows(hidden.device)
-                hidden, normed, cos, sin = (
-                    pad_rows(x[causal_tokens:], rows) for x in (hidden, normed, *rotary[kind])
-                )
+                hidden, normed, cos, sin = (pad_rows(x[causal_tokens:], rows) for x in (hidden, normed, *rotary[kind]))
                 rotary[kind] = (cos, sin)
                 masks = masks.without_causal()
                 tokens, causal_tokens = tokens - causal_tokens, 0
@@ -203,7 +201,7 @@ class _View:
         return 0 if self.window is None else max(0, self.segment.start - self.window + 1)
 
     def mask(self, device: torch.device) -> Tensor | None:
-        """``[length, keys]`` bool, or None for a canvas, which sees every key. Made once per walk, shared by the layers."""
+        """``[length, keys]`` bool, or None for a canvas, which sees every key. One per walk, for all layers."""
         if not self.segment.causal:
             return None
         if self.window not in self.cached:

@@ -78,12 +78,13 @@ class FrontDoor:
         )
         if settings.canvas_length > d.canvas_length:
             raise ValueError(
-                f"canvas_length={settings.canvas_length}: this checkpoint was trained on canvases of at most {d.canvas_length}"
+                f"canvas_length={settings.canvas_length}: this checkpoint was trained on canvases of at most "
+                f"{d.canvas_length}"
             )
         if settings.t_max < settings.t_min:
             raise ValueError(
-                f"t_max={settings.t_max} is below t_min={settings.t_min} (the checkpoint's default fills in what is not "
-                "given); set both"
+                f"t_max={settings.t_max} is below t_min={settings.t_min} (the checkpoint's default fills in what is "
+                "not given); set both"
             )
         if settings.t_min <= 0:
             raise ValueError(f"t_min={settings.t_min}: must be above 0, logits are divided by it; use e.g. 0.01")
@@ -98,7 +99,9 @@ def open_front_door(spec: LoadSpec) -> FrontDoor:
     """
     folder = _folder(spec, _SMALL_FILES)
     if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder} has no config.json: point `model` at a folder with a DiffusionGemma checkpoint")
+        raise CheckpointError(
+            f"{folder} has no config.json: point `model` at a folder with a DiffusionGemma checkpoint"
+        )
     # Imported late: transformers takes a second, and constructing an engine should not.
     from transformers import AutoConfig, PreTrainedTokenizerFast
     from transformers.models.diffusion_gemma.generation_diffusion_gemma import DiffusionGemmaGenerationConfig
@@ -106,11 +109,13 @@ def open_front_door(spec: LoadSpec) -> FrontDoor:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}/config.json cannot be read as a {MODEL_TYPE!r} configuration: {error}") from error
+        raise CheckpointError(
+            f"{folder}/config.json cannot be read as a {MODEL_TYPE!r} configuration: {error}"
+        ) from error
     if config.model_type != MODEL_TYPE:
         raise CheckpointError(
-            f"{spec.model!r} is a {config.model_type!r} checkpoint; this engine runs {MODEL_TYPE!r} checkpoints only, such as "
-            "google/diffusiongemma-26B-A4B-it"
+            f"{spec.model!r} is a {config.model_type!r} checkpoint; this engine runs {MODEL_TYPE!r} checkpoints "
+            "only, such as google/diffusiongemma-26B-A4B-it"
         )
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
@@ -126,7 +131,9 @@ def open_front_door(spec: LoadSpec) -> FrontDoor:
 def front_door(tokenizer: Any, config: Any, generation: Any, folder: Path | None = None) -> FrontDoor:
     """A front door from objects already in memory."""
     if config.text_config.use_bidirectional_attention == "all":
-        raise CheckpointError("use_bidirectional_attention='all': an encoder that is not causal cannot reuse its keys and values")
+        raise CheckpointError(
+            "use_bidirectional_attention='all': an encoder that is not causal cannot reuse its keys and values"
+        )
     unset = generation._get_default_generation_params()
 
     def value(name: str) -> Any:
@@ -178,15 +185,19 @@ def load_weights(spec: LoadSpec, front: FrontDoor, progress: Progress | None = N
     began = time.monotonic()
     try:
         with _no_progress_bar(spec.model == EMBEDDED or progress is not None):
-            model, info = DiffusionGemmaForBlockDiffusion.from_pretrained(
+            # With output_loading_info it returns a pair, which its annotations do not say.
+            read: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
             )
+            model, info = read
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"the weights in {folder} could not be loaded: {error}") from error
     if info["missing_keys"]:
         # transformers would go on with random numbers in their place.
         missing = sorted(info["missing_keys"])
-        raise CheckpointError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]!r}: download them anew")
+        raise CheckpointError(
+            f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]!r}: download them anew"
+        )
     model.eval()
     if "device_map" not in options:
         model.to(device)
@@ -201,9 +212,13 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise CheckpointError(f"device={name!r} is not a torch device: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
-    usable = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type, lambda: True)
-    if not usable():
+        raise CheckpointError(
+            f"device={name!r} is not a torch device: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"
+        ) from error
+    missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
         raise CheckpointError(f"device={name!r}: this machine or this torch build has none; use 'auto' or 'cpu'")
     return device
 
@@ -218,7 +233,9 @@ def pick_dtype(name: str, device: torch.device, config: Any) -> torch.dtype:
     if device.type == "mps":
         return torch.bfloat16
     text = config.text_config
-    width = 3 * text.hidden_size * (text.intermediate_size + (text.num_experts or 0) * (text.moe_intermediate_size or 0))
+    width = (
+        3 * text.hidden_size * (text.intermediate_size + (text.num_experts or 0) * (text.moe_intermediate_size or 0))
+    )
     return torch.bfloat16 if width * text.num_hidden_layers > _FLOAT32_PARAMETERS else torch.float32
 
 
@@ -254,8 +271,9 @@ def _download(spec: LoadSpec, patterns: list[str]) -> Path:
         return Path(retrying(snapshot_download, spec.model, revision=spec.revision, allow_patterns=patterns))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, TimeoutError) as error:
         raise CheckpointError(
-            f"model={spec.model!r} is not a local folder, not in the Hugging Face cache, and the Hub cannot be reached. "
-            "Check the network (or unset HF_HUB_OFFLINE), download it elsewhere and give its folder, or use model='embedded'."
+            f"model={spec.model!r} is not a local folder, not in the Hugging Face cache, and the Hub cannot be "
+            "reached. Check the network (or unset HF_HUB_OFFLINE), download it elsewhere and give its folder, or use "
+            "model='embedded'."
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise CheckpointError(
@@ -270,8 +288,8 @@ def _check_weight_files(folder: Path) -> None:
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
         raise CheckpointError(
-            f"{folder} holds pickled weights only ({', '.join(pickles[:3])}); unpickling can run code, so only safetensors are "
-            "loaded. Convert them with `model.save_pretrained(folder)` in an environment you trust."
+            f"{folder} holds pickled weights only ({', '.join(pickles[:3])}); unpickling can run code, so only "
+            "safetensors are loaded. Convert them with `model.save_pretrained(folder)` in an environment you trust."
         )
     raise CheckpointError(f"{folder} has a config.json but no weights: looked for *.safetensors")
 
@@ -282,7 +300,9 @@ def _quantization(name: str, device: torch.device) -> Any:
     try:
         import bitsandbytes  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
     except ImportError as error:
-        raise CheckpointError(f"quantization={name!r} needs bitsandbytes: pip install bitsandbytes accelerate") from error
+        raise CheckpointError(
+            f"quantization={name!r} needs bitsandbytes: pip install bitsandbytes accelerate"
+        ) from error
     from transformers import BitsAndBytesConfig
 
     if name == "int8":

@@ -37,7 +37,7 @@ _alive: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Engine:
-    """Runs one set of weights for any number of threads and event loops.
+    r"""Runs one set of weights for any number of threads and event loops.
 
     Nothing is loaded by the constructor. Tokenizer and configuration are read by the first call that needs them, the
     weights by the worker thread on the first request (or :meth:`load`).
@@ -50,7 +50,7 @@ class Engine:
         from dgemma_core import Engine, LoadSpec, Message, SamplingParams
 
         with Engine(LoadSpec()) as engine:
-            prompt = [Message("user", "The Vexal bridge was built in 1931.\\n\\nWhen was the Vexal bridge built?")]
+            prompt = [Message("user", "The Vexal bridge was built in 1931.\n\nWhen was the Vexal bridge built?")]
             print(engine.generate([prompt], SamplingParams(seed=0))[0].text)
         ```
     """
@@ -202,8 +202,8 @@ class Engine:
         """Queue a request and return at once.
 
         Args:
-            prompt: raw text, token ids, or chat messages (rendered by the checkpoint's template). Control tokens typed in
-                text stay text.
+            prompt: raw text, token ids, or chat messages (rendered by the checkpoint's template). Control tokens typed
+                in text stay text.
             params: sampling parameters; the checkpoint's defaults if not given.
             tools: OpenAI function dicts the template declares to the model; only with messages.
             timeout: seconds after which the request is dropped with ``RequestTimeoutError``.
@@ -319,7 +319,7 @@ class Engine:
                 raise ValueError("prompt='': an empty prompt has nothing to answer")
             self._no_tools(tools)
             return self._chat_template().text(prompt)
-        prompt = list(prompt) if isinstance(prompt, list | tuple) else prompt  # type: ignore[assignment]
+        prompt = list(prompt) if isinstance(prompt, list | tuple) else prompt
         if not isinstance(prompt, list):
             raise ValueError(f"prompt={prompt!r}: must be a string, a list of token ids or a list of Message")
         if not prompt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
@@ -76,7 +77,8 @@ class RequestHandle:
         seen = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: len(self._events) > seen or self._future.done())
+                while len(self._events) == seen and not self._future.done():
+                    self._changed.wait()
                 fresh = self._events[seen:]
             yield from fresh
             seen += len(fresh)
@@ -89,10 +91,8 @@ class RequestHandle:
         fresh_events = asyncio.Event()
 
         def wake() -> None:
-            try:
+            with contextlib.suppress(RuntimeError):  # The loop was closed: nobody is listening any more.
                 loop.call_soon_threadsafe(fresh_events.set)
-            except RuntimeError:
-                pass  # The loop was closed; nobody is listening any more.
 
         with self._changed:
             self._wakers.append(wake)

@@ -17,7 +17,7 @@ MIN_QUERIES = 4
 
 
 def min_rows(device: torch.device) -> int:
-    """Fewest rows a GEMM on ``device`` may have; accelerators pick kernels by other rules, so nothing is padded there."""
+    """Fewest rows a GEMM on ``device`` may have; accelerators pick kernels by other rules: no padding there."""
     return _ROWS_PER_THREAD * torch.get_num_threads() if device.type == "cpu" else 1
 
 

@@ -2,8 +2,8 @@
 
 Sources: the entropy bound is from "Accelerated sampling from masked diffusion models via entropy bounded unmasking"
 (https://arxiv.org/abs/2505.24857); the temperature schedule and the stopping rule are those of transformers'
-``EntropyBoundSampler``, ``LinearTemperatureScheduleLogitsProcessor`` and ``StableAndConfidentStoppingCriteria``, against
-which the reference tests replay every step.
+``EntropyBoundSampler``, ``LinearTemperatureScheduleLogitsProcessor`` and ``StableAndConfidentStoppingCriteria``, which
+the reference tests replay step by step.
 """
 
 from __future__ import annotations

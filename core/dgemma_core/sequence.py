@@ -108,7 +108,9 @@ class Sequence:
         self._started = time.monotonic()
         self.phase = Phase.PREFILL
 
-    def open_canvas(self, vocab_size: int, end_ids: Tensor, hidden_size: int, device: torch.device, dtype: torch.dtype) -> Canvas:
+    def open_canvas(
+        self, vocab_size: int, end_ids: Tensor, hidden_size: int, device: torch.device, dtype: torch.dtype
+    ) -> Canvas:
         """The canvas being denoised; a fresh one of uniform noise if there is none."""
         if self.canvas is None:
             soft = torch.zeros(self.settings.canvas_length, hidden_size, device=device, dtype=dtype)

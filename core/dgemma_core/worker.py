@@ -96,8 +96,8 @@ class Worker:
             waiting = len(self._inbox) + len(self._scheduler.waiting)
             if waiting >= self._max_queue:
                 raise QueueFullError(
-                    f"{waiting} requests are waiting already (max_queue={self._max_queue}): wait for some of them, or raise "
-                    "LoadSpec.max_queue"
+                    f"{waiting} requests are waiting already (max_queue={self._max_queue}): wait for some of them, or "
+                    "raise LoadSpec.max_queue"
                 )
             self._open[sequence.handle] = sequence
             self._inbox.append(sequence)
@@ -174,7 +174,7 @@ class Worker:
             self._end(error)
 
     def _step(self, loaded: Loaded, steps: _StepRunner) -> None:
-        # A frame of its own: an idle thread must not hold on to the last step's requests (nor, through them, the engine).
+        # A frame of its own: an idle thread must not hold on to the last step's requests, nor through them the engine.
         self._admit(loaded)
         for part, statistics, error in steps.run(self._scheduler.schedule()):
             self._advance(loaded, part, statistics, error)

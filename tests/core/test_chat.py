@@ -85,7 +85,7 @@ def feed(text: str, stop: tuple[str, ...], sizes: list[int]) -> tuple[list[str],
         last = index == len(sizes)
         part = ids[at:] if last else ids[at : at + sizes[index]]
         at += len(part)
-        new, tokens, stopped = detokenizer.add(part, last)
+        new, _, stopped = detokenizer.add(part, last)
         texts.append(new)
         if stopped:
             return texts, detokenizer, True
@@ -116,6 +116,6 @@ def test_stop_string_across_blocks_is_cut_and_never_shown() -> None:
 
 
 def test_what_only_looked_like_a_stop_is_given_out() -> None:
-    texts, detokenizer, stopped = feed("abcabcabd end", ("abcabd_",), [3, 3])
+    texts, _, stopped = feed("abcabcabd end", ("abcabd_",), [3, 3])
     assert not stopped
     assert "".join(texts) == "abcabcabd end"

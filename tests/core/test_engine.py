@@ -19,6 +19,7 @@ from dgemma_core import (
     FinishedEvent,
     LoadSpec,
     Message,
+    RequestHandle,
     SamplingParams,
 )
 from dgemma_core.errors import (
@@ -46,7 +47,9 @@ def ask(question: str) -> list[Message]:
 
 
 def neighbours(count: int) -> list[list[Message]]:
-    return [ask(f"The Lum{i} river costs {i + 10} dollars.\n\nHow much does the Lum{i} river cost?") for i in range(count)]
+    return [
+        ask(f"The Lum{i} river costs {i + 10} dollars.\n\nHow much does the Lum{i} river cost?") for i in range(count)
+    ]
 
 
 # Seeds and independence.
@@ -114,7 +117,8 @@ def test_several_canvases_and_a_smaller_one(embedded_engine: Engine) -> None:
 
 def test_answer_aware_canvas_computes_fewer_positions(embedded_engine: Engine) -> None:
     aware, reference = (
-        embedded_engine.generate([ask(QUESTIONS[0])], SamplingParams(seed=0, stop_at_eos=flag))[0] for flag in (True, False)
+        embedded_engine.generate([ask(QUESTIONS[0])], SamplingParams(seed=0, stop_at_eos=flag))[0]
+        for flag in (True, False)
     )
     assert aware.text == reference.text
     assert reference.usage.positions == reference.usage.denoising_steps * embedded_engine.canvas_length
@@ -193,10 +197,13 @@ def test_waiting_in_vain_leaves_the_request_running(tiny_engine: Engine) -> None
 def test_queue_is_bounded(tiny_checkpoint: str) -> None:
     with Engine(LoadSpec(model=tiny_checkpoint, max_queue=2, max_batch_tokens=8)) as engine:
         params = SamplingParams(max_new_tokens=200, confidence_threshold=1e-9)
-        handles = []
+        handles: list[RequestHandle] = []
+
+        def flood() -> None:
+            handles.extend(engine.submit([2, 50], params) for _ in range(9))
+
         with pytest.raises(QueueFullError, match="max_queue=2"):
-            for _ in range(9):
-                handles.append(engine.submit([2, 50], params))
+            flood()
         for handle in handles:
             handle.cancel()
             handle.result(10)
@@ -274,7 +281,7 @@ def test_other_misuse_is_named(tiny_engine: Engine) -> None:
         tiny_engine.submit([2], SamplingParams(canvas_length=17))
     with pytest.raises(ValueError, match="timeout=0"):
         tiny_engine.submit([2], timeout=0)
-    with pytest.raises(ValueError, match="t_max=0.1"):
+    with pytest.raises(ValueError, match=r"t_max=0\.1"):
         tiny_engine.submit([2], SamplingParams(t_max=0.1))
     with pytest.raises(ValueError, match="t_min"):
         tiny_engine.submit([2], SamplingParams(t_min=0.0))

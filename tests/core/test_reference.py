@@ -143,7 +143,9 @@ def test_every_step_agrees(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
                 start = cache.committed + len(pending)
                 segments = [*([causal] if pending else []), Segment(cache, start, length, False, start + length)]
                 embedded = [backbone.embed(torch.tensor(pending))] if pending else []
-                hidden = backbone.forward(torch.cat([*embedded, backbone.embed_canvas(canvas.tokens, canvas.soft)]), segments)
+                hidden = backbone.forward(
+                    torch.cat([*embedded, backbone.embed_canvas(canvas.tokens, canvas.soft)]), segments
+                )
                 cache.committed, pending = start, []
                 temperature = torch.full((length,), canvas.temperature)
                 torch.testing.assert_close(

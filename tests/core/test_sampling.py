@@ -74,7 +74,7 @@ def test_bad_parameters_are_named(field: str, value: object) -> None:
 
 
 def test_crossed_temperatures_are_refused() -> None:
-    with pytest.raises(ValueError, match="t_max=0.2 is below t_min=0.9"):
+    with pytest.raises(ValueError, match=r"t_max=0\.2 is below t_min=0\.9"):
         SamplingParams(t_min=0.9, t_max=0.2)
 
 

@@ -37,7 +37,7 @@ def test_packed_tree_equals_separate_branches(tokenizer: PreTrainedTokenizerFast
         hidden, cache = walk.encode(batch)
         causal = walk.logits(hidden).view(*batch.tokens.shape, -1)
         first = walk.denoise(batch, noised, cache, None)
-        soft = walk.soft_embedding(first, torch.ones(first.shape[0], 1))
+        soft, _, _ = walk.propose(first, torch.ones(first.shape[0], 1))
         packed = walk.logits(walk.denoise(batch, noised, cache, soft)).view(*noised.shape, -1)
         for row, tree in enumerate(trees):
             for number, item in enumerate(tree, 1):

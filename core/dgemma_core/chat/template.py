@@ -1,8 +1,8 @@
 """Messages to token ids through the checkpoint's chat template, with foreign text kept text.
 
 Only the template's own markup becomes control tokens. A control token's spelling inside a message, a document, a tool
-description or a tool result (``<turn|>``, ``<|tool_call>`` ...) is swapped for a placeholder before the template runs, and
-tokenized as plain characters afterwards.
+description or a tool result (``<turn|>``, ``<|tool_call>`` ...) is swapped for a placeholder before the template runs,
+and tokenized as plain characters afterwards.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ChatTemplate:
         return [*([] if bos is None else [bos]), *self.plain(text)]
 
     def plain(self, text: str) -> list[int]:
-        """Text to ids without a beginning-of-sequence token; control tokens' spellings are characters like any other."""
+        """Text to ids without a beginning-of-sequence token; control tokens' spellings are ordinary characters."""
         ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
         return ids
 

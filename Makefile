@@ -41,8 +41,8 @@ format: $(FOR_DEV) ## let ruff fix and format what it can
 bench: $(FOR_DEMO) ## measure the engine against transformers' generate on the same weights
 	@$(BIN)/python -m benchmarks.generate $(ARGS)
 
-train: $(FOR_DEMO) ## train the embedded checkpoint again; BUDGET is the time it may take, in seconds
-	@$(BIN)/python -m training.train --budget $(BUDGET) --out training/runs/make $(ARGS)
+train: $(FOR_DEMO) ## train the embedded checkpoint again (BUDGET seconds in all; an interrupted run goes on)
+	@$(BIN)/python -m training.train --budget $(BUDGET) --out training/runs/make --resume $(ARGS)
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

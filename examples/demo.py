@@ -112,6 +112,7 @@ class Assistant:
         from langchain_core.output_parsers import StrOutputParser
         from langchain_core.prompts import ChatPromptTemplate
         from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+        from llama_index.core import Settings
         from llama_index.core.query_engine import RetrieverQueryEngine
         from retrieval import LangChainBM25, LlamaIndexBM25, PassageIndex, read_folder
 
@@ -129,6 +130,8 @@ class Assistant:
 
         llm = DiffusionGemma(**settings)
         self.engine: Engine = llm.engine
+        # LlamaIndex packs prompts by this count; its own default is another model's.
+        Settings.tokenizer = self.engine.tokenizer
         retriever = LlamaIndexBM25(self.index, top_k)
         self.streaming_query_engine: RetrieverQueryEngine = RetrieverQueryEngine.from_args(
             retriever, llm=llm, streaming=True

@@ -119,11 +119,11 @@ def causal_decoder(model: Path, limit: int = 256) -> Decoder:
 
 
 def evaluate(
-    decode: Decoder, tokenizer: PreTrainedTokenizerFast, count: int, seed: int, show: int = 0
+    decode: Decoder, tokenizer: PreTrainedTokenizerFast, tasks: list[str], count: int, seed: int, show: int = 0
 ) -> dict[str, dict[str, float]]:
     """One row of figures per task."""
     table: dict[str, dict[str, float]] = {}
-    for task in TASKS:
+    for task in tasks:
         cases = make_cases(tokenizer, task, count, seed)
         began = time.perf_counter()
         replies = decode([c.prompt for c in cases])
@@ -149,6 +149,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=EMBEDDED)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--decoder", choices=("diffusion", "causal"), default="diffusion")
@@ -161,7 +162,7 @@ def main() -> None:
         decode = causal_decoder(args.model)
     else:
         decode = engine_decoder(args.model, args.seed, args.canvas_length)
-    table = evaluate(decode, tokenizer, args.n, args.seed, args.show)
+    table = evaluate(decode, tokenizer, args.tasks, args.n, args.seed, args.show)
     if args.out:
         settings = {"n": args.n, "seed": args.seed, "decoder": args.decoder}
         args.out.write_text(json.dumps({"settings": settings, "tasks": table}, indent=1) + "\n", encoding="utf-8")

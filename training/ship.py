@@ -44,11 +44,14 @@ held out by its hash; evaluation uses only those.
 
     python -m training.train --budget {elapsed:.0f} --out training/runs/main --compile
 
-One CPU core, {minutes:.0f} minutes, {steps} steps, {canvases} canvases; the curve is in `training/curve.csv`. The run
-was resumed once, at {resumed_minutes:.0f} minutes: from there on half of the canvases were noised with a front (see
-`training/loss.py`) and the task shares were those that `training/data/mixture.py` has now; before, all canvases had one
-noise rate for all positions, the contexts grew to full length over the first quarter, and tools had a smaller share. A
-run from the start with today's code is therefore not the same run.
+One CPU core, {minutes:.0f} minutes, {steps} steps, {canvases} canvases; the curve is in `training/curve.csv`. The
+recipe was changed twice on the way, and the run resumed from its state each time; `training/` holds the last version,
+so a run from the start with it is not the same run:
+
+- up to 55 minutes: one noise rate for all positions of a canvas, contexts at full length after a quarter of the time;
+- from 55 minutes: half of the canvases noised with a front, more tool calls (`training/loss.py`, `data/mixture.py`);
+- from 70 minutes: most canvases hold what the model itself would have settled one denoising step earlier, so that it
+  learns to mend its mistakes; more questions without an answer.
 
 ## How good it is
 
@@ -85,7 +88,14 @@ def text_parameters(model: Path) -> float:
     return total / 1e6
 
 
-def card(run: Path, folder: Path, diffusion: dict[str, Any], causal: dict[str, Any], resumed_s: float) -> str:
+def read_figures(paths: list[Path]) -> dict[str, Any]:
+    """Joins figure files of the same settings."""
+    parts = [json.loads(p.read_text(encoding="utf-8")) for p in paths]
+    assert all(p["settings"] == parts[0]["settings"] for p in parts), "figures of different settings"
+    return {"settings": parts[0]["settings"], "tasks": {k: v for p in parts for k, v in p["tasks"].items()}}
+
+
+def card(run: Path, folder: Path, diffusion: dict[str, Any], causal: dict[str, Any]) -> str:
     """The text of the card."""
     with (run / "curve.csv").open(encoding="utf-8") as file:
         last = list(csv.DictReader(file))[-1]
@@ -106,7 +116,6 @@ def card(run: Path, folder: Path, diffusion: dict[str, Any], causal: dict[str, A
         minutes=float(last["elapsed_s"]) / 60,
         steps=last["step"],
         canvases=last["canvases"],
-        resumed_minutes=resumed_s / 60,
         n=diffusion["settings"]["n"],
         causal_n=causal["settings"]["n"],
         rows="\n".join(rows),
@@ -117,17 +126,16 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--diffusion", type=Path, required=True)
-    parser.add_argument("--causal", type=Path, required=True)
-    parser.add_argument("--resumed-at", type=float, default=3305, help="seconds of training before the resume")
+    parser.add_argument("--diffusion", type=Path, nargs="+", required=True, help="figures written by the evaluation")
+    parser.add_argument("--causal", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, default=EMBEDDED)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(args.run / "checkpoint" / name, args.out / name)
     shutil.copyfile(args.run / "curve.csv", Path(__file__).parent / "curve.csv")
-    diffusion, causal = (json.loads(p.read_text(encoding="utf-8")) for p in (args.diffusion, args.causal))
-    (args.out / "README.md").write_text(card(args.run, args.out, diffusion, causal, args.resumed_at), encoding="utf-8")
+    diffusion, causal = read_figures(args.diffusion), read_figures(args.causal)
+    (args.out / "README.md").write_text(card(args.run, args.out, diffusion, causal), encoding="utf-8")
 
 
 if __name__ == "__main__":

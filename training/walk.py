@@ -145,12 +145,6 @@ def token_losses(hidden: Tensor, head: Tensor, target: Tensor, dtype: torch.dtyp
     return F.cross_entropy(softcapped_logits(hidden, head, dtype), target, reduction="none")
 
 
-def soft_embeddings(hidden: Tensor, table: Tensor, temperature: Tensor, dtype: torch.dtype) -> Tensor:
-    """What the next denoising step is told of this one: softmax(logits / temperature) @ scaled embeddings -> [N, H]."""
-    probabilities = (softcapped_logits(hidden, table, dtype) / temperature).softmax(-1).to(dtype)
-    return (probabilities @ table.to(dtype)).float() * table.shape[1] ** 0.5
-
-
 def expert_activation(gate_up: Tensor, dtype: torch.dtype) -> Tensor:
     """Gated GELU of one expert's projection [N, 2F] -> [N, F]."""
     gate, up = gate_up.float().chunk(2, dim=-1)
@@ -187,7 +181,6 @@ class Walk(nn.Module):
         self.activate = wrap(expert_activation)
         self.join = wrap(after_experts)
         self._token_losses = wrap(token_losses)
-        self._soft_embeddings = wrap(soft_embeddings)
 
     def _experts(self, layer: nn.Module, x: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Top-1 experts by sorting tokens -> outputs [N, H] and their weight [N, 1]."""
@@ -324,6 +317,14 @@ class Walk(nn.Module):
         """Cross-entropy of every token -> [N]."""
         return self._token_losses(hidden, self.model.lm_head.weight, target, self.dtype)
 
-    def soft_embedding(self, hidden: Tensor, temperature: Tensor) -> Tensor:
-        """Soft embeddings of a denoising pass's hidden states; temperature [N, 1] -> [N, H]."""
-        return self._soft_embeddings(hidden, self.model.lm_head.weight, temperature, self.dtype)
+    def propose(self, hidden: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reads a denoising pass's hidden states; temperature [N, 1].
+
+        Returns:
+            Soft embeddings [N, H] (what the next step is told), the likeliest tokens [N] and the entropies [N] in nats.
+        """
+        log_p = (self.logits(hidden) / temperature).log_softmax(-1)
+        p = log_p.exp()
+        table = self.model.lm_head.weight.to(self.dtype)
+        soft = (p.to(self.dtype) @ table).float() * self.text.hidden_size**0.5
+        return soft, log_p.argmax(-1), -torch.linalg.vecdot(p, log_p)

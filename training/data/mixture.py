@@ -14,9 +14,9 @@ from .tools import tool_branches
 
 # Relative shares of branches; "context" tasks share one context, the others come as their own trees.
 DEFAULT_MIX: dict[str, float] = {
-    "qa": 0.38,
-    "abstain": 0.14,
-    "lists": 0.14,
+    "qa": 0.37,
+    "abstain": 0.18,
+    "lists": 0.11,
     "decisions": 0.07,
     "json": 0.08,
     "tools": 0.17,

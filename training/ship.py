@@ -51,7 +51,9 @@ so a run from the start with it is not the same run:
 - up to 55 minutes: one noise rate for all positions of a canvas, contexts at full length after a quarter of the time;
 - from 55 minutes: half of the canvases noised with a front, more tool calls (`training/loss.py`, `data/mixture.py`);
 - from 70 minutes: most canvases hold what the model itself would have settled one denoising step earlier, so that it
-  learns to mend its mistakes; more questions without an answer.
+  learns to mend its mistakes; more questions without an answer, fewer lists.
+
+The shipped weights are the last ones or their moving average, whichever did better on examples of another seed.
 
 ## How good it is
 
@@ -86,6 +88,16 @@ def text_parameters(model: Path) -> float:
                     count *= size
                 total += count
     return total / 1e6
+
+
+def write_curve(source: Path, target: Path) -> None:
+    """Copies the training curve; steps that a resumed run did again count once."""
+    with source.open(encoding="utf-8") as file:
+        rows = {int(row["step"]): row for row in csv.DictReader(file)}
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(next(iter(rows.values()))), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows[step] for step in sorted(rows))
 
 
 def read_figures(paths: list[Path]) -> dict[str, Any]:
@@ -133,7 +145,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(args.run / "checkpoint" / name, args.out / name)
-    shutil.copyfile(args.run / "curve.csv", Path(__file__).parent / "curve.csv")
+    write_curve(args.run / "curve.csv", Path(__file__).parent / "curve.csv")
     diffusion, causal = read_figures(args.diffusion), read_figures(args.causal)
     (args.out / "README.md").write_text(card(args.run, args.out, diffusion, causal), encoding="utf-8")
 

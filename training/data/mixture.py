@@ -14,12 +14,12 @@ from .tools import tool_branches
 
 # Relative shares of branches; "context" tasks share one context, the others come as their own trees.
 DEFAULT_MIX: dict[str, float] = {
-    "qa": 0.37,
-    "abstain": 0.18,
-    "lists": 0.11,
-    "decisions": 0.07,
-    "json": 0.08,
-    "tools": 0.17,
+    "qa": 0.42,
+    "abstain": 0.2,
+    "lists": 0.07,
+    "decisions": 0.06,
+    "json": 0.07,
+    "tools": 0.18,
     "selection": 0.02,
     "refine": 0.02,
 }

@@ -1,0 +1,109 @@
+"""The answer-aware canvas against the reference rule: ``python -m benchmarks.answer_canvas``.
+
+On held-out prompts of the embedded checkpoint: exact match, how often the two rules give the same answer (and how often
+two seeds of the reference do, which is the noise to compare with), steps, computed positions and time. Then a random
+model with vocabulary 262,144 and canvas 256 whose answer is made to end at position 15.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+import dgemma_core.runner as runner_module
+from benchmarks.common import console, machine, median_seconds, show, wide_model
+from dgemma_core import Engine, LoadSpec, SamplingParams
+from dgemma_core.events import Generation
+from dgemma_core.readout import Readout, Statistics
+from training.data.example import TASKS
+from training.evaluate import EMBEDDED, is_right, make_cases, strip_end
+
+END_AT = 15
+WIDE_STEPS = 8
+
+
+class EndingReadout(Readout):
+    """Reads an end token at one position of a lone canvas, whatever the random weights say."""
+
+    def __call__(self, hidden: Tensor, temperature: Tensor, uniform: Tensor) -> Statistics:
+        """As the base class, with a certain end token at ``END_AT``."""
+        statistics = super().__call__(hidden, temperature, uniform)
+        statistics.argmax[END_AT] = 1
+        statistics.entropy[END_AT] = 0.0
+        return statistics
+
+
+def run(engine: Engine, prompts: list[list[int]], **params: Any) -> tuple[list[Generation], float]:
+    """All prompts at once, without reused prefixes."""
+    engine.clear_prefix_cache()
+    began = time.perf_counter()
+    generations = engine.generate(prompts, SamplingParams(**params))
+    return generations, time.perf_counter() - began
+
+
+def embedded(model: str, count: int) -> None:
+    """The held-out prompts."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
+    share = -(-count // len(TASKS))
+    cases = [(task, case) for task in TASKS for case in make_cases(tokenizer, task, share, seed=2)][:count]
+    prompts = [case.prompt for _, case in cases]
+    with Engine(LoadSpec(model=model)) as engine:
+        run(engine, prompts[:32], seed=0)
+        variants = {
+            "answer-aware": run(engine, prompts, seed=0),
+            "reference rule": run(engine, prompts, seed=0, stop_at_eos=False),
+            "reference rule, another seed": run(engine, prompts, seed=1, stop_at_eos=False),
+        }
+    base = variants["reference rule"][0]
+    rows = []
+    for name, (generations, seconds) in variants.items():
+        texts = [strip_end(tokenizer.decode(list(g.token_ids), skip_special_tokens=False)) for g in generations]
+        right = sum(is_right(task, case.target, text) for (task, case), text in zip(cases, texts, strict=True))
+        same = sum(a.token_ids == b.token_ids for a, b in zip(generations, base, strict=True))
+        steps = sum(g.usage.denoising_steps for g in generations) / sum(g.usage.canvases for g in generations)
+        positions = sum(g.usage.positions for g in generations)
+        rows.append((name, f"{right / count:.3f}", f"{same / count:.3f}", steps, positions, seconds))
+    columns = ["rule", "exact match", "same as reference", "steps per canvas", "positions", "seconds"]
+    show(f"embedded checkpoint, {count} held-out prompts", columns, rows)
+
+
+def wide(model: str, runs: int) -> None:
+    """Canvas 256, answer of 15 tokens."""
+    runner_module.Readout = EndingReadout  # type: ignore[misc]
+    prompt = [2, *range(1000, 1063)]
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
+    with Engine.from_model(wide_model(WIDE_STEPS), tokenizer, prefix_cache_bytes=0) as engine:
+        params = [SamplingParams(seed=0, stop_at_eos=flag) for flag in (True, False)]
+        usages = [engine.generate([prompt], p)[0].usage for p in params]
+        seconds = median_seconds(
+            runs, lambda: engine.generate([prompt], params[0]), lambda: engine.generate([prompt], params[1])
+        )
+    rows = [
+        (name, usage.denoising_steps, usage.positions, time_, f"{seconds[1] / time_:.1f} x")
+        for name, usage, time_ in zip(("answer-aware", "reference rule"), usages, seconds, strict=True)
+    ]
+    show(
+        f"random model, vocabulary 262,144, canvas 256, answer ends at position {END_AT}",
+        ["rule", "steps", "positions", "seconds", "faster"],
+        rows,
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=str(EMBEDDED), help="checkpoint folder")
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--runs", type=int, default=3)
+    args = parser.parse_args()
+    console.print(machine())
+    embedded(args.model, args.count)
+    wide(args.model, args.runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -30,8 +30,8 @@ def test_both_frameworks_stream_sources_and_then_the_answer(assistant: Assistant
 
 def test_both_frameworks_run_on_one_engine_that_loads_once(assistant: Assistant) -> None:
     before = assistant.engine.stats().finished
-    joined(assistant.stream_llama_index("How long is the Crodan bridge?"))
-    joined(assistant.stream_langchain("How long is the Crodan bridge?"))
+    joined(assistant.stream_llama_index("How long is the Crodan tunnel?"))
+    joined(assistant.stream_langchain("How long is the Crodan tunnel?"))
     stats = assistant.engine.stats()
     assert stats.finished == before + 2
     assert stats.weight_loads == 1

@@ -34,12 +34,12 @@ def test_no_document_answers_the_questions_to_abstain_from() -> None:
 
 
 def test_both_retrievers_find_the_same(index: PassageIndex) -> None:
-    question = "How long is the Crodan bridge?"
+    question = "How long is the Crodan tunnel?"
     nodes = LlamaIndexBM25(index, top_k=3).retrieve(question)
     documents = LangChainBM25(index=index, top_k=3).invoke(question)
     assert [node.text for node in nodes] == [document.page_content for document in documents]
     assert [node.metadata["source"] for node in nodes] == [document.metadata["source"] for document in documents]
-    assert nodes[0].metadata["source"] == "crodan-bridge.txt"
+    assert nodes[0].metadata["source"] == "crodan-tunnel.txt"
 
 
 async def test_the_async_retrievers_find_the_same(index: PassageIndex) -> None:

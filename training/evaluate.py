@@ -7,6 +7,7 @@ run as an ordinary autoregressive model, one token at a time: the typewriter tha
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import time
 from collections.abc import Callable
@@ -46,12 +47,12 @@ class Case:
 Decoder = Callable[[list[list[int]]], list[Reply]]
 
 
-def make_cases(tokenizer: PreTrainedTokenizerFast, task: str, count: int, seed: int) -> list[Case]:
-    """`count` examples of a task over names that training never saw, at the full length of contexts."""
+def make_cases(tokenizer: PreTrainedTokenizerFast, task: str, count: int, seed: int, level: float = 1.0) -> list[Case]:
+    """`count` examples of a task over names that training never saw; level 0 has short contexts, 1 full-length ones."""
     source = source_for(f"evaluate-{task}-{seed}", held_out=True)
     cases = []
     while len(cases) < count:
-        branch = draw_example(source, task)
+        branch = draw_example(source, task, level)
         prompt, target = render(tokenizer, branch)
         ids = tokenizer(prompt, add_special_tokens=False).input_ids
         cases.append(Case(ids, strip_end(target), branch))
@@ -80,6 +81,7 @@ def engine_decoder(model: Path, seed: int, canvas_length: int | None) -> Decoder
     from dgemma_core import Engine, LoadSpec, SamplingParams
 
     engine = Engine(LoadSpec(model=str(model)))
+    atexit.register(engine.close)
     params = SamplingParams(seed=seed, canvas_length=canvas_length)
 
     def decode(prompts: list[list[int]]) -> list[Reply]:
@@ -119,12 +121,18 @@ def causal_decoder(model: Path, limit: int = 256) -> Decoder:
 
 
 def evaluate(
-    decode: Decoder, tokenizer: PreTrainedTokenizerFast, tasks: list[str], count: int, seed: int, show: int = 0
+    decode: Decoder,
+    tokenizer: PreTrainedTokenizerFast,
+    tasks: list[str],
+    count: int,
+    seed: int,
+    show: int = 0,
+    level: float = 1.0,
 ) -> dict[str, dict[str, float]]:
     """One row of figures per task."""
     table: dict[str, dict[str, float]] = {}
     for task in tasks:
-        cases = make_cases(tokenizer, task, count, seed)
+        cases = make_cases(tokenizer, task, count, seed, level)
         began = time.perf_counter()
         replies = decode([c.prompt for c in cases])
         seconds = time.perf_counter() - began
@@ -151,6 +159,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=EMBEDDED)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--level", type=float, default=1.0, help="0: up to 3 facts, one tool; 1: 10 facts, 4 tools")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--decoder", choices=("diffusion", "causal"), default="diffusion")
     parser.add_argument("--canvas-length", type=int)
@@ -162,7 +171,7 @@ def main() -> None:
         decode = causal_decoder(args.model)
     else:
         decode = engine_decoder(args.model, args.seed, args.canvas_length)
-    table = evaluate(decode, tokenizer, args.tasks, args.n, args.seed, args.show)
+    table = evaluate(decode, tokenizer, args.tasks, args.n, args.seed, args.show, args.level)
     if args.out:
         settings = {"n": args.n, "seed": args.seed, "decoder": args.decoder}
         args.out.write_text(json.dumps({"settings": settings, "tasks": table}, indent=1) + "\n", encoding="utf-8")

@@ -65,9 +65,9 @@ a time (`--decoder causal`, n = {causal_n}):
 |---|---|---|---|---|
 {rows}
 
-On short contexts of up to three facts, or one declared tool (`--level 0 --n 100`): questions 0.88, nothing in the context
-0.72, tool calls 0.53, JSON 0.53, decisions 0.48. Decisions are near chance: the model has not learned to compare. The
-causal pass is still ahead where answers are long or structured; block diffusion was trained too briefly there.
+On short contexts of up to three facts, or one declared tool (`--level 0 --n 100`): questions 0.88, nothing in the
+context 0.72, tool calls 0.53, JSON 0.53, decisions 0.48. Decisions are near guessing: the model has not learned to
+compare. One by one is ahead where answers are long or structured; block diffusion was trained too briefly there.
 
 ## What it is not
 

@@ -24,7 +24,7 @@ console = Console(width=120)
 
 
 def median_seconds(runs: int, *variants: Callable[[], object]) -> list[float]:
-    """Median wall time of each variant, taken in turn so that drift of the machine hits all; one warm-up round first."""
+    """Median wall time of each variant, taken in turn so that drift hits all; one warm-up round first."""
     times: list[list[float]] = [[] for _ in variants]
     for round_number in range(runs + 1):
         for index, variant in enumerate(variants):

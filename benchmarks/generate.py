@@ -1,6 +1,7 @@
 """Ours against transformers' ``generate`` on the same weights: ``python -m benchmarks.generate``.
 
-Same prompts, same dtype, same sampler settings. ``generate`` runs with upstream's faster expert implementation for CPUs.
+Same prompts, same dtype, same sampler settings. ``generate`` runs with the faster of upstream's expert
+implementations for CPUs.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def requests(prompts: list[list[int]], model: Any, engine: Engine, runs: int) ->
     show(
         "embedded checkpoint, one request",
         columns,
-        [("engine", mine, alone_tokens / mine, "1"), ("generate", theirs, alone_tokens / theirs, f"{theirs / mine:.1f} x")],
+        [
+            ("engine", mine, alone_tokens / mine, "1"),
+            ("generate", theirs, alone_tokens / theirs, f"{theirs / mine:.1f} x"),
+        ],
     )
     mine, one_by_one, padded = median_seconds(
         runs,

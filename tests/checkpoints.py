@@ -68,11 +68,13 @@ def make_model(
     sharpness: float = 0.4,
     damping: float = 1.0,
     generation: dict[str, Any] | None = None,
+    never_ends: bool = False,
 ) -> DiffusionGemmaForBlockDiffusion:
     """A random model.
 
     ``sharpness`` is the embedding's standard deviation: above 0.3 the logits have clear winners. ``damping`` scales
-    what each layer adds: at 1 the network is chaotic, well below 1 a canvas tends to confirm itself and converges.
+    what each layer adds: at 1 the network is chaotic, well below 1 a canvas tends to confirm itself and converges. With
+    ``never_ends`` no end token is ever the likeliest one.
     """
     torch.manual_seed(seed)
     text = DiffusionGemmaTextConfig(
@@ -114,6 +116,8 @@ def make_model(
         for layer in model.model.decoder.layers:
             layer.post_attention_layernorm.weight.fill_(damping)
             layer.post_feedforward_layernorm.weight.fill_(damping)
+        if never_ends:
+            model.model.decoder.embed_tokens.weight[[1, 4]] = 0.0
         # Not tied, so the two modes differ: the walk has to keep them apart.
         for index, layer in enumerate(model.model.encoder.language_model.layers):
             layer.layer_scalar.fill_(0.9 - 0.1 * index)

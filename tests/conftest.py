@@ -18,8 +18,8 @@ from tests.checkpoints import save_checkpoint
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folder of a tiny random checkpoint (vocabulary 512, canvas 16, window 24)."""
-    return str(save_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint"))
+    """Folder of a tiny random checkpoint (vocabulary 512, canvas 16, window 24); its answers end at their limit."""
+    return str(save_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", never_ends=True))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgemma_core.invariance import MIN_QUERIES, min_rows, pad_rows
+from dgemma_core.invariance import KEY_MULTIPLE, QUERY_MULTIPLE, pad_rows, row_multiple
 from dgemma_core.kv_cache import KVLayout, SequenceCache
 
 
@@ -114,7 +114,7 @@ class Backbone:
     def _walk(self, hidden: Tensor, segments: Sequence[Segment], causal_tokens: int) -> Tensor:
         tokens = hidden.shape[0]
         layers = self._decoder_layers if causal_tokens < tokens else self._encoder_layers
-        hidden = pad_rows(hidden, min_rows(hidden.device))
+        hidden = pad_rows(hidden, row_multiple(hidden.device))
         rotary, masks = self._positions(hidden, segments), _Masks(segments, self._window)
         last = len(layers) - 1
         for index, layer in enumerate(layers):
@@ -130,8 +130,10 @@ class Backbone:
                 # Nothing reads the last layer's output of causal tokens; their keys and values are all that is wanted.
                 if causal_tokens == tokens:
                     return hidden[:0]
-                rows = min_rows(hidden.device)
-                hidden, normed, cos, sin = (pad_rows(x[causal_tokens:], rows) for x in (hidden, normed, *rotary[kind]))
+                multiple = row_multiple(hidden.device)
+                hidden, normed, cos, sin = (
+                    pad_rows(x[causal_tokens:tokens], multiple) for x in (hidden, normed, *rotary[kind])
+                )
                 rotary[kind] = (cos, sin)
                 masks = masks.without_causal()
                 tokens, causal_tokens = tokens - causal_tokens, 0
@@ -143,7 +145,7 @@ class Backbone:
 
     def _positions(self, hidden: Tensor, segments: Sequence[Segment]) -> dict[str, tuple[Tensor, Tensor]]:
         ids = torch.cat([torch.arange(s.start, s.start + s.length) for s in segments])
-        ids = pad_rows(ids, hidden.shape[0]).to(hidden.device)
+        ids = F.pad(ids, (0, hidden.shape[0] - len(ids))).to(hidden.device)
         rotary = {}
         for kind in set(self._types):
             cos, sin = self._rotary(hidden, ids[None], kind)
@@ -163,7 +165,7 @@ class Backbone:
         out = torch.zeros_like(queries)
         offset = 0
         for segment, view in masks.views(attention.is_sliding):
-            keys, values = segment.cache.read(layer, view.first_key, segment.stop)
+            keys, values = segment.cache.read(layer, view.first_key, view.last_key)
             rows = slice(offset, offset + segment.length)
             out[rows] = _attention(queries[rows], keys, values, view.mask(normed.device), attention.scaling)
             offset += segment.length
@@ -198,16 +200,23 @@ class _View:
 
     @property
     def first_key(self) -> int:
-        return 0 if self.window is None else max(0, self.segment.start - self.window + 1)
+        first = 0 if self.window is None else max(0, self.segment.start - self.window + 1)
+        return first // KEY_MULTIPLE * KEY_MULTIPLE if self.segment.causal else first
+
+    @property
+    def last_key(self) -> int:
+        """Behind the last key; keys of a causal segment that the mask hides fill up a multiple."""
+        stop = self.segment.stop
+        return -(-stop // KEY_MULTIPLE) * KEY_MULTIPLE if self.segment.causal else stop
 
     def mask(self, device: torch.device) -> Tensor | None:
-        """``[length, keys]`` bool, or None for a canvas, which sees every key. One per walk, for all layers."""
+        """``[length, last_key - first_key]`` bool, or None for a canvas, which sees every key. Shared by the layers."""
         if not self.segment.causal:
             return None
         if self.window not in self.cached:
             start, length = self.segment.start, self.segment.length
             query = torch.arange(start, start + length, device=device)[:, None]
-            key = torch.arange(self.first_key, self.segment.stop, device=device)[None]
+            key = torch.arange(self.first_key, self.last_key, device=device)[None]
             visible = key <= query
             if self.window is not None:
                 visible &= key > query - self.window
@@ -235,24 +244,22 @@ class _Masks:
 
 def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """Grouped-query attention of ``[tokens, heads, dim]`` queries over ``[kv_heads, keys, dim]``."""
-    if queries.shape[0] < MIN_QUERIES:
-        # Kernels for very few queries differ in the last bits; the added rows see everything and are cut off again.
-        tokens = queries.shape[0]
-        if mask is not None:
-            mask = torch.cat((mask, mask.new_ones(MIN_QUERIES - tokens, mask.shape[1])))
-        return _attention(pad_rows(queries, MIN_QUERIES), keys, values, mask, scale)[:tokens]
+    wanted = queries.shape[0]
+    queries = pad_rows(queries, QUERY_MULTIPLE)
     tokens, heads, dim = queries.shape
     kv_heads = keys.shape[0]
     grouped = queries.transpose(0, 1).unflatten(0, (kv_heads, heads // kv_heads))
     if mask is None:
         # Without a mask the queries of a group are just more rows over the same keys: no key is repeated.
         out = F.scaled_dot_product_attention(grouped.flatten(1, 2)[None], keys[None], values[None], scale=scale)
-        return out[0].view(heads, tokens, dim).transpose(0, 1)
+        return out[0].view(heads, tokens, dim).transpose(0, 1)[:wanted]
+    # Added queries see everything (none may see nothing) and are cut off again.
+    mask = F.pad(mask, (0, 0, 0, tokens - wanted), value=True)
     group = heads // kv_heads
     keys = keys[:, None].expand(-1, group, -1, -1)
     values = values[:, None].expand(-1, group, -1, -1)
     out = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
-    return out.reshape(heads, tokens, dim).transpose(0, 1)
+    return out.reshape(heads, tokens, dim).transpose(0, 1)[:wanted]
 
 
 def _rms_norm(norm: Any, x: Tensor) -> Tensor:
@@ -281,10 +288,10 @@ def _experts(experts: Any, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     counts = torch.bincount(index.flatten(), minlength=experts.num_experts).tolist()
     pieces = []
     offset = 0
-    shortest = min_rows(x.device)
+    multiple = row_multiple(x.device)
     for expert, count in enumerate(counts):
         if count:
-            rows = pad_rows(grouped[offset : offset + count], shortest)
+            rows = pad_rows(grouped[offset : offset + count], multiple)
             gate, up = F.linear(rows, experts.gate_up_proj[expert]).chunk(2, dim=-1)
             pieces.append(F.linear(experts.act_fn(gate) * up, experts.down_proj[expert])[:count])
             offset += count

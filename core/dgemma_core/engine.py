@@ -33,7 +33,7 @@ Tools = Seq[Mapping[str, Any]]
 _BATCH_TOKENS_CPU = 4096
 _BATCH_TOKENS_ACCELERATOR = 16384
 
-_alive: weakref.WeakSet[Engine] = weakref.WeakSet()
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
 class Engine:
@@ -71,7 +71,7 @@ class Engine:
         self._worker = Worker(_Loader(self), self.spec.max_queue, name=f"dgemma-{self.spec.model}")
         # The worker must not keep a forgotten engine alive, nor outlive it.
         weakref.finalize(self, Worker.close, self._worker, 0)
-        _alive.add(self)
+        _workers.add(self._worker)
 
     @classmethod
     def shared(cls, spec: LoadSpec | None = None) -> Engine:
@@ -392,9 +392,10 @@ class _Loader:
 
 
 def _close_all() -> None:
-    # A daemon thread inside torch while the interpreter goes down can crash the process.
-    for engine in list(_alive):
-        engine._worker.close(timeout=5)
+    # A daemon thread inside torch while the interpreter goes down can crash the process. Workers, not engines: a thread
+    # whose engine was just forgotten may still be on its way out.
+    for worker in list(_workers):
+        worker.close(timeout=5)
 
 
 atexit.register(_close_all)

@@ -1,9 +1,9 @@
-"""Why a request's numbers do not depend on its neighbours: no GEMM on a CPU is allowed to be very short.
+"""Why a request's numbers do not depend on its neighbours: no GEMM on a CPU ends in a very short strip of rows.
 
-CPU BLAS libraries sum a row's products in the same order whatever the number of rows, except below a few rows a thread,
-where they switch to other kernels and the last bits change. A denoising loop amplifies last bits into other tokens. So
-short batches are padded; results are then equal bit for bit whether a row is computed alone, among others, or after a
-reused prefix.
+CPU BLAS libraries sum a row's products in the same order whatever the number of rows, except in a strip of fewer than
+four rows (at the end of a thread's share, or of an attention block), where they switch to other kernels and the last
+bits change. A denoising loop amplifies last bits into other tokens. So row counts are padded to multiples; results are
+then equal bit for bit whether a row is computed alone, among others, or after a reused prefix.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _ROWS_PER_THREAD = 8
-MIN_QUERIES = 4
+QUERY_MULTIPLE = 4
+# Sums over keys go lane by lane and the rest one by one: masked keys fill the last lanes, so the order stays the same.
+KEY_MULTIPLE = 16
 
 
-def min_rows(device: torch.device) -> int:
-    """Fewest rows a GEMM on ``device`` may have; accelerators pick kernels by other rules: no padding there."""
+def row_multiple(device: torch.device) -> int:
+    """What a GEMM's rows are padded to on ``device``; accelerators pick kernels by other rules: no padding there."""
     return _ROWS_PER_THREAD * torch.get_num_threads() if device.type == "cpu" else 1
 
 
-def pad_rows(x: Tensor, rows: int) -> Tensor:
-    """``x`` ``[n, ...]`` with zero rows added up to ``rows``; ``x`` itself when it is long enough."""
-    missing = rows - x.shape[0]
-    return x if missing <= 0 else F.pad(x, (0, 0) * (x.ndim - 1) + (0, missing))
+def pad_rows(x: Tensor, multiple: int) -> Tensor:
+    """``x`` ``[n, ...]`` with zero rows added up to the next multiple; ``x`` itself where none are needed."""
+    missing = -x.shape[0] % multiple
+    return F.pad(x, (0, 0) * (x.ndim - 1) + (0, missing)) if missing else x

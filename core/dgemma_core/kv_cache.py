@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dgemma_core.invariance import KEY_MULTIPLE
+
 
 @dataclass(frozen=True)
 class KVLayout:
@@ -34,14 +36,15 @@ class SequenceCache:
     """
 
     def __init__(self, layouts: Sequence[KVLayout], capacity: int, device: torch.device, dtype: torch.dtype) -> None:
-        self.capacity = capacity
+        # Attention reads whole multiples of keys and hides the surplus, which must then hold numbers.
+        self.capacity = -(-capacity // KEY_MULTIPLE) * KEY_MULTIPLE
         self.committed = 0
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
         for layout in layouts:
-            shape = (layout.kv_heads, capacity, layout.head_dim)
-            self.keys.append(torch.empty(shape, device=device, dtype=dtype))
-            self.values.append(torch.empty(shape, device=device, dtype=dtype))
+            shape = (layout.kv_heads, self.capacity, layout.head_dim)
+            self.keys.append(torch.zeros(shape, device=device, dtype=dtype))
+            self.values.append(torch.zeros(shape, device=device, dtype=dtype))
 
     @property
     def nbytes(self) -> int:

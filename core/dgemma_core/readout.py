@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgemma_core.invariance import min_rows, pad_rows
+from dgemma_core.invariance import pad_rows, row_multiple
 from dgemma_core.sampling import block_size, sample_in_blocks
 
 _CPU_CHUNK_BYTES = 16 * 2**20
@@ -54,8 +54,8 @@ class Readout:
         self.vocab_size: int = self._embedding.shape[0]
         if chunk_bytes is None:
             chunk_bytes = _CPU_CHUNK_BYTES if self._embedding.device.type == "cpu" else _DEVICE_CHUNK_BYTES
-        self._min_rows = min_rows(self._embedding.device)
-        self._chunk_rows = max(self._min_rows, chunk_bytes // (4 * self.vocab_size))
+        self._multiple = row_multiple(self._embedding.device)
+        self._chunk_rows = max(1, chunk_bytes // (4 * self.vocab_size * self._multiple)) * self._multiple
         self._block = block_size(self.vocab_size)
         # 1 - p_max below this and the distribution is a point as far as the embedding's dtype can tell.
         self._point = torch.finfo(self._embedding.dtype).eps
@@ -71,7 +71,7 @@ class Readout:
             float32 ``[rows, vocab]``.
         """
         rows = hidden.shape[0]
-        logits: Tensor = self._head(pad_rows(hidden, self._min_rows))[:rows].float()
+        logits: Tensor = self._head(pad_rows(hidden, self._multiple))[:rows].float()
         logits.div_(self._softcap).tanh_()
         return logits.mul_((self._softcap / temperature).unsqueeze(-1))
 
@@ -125,5 +125,5 @@ class Readout:
             weights, total = weights[spread], total[spread]
         if len(spread):
             probabilities = weights.div_(total.unsqueeze(-1)).to(self._embedding.dtype)
-            expected_embedding = torch.matmul(pad_rows(probabilities, self._min_rows), self._embedding)
+            expected_embedding = torch.matmul(pad_rows(probabilities, self._multiple), self._embedding)
             soft[spread] = expected_embedding[: len(spread)] * self._embed_scale

@@ -361,7 +361,7 @@ def test_one_out_of_memory_costs_only_the_prefix_cache(tiny_checkpoint: str, mon
         expected = engine.generate([[2, 60, 9]], params)[0].token_ids
     sabotage(monkeypatch, marked=60, error=torch.OutOfMemoryError("out of memory"), times=1)
     with Engine(LoadSpec(model=tiny_checkpoint)) as engine:
-        engine.generate([[2, 61, 9, 9, 9]], params)
+        engine.generate([[2, 61, *range(100, 140)]], params)
         assert engine.stats().prefix_cache_bytes > 0
         held = engine.stats().prefix_cache_bytes
         assert engine.generate([[2, 60, 9]], params)[0].token_ids == expected

@@ -106,7 +106,7 @@ class Assistant:
         dtype: str = "auto",
         seed: int = 0,
         max_tokens: int = 128,
-        top_k: int = 2,
+        top_k: int = 1,
     ) -> None:
         # Imported here, so that --help and a wrong folder are answered at once.
         from langchain_core.output_parsers import StrOutputParser
@@ -333,7 +333,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", default="auto", help="float32, bfloat16, float16 (default: by device and model)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every answer (default: 0)")
     parser.add_argument("--max-tokens", type=int, default=128, help="longest answer, in tokens (default: 128)")
-    parser.add_argument("--top-k", type=int, default=2, help="passages given to the model (default: 2)")
+    parser.add_argument("--top-k", type=int, default=1, help="passages given to the model (default: 1)")
     args = parser.parse_args(argv)
     if args.docs is not None and not args.question:
         parser.error("--docs needs at least one --question")

@@ -1,8 +1,10 @@
-"""One request's state machine: WAITING -> PREFILL -> DENOISE -> (commit, DENOISE)* -> FINISHED."""
+"""One request inside the engine: waiting, prefill, denoising and commit in turn, until it ends.
+
+Where it stands follows from its cache, its pending tokens and its canvas; nothing is stored twice.
+"""
 
 from __future__ import annotations
 
-import enum
 import time
 from collections.abc import Sequence as Seq
 
@@ -15,15 +17,6 @@ from dgemma_core.events import FinishReason
 from dgemma_core.handle import RequestHandle
 from dgemma_core.kv_cache import SequenceCache
 from dgemma_core.usage import Usage
-
-
-class Phase(enum.Enum):
-    """Where a sequence is on its way."""
-
-    WAITING = "waiting"
-    PREFILL = "prefill"
-    DENOISE = "denoise"
-    FINISHED = "finished"
 
 
 class Sequence:
@@ -63,7 +56,6 @@ class Sequence:
         self.detokenizer = detokenizer
         self.drafts = drafts
         self.deadline = deadline
-        self.phase = Phase.WAITING
         self.blocks = 0
         self.cache: SequenceCache | None = None
         self.canvas: Canvas | None = None
@@ -102,11 +94,10 @@ class Sequence:
         return self.canvas.active if self.canvas else self.settings.canvas_length
 
     def start(self, cache: SequenceCache) -> None:
-        """Enter PREFILL with room for keys and values (and, maybe, a reused prefix in it)."""
+        """Begin, with room for keys and values (and, maybe, a reused prefix in it)."""
         self.cache = cache
         self._cached_tokens = cache.committed
         self._started = time.monotonic()
-        self.phase = Phase.PREFILL
 
     def open_canvas(
         self, vocab_size: int, end_ids: Tensor, hidden_size: int, device: torch.device, dtype: torch.dtype
@@ -119,7 +110,6 @@ class Sequence:
 
     def count_step(self, positions: int) -> None:
         """Book one denoising step."""
-        self.phase = Phase.DENOISE
         self._steps += 1
         self._positions += positions
         if self._denoising_since is None:

@@ -193,9 +193,11 @@ class Worker:
             cancels = [self._open[h] for h in self._cancels if h in self._open]
             self._cancels.clear()
             now = time.monotonic()
-            late = [s for s in self._open.values() if s.deadline is not None and s.deadline <= now]
         for sequence in cancels:
             self._finish(sequence, "cancelled")
+        # After the cancelled ones have left, so that none ends twice.
+        with self._changed:
+            late = [s for s in self._open.values() if s.deadline is not None and s.deadline <= now]
         for sequence in late:
             self._fail(sequence, RequestTimeoutError("the request did not finish within its timeout; it was dropped"))
         return True

@@ -26,24 +26,31 @@ def read_mix(run: Path) -> dict[str, float]:
         return dict(DEFAULT_MIX)
 
 
-def level_at(progress: float) -> float:
-    """Place in the curriculum (0..1) at a share of the budget."""
-    return min(1.0, progress / GROWTH)
+def level_at(progress: float, first: float = 0.0) -> float:
+    """Place in the curriculum (0..1) at a share of the budget, when it began at `first`."""
+    return min(1.0, first + (1.0 - first) * progress / GROWTH)
 
 
 class Feed:
     """An endless stream of `(pool index, batch)`. Pools are seeded by their index, so a run can be resumed."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, run: Path, seed: int, pool: int, batch_tokens: int, trees: int
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        run: Path,
+        seed: str,
+        pool: int,
+        batch_tokens: int,
+        trees: int,
+        first_level: float = 0.0,
     ) -> None:
         self.tokenizer, self.run, self.seed, self.pool = tokenizer, run, seed, pool
-        self.batch_tokens, self.trees = batch_tokens, trees
+        self.batch_tokens, self.trees, self.first_level = batch_tokens, trees, first_level
         self.progress = 0.0
 
     def __iter__(self) -> Iterator[tuple[int, Packed]]:
         while True:
-            seed, level = f"{self.seed}-{self.pool}", level_at(self.progress)
+            seed, level = f"{self.seed}-{self.pool}", level_at(self.progress, self.first_level)
             for batch in draw_batches(self.tokenizer, seed, read_mix(self.run), level, self.batch_tokens, self.trees):
                 yield self.pool, batch
             self.pool += 1

@@ -16,6 +16,9 @@ CAUSAL_WEIGHT = 0.5
 BALANCE_WEIGHT = 0.002
 CONDITIONED = 0.7  # share of the steps with a first pass, whose result conditions the second
 OWN_CANVAS = 0.67  # share of their canvases that hold what the first pass would have settled
+HOLES = 0.75  # share of the canvases with holes that have exactly these noised, as decisions and infilling do
+FIRST_READ = 0.7  # share of those that are read in one step, without conditioning
+SPAN = 0.1  # share of the other canvases in which only one span is noised
 
 
 @dataclass
@@ -29,8 +32,16 @@ class Losses:
     task_count: Tensor
 
 
-def noise_rates(target: Tensor, generator: torch.Generator) -> Tensor:
-    """How likely each position is to be noised; target [M, C] -> rates [M, C].
+def noise_rates(target: Tensor, hole: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """How likely each position is to be noised.
+
+    Args:
+        target: token ids [M, C].
+        hole: bool [M, C].
+        generator: of the random draws.
+
+    Returns:
+        Rates [M, C], and which canvases [M, 1] have exactly their holes noised.
 
     Half of the canvases have one rate for all positions, now and then 1 (the first denoising step). The other half have
     a front, as canvases have while they are being denoised: what lies before it is settled, what lies behind it is not,
@@ -46,15 +57,22 @@ def noise_rates(target: Tensor, generator: torch.Generator) -> Tensor:
     slope = torch.sigmoid((place - front) / width)
     settled = (place >= used) & (torch.rand(count, 1, generator=generator) < 0.5)
     slope = torch.where(settled, torch.zeros_like(slope), slope)
-    return torch.where(torch.rand(count, 1, generator=generator) < 0.5, flat.expand(count, length), slope)
+    rates = torch.where(torch.rand(count, 1, generator=generator) < 0.5, flat.expand(count, length), slope)
+    begin = torch.floor(torch.rand(count, 1, generator=generator) * used)
+    span = (place >= begin) & (place < begin + 1 + torch.randint(20, (count, 1), generator=generator))
+    rates = torch.where(torch.rand(count, 1, generator=generator) < SPAN, span.float(), rates)
+    exact = hole.any(1, keepdim=True) & (torch.rand(count, 1, generator=generator) < HOLES)
+    return torch.where(exact, hole.float(), rates), exact
 
 
-def add_noise(batch: Packed, vocabulary: int, generator: torch.Generator) -> Tensor:
-    """Replaces canvas tokens by uniform random ones -> [B, D]."""
-    target = batch.canvas.cpu().view(-1, batch.canvas_length)
-    hit = torch.rand(target.shape, generator=generator) < noise_rates(target, generator)
+def add_noise(batch: Packed, vocabulary: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Replaces canvas tokens by uniform random ones -> canvases [B, D], and which have exactly their holes noised."""
+    target, hole = (t.cpu().view(-1, batch.canvas_length) for t in (batch.canvas, batch.canvas_hole))
+    rates, exact = noise_rates(target, hole, generator)
+    hit = torch.rand(target.shape, generator=generator) < rates
     random_tokens = torch.randint(0, vocabulary, target.shape, generator=generator)
-    return torch.where(hit, random_tokens, target).view(batch.canvas.shape).to(batch.canvas.device)
+    noised = torch.where(hit, random_tokens, target).view(batch.canvas.shape)
+    return noised.to(batch.canvas.device), exact.expand(target.shape).reshape(batch.canvas.shape).to(batch.canvas.device)
 
 
 def next_canvas(
@@ -79,7 +97,7 @@ def next_canvas(
 def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Losses:
     """Diffusion cross-entropy on all canvas positions, plus the causal loss on the answers."""
     vocabulary = walk.text.vocab_size
-    noised = add_noise(batch, vocabulary, generator)
+    noised, exact = add_noise(batch, vocabulary, generator)
     condition = bool(torch.rand((), generator=generator) < CONDITIONED)
     temperature = 0.4 + 0.4 * torch.rand(batch.canvas.shape[0], 1, generator=generator)
     hidden, cache = walk.encode(batch)
@@ -90,16 +108,23 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
             first = walk.denoise(batch, noised, cache, None, masks)
             per_token = temperature.to(first.device).expand(batch.canvas.shape).reshape(-1, 1)
             soft, guess, entropy = walk.propose(first, per_token)
-            noised = next_canvas(batch, noised, guess, entropy, vocabulary, generator)
+            # What is to be read in one step stays as it is, with nothing to condition on.
+            once = torch.rand(batch.canvas[:, :: batch.canvas_length].shape, generator=generator) < FIRST_READ
+            once = exact & once.to(exact.device).repeat_interleave(batch.canvas_length, 1)
+            soft = soft.masked_fill(once.view(-1, 1), 0.0)
+            noised = torch.where(once, noised, next_canvas(batch, noised, guess, entropy, vocabulary, generator))
     labels = batch.labels.reshape(-1)
     labelled = (labels != -100).nonzero()[:, 0]
     count = labelled.shape[0]
     labelled = F.pad(labelled, (0, -count % STEP))  # padded to few shapes; the surplus is cut off again
-    causal = walk.losses(hidden[labelled], labels[labelled].clamp(min=0))[:count].mean()
+    told = batch.label_weight.reshape(-1)[labelled[:count]]
+    causal = walk.losses(hidden[labelled], labels[labelled].clamp(min=0))[:count]
+    causal = (causal * told).sum() / told.sum()
     hidden = walk.denoise(batch, noised, cache, soft, masks)
     target = batch.canvas.reshape(-1)
     each = walk.losses(hidden, target)
-    weight = torch.where(target == 0, PAD_WEIGHT, 1.0) * (batch.canvas_branch.reshape(-1) >= 0)
+    padding = (target == 0) & ~batch.canvas_hole.reshape(-1)
+    weight = torch.where(padding, PAD_WEIGHT, batch.canvas_weight.reshape(-1)) * (batch.canvas_branch.reshape(-1) >= 0)
     diffusion = (each * weight).sum() / weight.sum()
     with torch.no_grad():
         text = (target != 0).float()

@@ -17,23 +17,36 @@ from .data.mixture import draw_tree
 from .walk import Packed
 
 # How often a batch has each canvas length, and how many canvases its rows hold.
-CANVAS_LENGTHS = {16: 0.25, 32: 0.4, 64: 0.35}
+CANVAS_LENGTHS = {16: 0.25, 32: 0.45, 64: 0.3}
 CANVASES_PER_ROW = {16: 12, 32: 8, 64: 6}
 ROUND = 32  # rows are padded to a multiple of this: few shapes, so that kernels are reused
 TURN_END, TOOL_END = "<turn|>", "<|tool_response>"
+# A short answer is one choice told in few tokens: its tokens weigh more, up to LIGHT times, than those of a sentence.
+SENTENCE, LIGHT = 12, 3.0
+TASK_WEIGHT = {"decisions": 1.5}
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One branch as token ids; `target` ends with the end token."""
+    """One branch as token ids; `target` ends with the end token, `holes` are indices into it."""
 
     task: int
     prompt: list[int]
     target: list[int]
+    holes: frozenset[int] = frozenset()
+    causal: bool = True
+
+    @property
+    def weight(self) -> float:
+        """Weight of the answer's tokens in the loss."""
+        told = len(self.holes) + 1 if self.holes else len(self.target)
+        return min(LIGHT, max(1.0, SENTENCE / told)) * TASK_WEIGHT.get(TASKS[self.task], 1.0)
 
 
 def render(tokenizer: PreTrainedTokenizerFast, branch: Branch) -> tuple[str, str]:
     """Prompt text and target text, exactly as the chat template writes them."""
+    if branch.raw is not None:
+        return f"{tokenizer.bos_token}{branch.raw}", branch.answer + TURN_END
     reply: dict[str, Any] = {"role": "assistant", "content": branch.answer}
     if branch.calls:
         reply["tool_calls"] = branch.calls
@@ -51,8 +64,22 @@ def encode_branches(tokenizer: PreTrainedTokenizerFast, branches: list[Branch]) 
     """Token ids of every branch of a tree."""
     texts = [render(tokenizer, b) for b in branches]
     prompts = tokenizer([p for p, _ in texts], add_special_tokens=False).input_ids
-    targets = tokenizer([t for _, t in texts], add_special_tokens=False).input_ids
-    return [Encoded(TASKS.index(b.task), p, t) for b, p, t in zip(branches, prompts, targets, strict=True)]
+    targets = tokenizer([t for _, t in texts], add_special_tokens=False, return_offsets_mapping=True)
+    return [
+        _with_holes(branch, prompt, targets.input_ids[i], targets.offset_mapping[i])
+        for i, (branch, prompt) in enumerate(zip(branches, prompts, strict=True))
+    ]
+
+
+def _with_holes(branch: Branch, prompt: list[int], target: list[int], offsets: list[tuple[int, int]]) -> Encoded:
+    """One encoded branch; tokens that reach into a hole belong to it, and the first hole gets its room."""
+    inside = [any(a < end and b > start for start, end in branch.holes) for a, b in offsets]
+    holes = [i for i, hit in enumerate(inside) if hit]
+    if branch.room and holes:
+        behind = next(i for i in range(holes[0], len(target)) if not inside[i])
+        target = [*target[:behind], *[0] * branch.room, *target[behind:]]
+        holes = [i for i in holes if i < behind] + list(range(behind, behind + branch.room))
+    return Encoded(TASKS.index(branch.task), prompt, target, frozenset(holes), branch.raw is None)
 
 
 def shared_length(tree: list[Encoded]) -> int:
@@ -77,9 +104,11 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
     length = -(-length // ROUND) * ROUND
     tokens, position = np.zeros((rows, length), np.int64), np.zeros((rows, length), np.int64)
     branch, labels = np.full((rows, length), -1, np.int64), np.full((rows, length), -100, np.int64)
+    label_weight = np.zeros((rows, length), np.float32)
     canvas = np.zeros((rows, slots, canvas_length), np.int64)
     canvas_branch = np.full((rows, slots, canvas_length), -1, np.int64)
     canvas_start, canvas_task = np.zeros_like(canvas), np.zeros_like(canvas)
+    canvas_hole, canvas_weight = np.zeros_like(canvas, bool), np.zeros(canvas.shape, np.float32)
     for row, tree in enumerate(trees):
         shared = shared_length(tree)
         tokens[row, :shared] = tree[0].prompt[:shared]
@@ -94,7 +123,9 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
             position[row, at : at + len(ids)] = np.arange(shared, shared + len(ids))
             branch[row, at : at + len(ids)] = number
             answer = at + len(item.prompt) - shared - 1
-            labels[row, answer : answer + len(item.target)] = item.target
+            if item.causal:
+                labels[row, answer : answer + len(item.target)] = item.target
+                label_weight[row, answer : answer + len(item.target)] = item.weight
             at += len(ids)
             blocks = [(number, b) for b in range(-(-len(item.target) // canvas_length))]
             rng.shuffle(blocks)
@@ -111,6 +142,8 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
             canvas_branch[row, slot] = number
             canvas_start[row, slot] = len(item.prompt) + block * canvas_length
             canvas_task[row, slot] = item.task
+            canvas_weight[row, slot] = item.weight
+            canvas_hole[row, slot, [i for i in range(len(part)) if block * canvas_length + i in item.holes]] = True
     slot_ids = np.broadcast_to(np.arange(slots)[None, :, None], canvas.shape)
     flat = {
         "canvas": canvas,
@@ -119,12 +152,15 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
         "canvas_start": canvas_start,
         "canvas_position": canvas_start + np.arange(canvas_length),
         "canvas_task": canvas_task,
+        "canvas_weight": canvas_weight,
+        "canvas_hole": canvas_hole,
     }
     return Packed(
         tokens=torch.from_numpy(tokens),
         branch=torch.from_numpy(branch),
         position=torch.from_numpy(position),
         labels=torch.from_numpy(labels),
+        label_weight=torch.from_numpy(label_weight),
         canvas_length=canvas_length,
         **{k: torch.from_numpy(np.ascontiguousarray(v.reshape(rows, width))) for k, v in flat.items()},
     )

@@ -28,12 +28,15 @@ class Packed:
     branch: Tensor  # [B, L]
     position: Tensor  # [B, L] logical positions
     labels: Tensor  # [B, L] next-token targets of the answers, -100 elsewhere
+    label_weight: Tensor  # [B, L] their weights in the loss
     canvas: Tensor  # [B, D] clean canvas targets
     canvas_branch: Tensor  # [B, D] branch of each canvas token, -1 for unused slots
     canvas_slot: Tensor  # [B, D] index of the canvas inside the row
     canvas_start: Tensor  # [B, D] logical position where the canvas' block starts
     canvas_position: Tensor  # [B, D] logical positions
     canvas_task: Tensor  # [B, D] task index, for the log
+    canvas_weight: Tensor  # [B, D] weights in the loss, the same for a whole canvas
+    canvas_hole: Tensor  # [B, D] bool, tokens that are asked for while the rest of the canvas may be given
     canvas_length: int
 
     def to(self, device: torch.device) -> Packed:

@@ -13,6 +13,8 @@ from dgemma_core.events import BlockEvent, DraftEvent, FinishedEvent, Generation
 from dgemma_core.messages import Message, ToolCall
 from dgemma_core.params import SamplingParams
 from dgemma_core.spec import LoadSpec
+from dgemma_core.structured.grammar import Grammar
+from dgemma_core.structured.questions import Question
 from dgemma_core.usage import EngineStats, Usage
 
 if TYPE_CHECKING:
@@ -29,8 +31,10 @@ __all__ = [
     "EngineStats",
     "FinishedEvent",
     "Generation",
+    "Grammar",
     "LoadSpec",
     "Message",
+    "Question",
     "RequestHandle",
     "SamplingParams",
     "ToolCall",

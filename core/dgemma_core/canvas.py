@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +40,13 @@ class Canvas:
         budget: tokens the answer may still take.
         soft: ``[canvas, hidden]`` zeros on the device; holds the self-conditioning signal.
         generator: the request's own random generator.
+
+    Attributes:
+        tokens: int64 ``[canvas]``, what the next step reads.
+        argmax: int64 ``[canvas]``, the likeliest tokens of the last step; what is committed.
+        pinned: bool ``[canvas]``, positions that are fixed in both.
+        horizon: where a guide knows the answer to end, if it does; an end for the answer-aware rule.
+        hidden: ``[canvas, hidden]`` on the device, last computed hidden states; only where a guide asks for them.
     """
 
     def __init__(
@@ -52,9 +60,12 @@ class Canvas:
     ) -> None:
         self.settings = settings
         self.soft = soft
+        self.hidden: Tensor | None = None
+        self.horizon: int | None = None
         self.steps = 0
         self.active = self.length
         self.accepted = torch.zeros(self.length, dtype=torch.bool)
+        self.pinned = torch.zeros(self.length, dtype=torch.bool)
         self.argmax = torch.full((self.length,), -1, dtype=torch.long)
         self.entropy = torch.zeros(self.length)
         self._vocab_size = vocab_size
@@ -78,6 +89,11 @@ class Canvas:
         return temperature(self.steps, s.max_denoising_steps, s.t_min, s.t_max)
 
     @property
+    def exhausted(self) -> bool:
+        """Whether all its denoising steps are used up."""
+        return self.steps >= self.settings.max_denoising_steps
+
+    @property
     def uniform(self) -> Tensor:
         """float32 ``[active]``: the coming step's draws, one per computed position."""
         return self._step_draws()[0][: self.active]
@@ -88,11 +104,15 @@ class Canvas:
         self._draws = None
         previous = self.argmax.clone()
         computed = slice(0, self.active)
+        pinned = self.pinned[computed]
+        fixed = self.tokens[computed]
+        argmax = torch.where(pinned, fixed, argmax)
+        entropy = entropy.masked_fill(pinned, 0.0)
         self.argmax[computed] = argmax
         self.entropy[computed] = entropy
         accepted = entropy_bound_mask(entropy, self.settings.entropy_bound)
         self.accepted[computed] = accepted
-        self.tokens[computed] = renoise(sample, noise, accepted)
+        self.tokens[computed] = torch.where(pinned, fixed, renoise(sample, noise, accepted))
         self.steps += 1
         end = self._relevant()
         same = bool(torch.equal(previous[:end], self.argmax[:end]))
@@ -100,16 +120,33 @@ class Canvas:
         stable = self._unchanged >= self.settings.stability_threshold
         # Divided by the whole length, as the reference's mean is: positions behind the end count as certain.
         confident = float(self.entropy[:end].sum()) / self.length < self.settings.confidence_threshold
-        if (stable and confident) or self.steps >= self.settings.max_denoising_steps:
+        if (stable and confident) or self.exhausted:
             return True
         self._freeze(end)
         return False
+
+    def pin(self, start: int, tokens: Sequence[int]) -> None:
+        """Fix ``tokens`` from position ``start`` on: in what is read, and in what is committed."""
+        where = slice(start, start + len(tokens))
+        self.tokens[where] = self.argmax[where] = torch.tensor(list(tokens), dtype=torch.long)
+        self.pinned[where] = True
+        self.entropy[where] = 0.0
+
+    def disturb(self, start: int, keep: int, stop: int) -> None:
+        """Have the unpinned positions ``[start, stop)`` denoised on: as they read up to ``keep``, as noise behind it."""
+        self.tokens[start:keep] = self.argmax[start:keep]
+        self.tokens[keep:stop] = self._noise()[keep:stop]
+        self.active = self.length
+        self.horizon = None
+        self._last_end = -1
+        self._unchanged = 0
 
     def _relevant(self) -> int:
         """Positions the answer depends on: all of them under the reference rule."""
         if not self.settings.stop_at_eos:
             return self.length
-        return min(first_end(self.argmax, self._end_ids) + 1, self._budget, self.length)
+        end = first_end(self.argmax, self._end_ids) + 1 if self.horizon is None else self.horizon
+        return min(max(end, 1), self._budget, self.length)
 
     def _freeze(self, end: int) -> None:
         """Compute only ``end`` positions from now on if the end stayed where it was, else all."""

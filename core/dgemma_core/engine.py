@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import Any, ClassVar
 
+from dgemma_core.canvas import DenoiseSettings
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.checkpoint import FrontDoor, Progress, front_door, load_weights, open_front_door
 from dgemma_core.errors import ContextOverflowError, EngineClosedError, QueueFullError
 from dgemma_core.events import Generation
+from dgemma_core.guide import Guide
 from dgemma_core.handle import RequestHandle
 from dgemma_core.kv_cache import PrefixCache
 from dgemma_core.messages import Message
@@ -23,6 +25,10 @@ from dgemma_core.params import SamplingParams
 from dgemma_core.runner import ModelRunner
 from dgemma_core.sequence import Sequence
 from dgemma_core.spec import LoadSpec
+from dgemma_core.structured.constraint import GrammarGuide, GrammarWalk
+from dgemma_core.structured.grammar import Grammar
+from dgemma_core.structured.hints import string_hints
+from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
 from dgemma_core.usage import EngineStats
 from dgemma_core.worker import Loaded, Worker
 
@@ -63,6 +69,7 @@ class Engine:
         self._model: Any = None
         self._front: FrontDoor | None = None
         self._template: ChatTemplate | None = None
+        self._compiler: GrammarCompiler | None = None
         self._lock = threading.Lock()
         self._references = 0
         self._closed = False
@@ -210,6 +217,7 @@ class Engine:
 
         Raises:
             ValueError: bad prompt or parameter, naming it.
+            GrammarError: a grammar that cannot be used, or (``AnswerBudgetError``) an answer too short for it.
             ContextOverflowError: prompt plus answer do not fit the window.
             QueueFullError, EngineClosedError, CheckpointError: nothing was queued.
         """
@@ -221,16 +229,30 @@ class Engine:
             raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None")
         front = self._open_front()
         ids = self._token_ids(prompt, tools)
-        settings = front.settings(params)
+        room = self._answer_room(len(ids), params.max_new_tokens)
+        guide = None if params.grammar is None else self._grammar_guide(params.grammar, room)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return self._queue(ids, front.settings(params), params, room, guide, deadline)
+
+    def _queue(
+        self,
+        ids: list[int],
+        settings: DenoiseSettings,
+        params: SamplingParams,
+        room: int,
+        guide: Guide | None,
+        deadline: float | None = None,
+    ) -> RequestHandle:
         sequence = Sequence(
             handle=RequestHandle(self._cancel),
             prompt=ids,
             settings=settings,
-            max_new_tokens=self._answer_room(len(ids), params.max_new_tokens),
-            detokenizer=Detokenizer(front.tokenizer, params.stop),
+            max_new_tokens=room,
+            detokenizer=Detokenizer(self._open_front().tokenizer, params.stop),
             seed=params.seed,
             drafts=params.drafts,
-            deadline=None if timeout is None else time.monotonic() + timeout,
+            deadline=deadline,
+            guide=guide,
         )
         self._worker.submit(sequence)
         return sequence.handle
@@ -312,6 +334,18 @@ class Engine:
             if self._template is None:
                 self._template = ChatTemplate(front.tokenizer)
             return self._template
+
+    def _grammar_guide(self, grammar: Grammar, room: int) -> GrammarGuide:
+        compiler = self._grammar_compiler()
+        walk = GrammarWalk(compiler.matcher(grammar), compiler.alphabet, string_hints(grammar.source), room)
+        return GrammarGuide(walk)
+
+    def _grammar_compiler(self) -> GrammarCompiler:
+        front = self._open_front()
+        with self._lock:
+            if self._compiler is None:
+                self._compiler = GrammarCompiler(Alphabet(front.tokenizer, front.vocab_size, front.end_ids))
+            return self._compiler
 
     def _token_ids(self, prompt: Prompt, tools: Tools | None) -> list[int]:
         if isinstance(prompt, str):

@@ -57,3 +57,45 @@ class EngineDeadError(DGemmaError):
 
 class CheckpointError(DGemmaError):
     """A checkpoint could not be found or is not one this engine can run. The message says what was looked for."""
+
+
+class GrammarError(ValueError):
+    """A grammar that cannot be used: not well formed, unsatisfiable, or with something that cannot be enforced.
+
+    A wrong argument, hence a ``ValueError``; raised before any work is done.
+
+    Attributes:
+        grammar: the ``Grammar``, or None if none could be made.
+    """
+
+    def __init__(self, message: str, grammar: object = None) -> None:
+        self.grammar = grammar
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[GrammarError], tuple[str, object]]:
+        return type(self), (str(self), None)
+
+
+class AnswerBudgetError(GrammarError):
+    """``max_new_tokens`` is below what the shortest answer that fits the grammar takes.
+
+    Attributes:
+        shortest: tokens of the shortest answer that was found; None if the search found none.
+        max_new_tokens: tokens allowed.
+    """
+
+    def __init__(self, shortest: int | None, max_new_tokens: int, grammar: object = None) -> None:
+        self.shortest, self.max_new_tokens = shortest, max_new_tokens
+        super().__init__(
+            f"max_new_tokens={max_new_tokens}: "
+            + (
+                "no complete answer to this grammar was found; "
+                if shortest is None
+                else f"the shortest answer that fits the grammar takes {shortest} tokens; "
+            )
+            + "raise max_new_tokens or simplify the grammar",
+            grammar,
+        )
+
+    def __reduce__(self) -> tuple[type[GrammarError], tuple[object, ...]]:  # type: ignore[override]
+        return type(self), (self.shortest, self.max_new_tokens)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
+from dgemma_core.structured.grammar import Grammar
+
 
 @dataclass(frozen=True)
 class SamplingParams:
@@ -25,6 +27,7 @@ class SamplingParams:
         stop_at_eos: the answer-aware canvas: positions after the answer's end do not delay convergence and are not
             computed again once that end is stable. ``False`` is the reference rule.
         drafts: emit a ``DraftEvent`` after every denoising step.
+        grammar: what the answer must look like; it then always does. Not together with ``stop``.
 
     Raises:
         ValueError: naming the field, its value and what is accepted.
@@ -42,6 +45,7 @@ class SamplingParams:
     canvas_length: int | None = None
     stop_at_eos: bool = True
     drafts: bool = False
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
@@ -60,6 +64,10 @@ class SamplingParams:
         _number("t_max", self.t_max)
         if self.t_min is not None and self.t_max is not None and self.t_max < self.t_min:
             raise ValueError(f"t_max={self.t_max!r} is below t_min={self.t_min!r}; the temperature falls from t_max")
+        if self.grammar is not None and not isinstance(self.grammar, Grammar):
+            raise ValueError(f"grammar={self.grammar!r}: must be a Grammar, such as Grammar.json_schema({{...}})")
+        if self.grammar is not None and self.stop:
+            raise ValueError(f"stop={list(self.stop)!r}: a stop string would cut a text that must fit its grammar")
         for name in ("stop_at_eos", "drafts"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be True or False")

@@ -6,6 +6,7 @@ The head GEMM, one pass of statistics and the soft-embedding GEMM all happen whi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,39 @@ class Statistics:
     sample: Tensor
     entropy: Tensor
     soft: Tensor
+
+
+class Rows:
+    """Distributions of single canvas positions, computed when a guide asks for them.
+
+    Args:
+        readout: the output head.
+        hidden: ``[canvas, hidden]`` normed hidden states.
+        temperature: of the step.
+    """
+
+    def __init__(self, readout: Readout, hidden: Tensor, temperature: float) -> None:
+        self._readout = readout
+        self._hidden = hidden
+        self._temperature = temperature
+
+    def logits(self, start: int, stop: int) -> Tensor:
+        """Processed logits of positions ``[start, stop)``: float32 ``[stop - start, vocab]`` on the host."""
+        hidden = self._hidden[start:stop]
+        temperature = torch.full((len(hidden),), self._temperature, device=hidden.device)
+        return self._readout.logits(hidden, temperature).cpu()
+
+    def label_logits(self, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Logits of a few tokens each, without those of the rest of the vocabulary.
+
+        Args:
+            positions: canvas positions.
+            labels: for each of them the token ids asked for.
+
+        Returns:
+            For each position soft-capped float32 logits ``[labels]`` on the host, not divided by the temperature.
+        """
+        return self._readout.label_logits(self._hidden[list(positions)], labels)
 
 
 class Readout:
@@ -74,6 +108,23 @@ class Readout:
         logits: Tensor = self._head(pad_rows(hidden, self._multiple))[:rows].float()
         logits.div_(self._softcap).tanh_()
         return logits.mul_((self._softcap / temperature).unsqueeze(-1))
+
+    def label_logits(self, hidden: Tensor, labels: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Soft-capped logits of some tokens per row: only their rows of the output embedding are read.
+
+        Args:
+            hidden: ``[rows, hidden]``.
+            labels: token ids per row.
+
+        Returns:
+            float32 ``[labels]`` per row, on the host.
+        """
+        sizes = [len(ids) for ids in labels]
+        device = hidden.device
+        flat = torch.tensor([i for ids in labels for i in ids], device=device)
+        row = torch.arange(len(hidden), device=device).repeat_interleave(torch.tensor(sizes, device=device))
+        raw = (hidden[row].float() * self._embedding[flat].float()).sum(-1)
+        return list((torch.tanh(raw / self._softcap) * self._softcap).cpu().split(sizes))
 
     def __call__(self, hidden: Tensor, temperature: Tensor, uniform: Tensor) -> Statistics:
         """Read one denoising step.

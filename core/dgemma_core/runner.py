@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dgemma_core.backbone import Backbone, Segment
+from dgemma_core.canvas import Canvas
 from dgemma_core.kv_cache import SequenceCache
-from dgemma_core.readout import Readout, Statistics
+from dgemma_core.readout import Readout, Rows, Statistics
 from dgemma_core.scheduler import Work
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one denoising step gave for one canvas's computed positions.
+
+    Attributes:
+        statistics: of every position; None for a canvas that is only read by its guide.
+        hidden: ``[positions, hidden]`` normed hidden states on the device, where a guide wants them.
+    """
+
+    statistics: Statistics | None
+    hidden: Tensor | None
 
 
 class ModelRunner:
@@ -31,29 +46,41 @@ class ModelRunner:
         """Room for one sequence's keys and values."""
         return SequenceCache(self.backbone.layouts, capacity, self.backbone.device, self.backbone.dtype)
 
-    def run(self, work: Seq[Work]) -> list[Statistics | None]:
+    def run(self, work: Seq[Work]) -> list[Reading | None]:
         """One forward pass. Changes nothing but keys and values, so it can be repeated after a failure.
 
         Args:
             work: the step's parts.
 
         Returns:
-            One entry per part: the statistics of its canvas's computed positions, or None where nothing was denoised.
+            One entry per part: what its canvas's step gave, or None where nothing was denoised.
         """
         encode = [w for w in work if w.encode]
         denoise = [w for w in work if w.denoise]
         segments = [self._encode_segment(w) for w in encode] + [self._canvas_segment(w) for w in denoise]
         hidden = self.backbone.forward(self._embed(encode, denoise), segments)
-        statistics = iter(self._read(hidden, denoise) if denoise else ())
-        return [next(statistics) if w.denoise else None for w in work]
+        readings = iter(self._read(hidden, denoise) if denoise else ())
+        return [next(readings) if w.denoise else None for w in work]
 
-    def commit(self, work: Seq[Work], statistics: Seq[Statistics | None]) -> None:
+    def commit(self, work: Seq[Work], readings: Seq[Reading | None]) -> None:
         """Take over what a successful pass computed: committed positions and self-conditioning signals."""
-        for part, stats in zip(work, statistics, strict=True):
+        for part, reading in zip(work, readings, strict=True):
             if part.encode:
                 _cache(part).committed += part.encode
-            if stats is not None and part.sequence.canvas is not None:
-                part.sequence.canvas.soft[: len(stats.soft)] = stats.soft
+            canvas = part.sequence.canvas
+            if reading is None or canvas is None:
+                continue
+            if reading.statistics is not None:
+                canvas.soft[: len(reading.statistics.soft)] = reading.statistics.soft
+            if reading.hidden is not None:
+                if canvas.hidden is None:
+                    canvas.hidden = torch.zeros_like(canvas.soft)
+                canvas.hidden[: len(reading.hidden)] = reading.hidden
+
+    def rows(self, canvas: Canvas) -> Rows:
+        """Distributions of the canvas's positions as its last step left them."""
+        assert canvas.hidden is not None, "hidden states are kept for canvases with a guide"
+        return Rows(self.readout, canvas.hidden, canvas.temperature)
 
     def _embed(self, encode: Seq[Work], denoise: Seq[Work]) -> Tensor:
         device, backbone = self.backbone.device, self.backbone
@@ -69,9 +96,20 @@ class ModelRunner:
                 for w in denoise
             ]
             tokens = torch.cat([c.tokens[: c.active] for c in canvases]).to(device)
-            soft = torch.cat([c.soft[: c.active] for c in canvases])
+            soft = torch.cat([self._conditioning(c) for c in canvases])
             parts.append(backbone.embed_canvas(tokens, soft))
         return torch.cat(parts)
+
+    def _conditioning(self, canvas: Canvas) -> Tensor:
+        """Self-conditioning of the computed positions: pinned ones are certain, from the second step on."""
+        soft = canvas.soft[: canvas.active]
+        pinned = canvas.pinned[: canvas.active].nonzero().flatten()
+        if not len(pinned) or not canvas.steps:
+            return soft
+        soft = soft.clone()
+        device = soft.device
+        soft[pinned.to(device)] = self.backbone.embed(canvas.tokens[pinned].to(device))
+        return soft
 
     @staticmethod
     def _encode_segment(work: Work) -> Segment:
@@ -84,7 +122,20 @@ class ModelRunner:
         start = cache.committed + work.encode
         return Segment(cache, start, work.sequence.active, False, start + work.sequence.settings.canvas_length)
 
-    def _read(self, hidden: Tensor, denoise: Seq[Work]) -> list[Statistics]:
+    def _read(self, hidden: Tensor, denoise: Seq[Work]) -> list[Reading]:
+        guides = [w.sequence.guide for w in denoise]
+        parts = hidden.split([w.sequence.active for w in denoise])
+        full = [w for w, guide in zip(denoise, guides, strict=True) if guide is None or not guide.reads_only]
+        if len(full) < len(denoise):
+            wanted = [p for p, guide in zip(parts, guides, strict=True) if guide is None or not guide.reads_only]
+            hidden = torch.cat(wanted) if wanted else hidden[:0]
+        statistics = iter(self._statistics(hidden, full) if full else ())
+        return [
+            Reading(None if guide and guide.reads_only else next(statistics), part if guide else None)
+            for guide, part in zip(guides, parts, strict=True)
+        ]
+
+    def _statistics(self, hidden: Tensor, denoise: Seq[Work]) -> list[Statistics]:
         canvases = [w.sequence.canvas for w in denoise if w.sequence.canvas is not None]
         sizes = [c.active for c in canvases]
         device = self.backbone.device

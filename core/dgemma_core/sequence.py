@@ -6,7 +6,9 @@ Where it stands follows from its cache, its pending tokens and its canvas; nothi
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from collections.abc import Sequence as Seq
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -14,8 +16,10 @@ from torch import Tensor
 from dgemma_core.canvas import Canvas, DenoiseSettings
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.events import FinishReason
+from dgemma_core.guide import Guide
 from dgemma_core.handle import RequestHandle
 from dgemma_core.kv_cache import SequenceCache
+from dgemma_core.readout import Rows
 from dgemma_core.usage import Usage
 
 
@@ -35,6 +39,7 @@ class Sequence:
         seed: seeds the request's own generator.
         drafts: whether the caller wants draft events.
         deadline: ``time.monotonic()`` seconds after which the request has failed, or None.
+        guide: steers its canvases, if anything does.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Sequence:
         seed: int | None,
         drafts: bool,
         deadline: float | None,
+        guide: Guide | None = None,
     ) -> None:
         self.handle = handle
         self.tokens: list[int] = list(prompt)
@@ -56,6 +62,7 @@ class Sequence:
         self.detokenizer = detokenizer
         self.drafts = drafts
         self.deadline = deadline
+        self.guide = guide
         self.blocks = 0
         self.cache: SequenceCache | None = None
         self.canvas: Canvas | None = None
@@ -68,6 +75,7 @@ class Sequence:
         self._canvases = 0
         self._steps = 0
         self._positions = 0
+        self._guide_s = 0.0
         self._submitted = time.monotonic()
         self._started: float | None = None
         self._denoising_since: float | None = None
@@ -106,6 +114,9 @@ class Sequence:
         if self.canvas is None:
             soft = torch.zeros(self.settings.canvas_length, hidden_size, device=device, dtype=dtype)
             self.canvas = Canvas(self.settings, vocab_size, end_ids, self.budget, soft, self.generator)
+            if self.guide is not None:
+                with self._guiding():
+                    self.guide.open(self.canvas)
         return self.canvas
 
     def count_step(self, positions: int) -> None:
@@ -115,6 +126,19 @@ class Sequence:
         if self._denoising_since is None:
             self._denoising_since = time.monotonic()
 
+    def review(self, settled: bool, rows: Rows) -> bool:
+        """Have the guide look at the canvas after a step; returns whether it is done."""
+        assert self.guide is not None
+        assert self.canvas is not None
+        with self._guiding():
+            return self.guide.review(self.canvas, settled, rows)
+
+    @contextmanager
+    def _guiding(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._guide_s += time.perf_counter() - began
+
     def close_canvas(self, end_ids: frozenset[int]) -> tuple[list[int], FinishReason | None]:
         """Take the finished canvas's argmax tokens as answer.
 
@@ -123,11 +147,16 @@ class Sequence:
         """
         assert self.canvas is not None
         tokens = self.canvas.argmax.tolist()
-        end = next((i for i, token in enumerate(tokens) if token in end_ids), len(tokens))
+        if self.guide is None:
+            end = next((i for i, token in enumerate(tokens) if token in end_ids), len(tokens))
+        elif self.guide.end is not None:
+            end = self.guide.end
+        else:
+            end = len(tokens)
         budget = self.budget
         self.canvas = None
         self._canvases += 1
-        if end < min(len(tokens), budget + 1):
+        if end < min(len(tokens), budget + 1) or (self.guide is not None and self.guide.end is not None):
             return tokens[:end], "stop"
         if budget <= len(tokens):
             return tokens[:budget], "length"
@@ -146,6 +175,7 @@ class Sequence:
             canvases=self._canvases,
             denoising_steps=self._steps,
             positions=self._positions,
+            guide_s=self._guide_s,
             queue_s=started - self._submitted,
             prefill_s=denoising - started,
             denoise_s=now - denoising,

@@ -19,6 +19,7 @@ class Usage:
         queue_s: seconds from submit to the first forward pass.
         prefill_s: seconds from the first forward pass to the first denoising step's end.
         denoise_s: seconds from there to the end.
+        guide_s: seconds of them that a grammar, or another guide of the canvas, took on the host.
     """
 
     prompt_tokens: int = 0
@@ -30,6 +31,7 @@ class Usage:
     queue_s: float = 0.0
     prefill_s: float = 0.0
     denoise_s: float = 0.0
+    guide_s: float = 0.0
 
     @property
     def tokens_per_step(self) -> float:

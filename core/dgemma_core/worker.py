@@ -26,8 +26,7 @@ from dgemma_core.errors import (
 from dgemma_core.events import BlockEvent, DraftEvent, FinishReason, Generation
 from dgemma_core.handle import RequestHandle
 from dgemma_core.kv_cache import PrefixCache
-from dgemma_core.readout import Statistics
-from dgemma_core.runner import ModelRunner
+from dgemma_core.runner import ModelRunner, Reading
 from dgemma_core.scheduler import Scheduler, Work
 from dgemma_core.sequence import Sequence
 from dgemma_core.usage import EngineStats
@@ -176,8 +175,8 @@ class Worker:
     def _step(self, loaded: Loaded, steps: _StepRunner) -> None:
         # A frame of its own: an idle thread must not hold on to the last step's requests, nor through them the engine.
         self._admit(loaded)
-        for part, statistics, error in steps.run(self._scheduler.schedule()):
-            self._advance(loaded, part, statistics, error)
+        for part, reading, error in steps.run(self._scheduler.schedule()):
+            self._advance(loaded, part, reading, error)
         self._count(forward_passes=steps.passes - self._stats.forward_passes)
 
     def _drain(self) -> bool:
@@ -229,7 +228,7 @@ class Worker:
     def _allocate(self, loaded: Loaded, capacity: int) -> Any:
         return _retry_once(self._on_out_of_memory)(loaded.runner.new_cache, capacity)
 
-    def _advance(self, loaded: Loaded, part: Work, statistics: Statistics | None, error: Exception | None) -> None:
+    def _advance(self, loaded: Loaded, part: Work, reading: Reading | None, error: Exception | None) -> None:
         """Book one part of a step: an error, an encoded chunk, or a denoised canvas."""
         sequence = part.sequence
         if error is not None:
@@ -238,12 +237,20 @@ class Worker:
         self._count(prefill_tokens=part.encode)
         if part.encode and not sequence.pending and sequence.cache is not None:
             loaded.prefix_cache.put(sequence.tokens, sequence.cache)
-        if statistics is None or sequence.canvas is None:
+        if reading is None or sequence.canvas is None:
             return
         canvas, positions = sequence.canvas, part.sequence.active
-        done = canvas.advance(statistics.argmax, statistics.sample, statistics.entropy)
+        statistics, done = reading.statistics, True
+        if statistics is not None:
+            done = canvas.advance(statistics.argmax, statistics.sample, statistics.entropy)
         sequence.count_step(positions)
         self._count(denoising_steps=1, positions=positions)
+        if sequence.guide is not None:
+            try:
+                done = sequence.review(done, loaded.runner.rows(canvas))
+            except Exception as failure:
+                self._fail(sequence, _as_engine_error(failure))
+                return
         if sequence.drafts:
             text = sequence.detokenizer.decode(_before_end(canvas.argmax.tolist(), loaded.end_ids))
             sequence.handle.emit(DraftEvent(text, canvas.steps, tuple(canvas.entropy.tolist())))
@@ -326,11 +333,11 @@ class _StepRunner:
         self._retrying = _retry_once(on_out_of_memory)
         self.passes = 0
 
-    def run(self, work: Seq[Work]) -> Iterator[tuple[Work, Statistics | None, Exception | None]]:
+    def run(self, work: Seq[Work]) -> Iterator[tuple[Work, Reading | None, Exception | None]]:
         if not work:
             return
         try:
-            statistics = self._retrying(self._runner.run, work)
+            readings = self._retrying(self._runner.run, work)
         except Exception as error:
             if len(work) == 1:
                 yield work[0], None, error
@@ -340,8 +347,8 @@ class _StepRunner:
             yield from self.run(work[middle:])
             return
         self.passes += 1
-        self._runner.commit(work, statistics)
-        for part, result in zip(work, statistics, strict=True):
+        self._runner.commit(work, readings)
+        for part, result in zip(work, readings, strict=True):
             yield part, result, None
 
 

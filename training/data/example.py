@@ -6,16 +6,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Message = dict[str, Any]
-TASKS = ("qa", "abstain", "lists", "tools", "decisions", "json")
+TASKS = ("qa", "abstain", "lists", "tools", "decisions", "json", "infill")
 ABSTAIN = "The context does not say."
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One supervised turn. `calls` (OpenAI form) replace `answer` when the right turn is a tool call."""
+    """One supervised turn. `calls` (OpenAI form) replace `answer` when the right turn is a tool call.
+
+    `holes` are character spans of the answer that are to be found while the rest of it may be given. With `raw` the
+    prompt is that text instead of chat messages, and the first hole is followed by `room` padding tokens.
+    """
 
     task: str
     messages: list[Message]
     answer: str = ""
     calls: list[dict[str, Any]] = field(default_factory=list)
     tools: list[dict[str, Any]] | None = None
+    holes: tuple[tuple[int, int], ...] = ()
+    raw: str | None = None
+    room: int = 0

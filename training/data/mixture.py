@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 
 from .context import make_context, pick_frame
+from .decide import decide, route
 from .example import Branch
+from .infill import infill
 from .lexicon import Source
 from .questions import QUESTIONS
 from .refine import refine
@@ -14,14 +16,16 @@ from .tools import tool_branches
 
 # Relative shares of branches; "context" tasks share one context, the others come as their own trees.
 DEFAULT_MIX: dict[str, float] = {
-    "qa": 0.42,
-    "abstain": 0.2,
+    "qa": 0.22,
+    "abstain": 0.13,
     "lists": 0.07,
-    "decisions": 0.06,
-    "json": 0.07,
-    "tools": 0.18,
-    "selection": 0.02,
+    "decisions": 0.08,
+    "json": 0.1,
+    "tools": 0.2,
+    "selection": 0.03,
     "refine": 0.02,
+    "decide": 0.1,
+    "infill": 0.05,
 }
 MAX_FACTS = 10
 
@@ -31,22 +35,30 @@ def draw_tree(source: Source, mix: dict[str, float], level: float) -> list[Branc
     rng = source.rng
     branch_count = rng.randint(4, 8)
     context_share = sum(mix[t] for t in QUESTIONS)
-    # Selection and refine trees have fewer branches, so they are drawn more often.
+    # Some kinds of trees have fewer branches, so they are drawn more often.
     kinds = {
         "context": context_share,
         "tools": mix["tools"],
         "selection": 2 * mix["selection"],
         "refine": 2 * mix["refine"],
+        "decide": 2 * mix["decide"],
+        "infill": mix["infill"],
     }
     kind = rng.choices(list(kinds), list(kinds.values()))[0]
     if kind == "tools":
         return tool_branches(source, branch_count, level) or draw_tree(source, mix, level)
     if kind == "selection":
         return selection_branches(source, branch_count)
+    if kind == "decide" and source.chance(0.2):
+        return route(source, branch_count)
     most = round(3 + (MAX_FACTS - 3) * level)
     context = make_context(source, rng.randint(1, most))
     if kind == "refine":
         return refine(source, context, branch_count // 2)
+    if kind == "decide":
+        return decide(source, context, branch_count // 2)
+    if kind == "infill":
+        return infill(source, context, branch_count) or draw_tree(source, mix, level)
     frame = pick_frame(source)
     tasks = list(QUESTIONS)
     weights = [mix[t] for t in tasks]

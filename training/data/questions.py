@@ -13,7 +13,7 @@ from .relations import BY_KIND, RELATIONS, Relation
 Answered = tuple[str, str]  # question, answer
 
 
-def _missing(source: Source, context: Context) -> tuple[str, str, Relation]:
+def missing(source: Source, context: Context) -> tuple[str, str, Relation]:
     """An (entity, kind, relation) that the context does not state, often nearly there."""
     stated = {(f.entity, f.relation.field) for f in context.facts}
     while True:
@@ -29,20 +29,21 @@ def _missing(source: Source, context: Context) -> tuple[str, str, Relation]:
             return name, kind, source.choice(options)
 
 
-def _ask(source: Source, relation: Relation, name: str) -> str:
+def ask(source: Source, relation: Relation, name: str) -> str:
+    """A question about a relation of an entity, in one of its phrasings."""
     return sentence(source.choice(relation.questions), name)
 
 
 def extract(source: Source, context: Context) -> Answered:
     """A question that the context answers."""
     fact = source.choice(context.facts)
-    return _ask(source, fact.relation, fact.entity), fact.answer
+    return ask(source, fact.relation, fact.entity), fact.answer
 
 
 def abstain(source: Source, context: Context) -> Answered:
     """A question that the context does not answer."""
-    name, _, relation = _missing(source, context)
-    return _ask(source, relation, name), ABSTAIN
+    name, _, relation = missing(source, context)
+    return ask(source, relation, name), ABSTAIN
 
 
 def bullets(facts: list[Fact] | tuple[Fact, ...]) -> str:
@@ -53,28 +54,34 @@ def bullets(facts: list[Fact] | tuple[Fact, ...]) -> str:
 def listing(source: Source, context: Context) -> Answered:
     """All facts, or all facts about one entity."""
     if source.chance(0.45):
-        ask = ("Summarize the context.", "List the facts.", "List all facts in the context.", "What does the context say?",
+        forms = ("Summarize the context.", "List the facts.", "List all facts in the context.", "What does the context say?",
                "Give a summary of the context.", "Summarize the text above as a list.")  # fmt: skip
-        return source.choice(ask), bullets(context.facts)
+        return source.choice(forms), bullets(context.facts)
     name = source.choice(context.facts).entity
-    ask = ("What does the context say about {e}?", "List the facts about {e}.", "What do you know about {e}?",
+    forms = ("What does the context say about {e}?", "List the facts about {e}.", "What do you know about {e}?",
            "Summarize what is said about {e}.", "Tell me everything about {e}.")  # fmt: skip
-    return source.choice(ask).format(e=name), bullets([f for f in context.facts if f.entity == name])
+    return source.choice(forms).format(e=name), bullets([f for f in context.facts if f.entity == name])
+
+
+def yes_no_question(source: Source, context: Context) -> tuple[str, bool]:
+    """A question on a value, or a statement to check, and whether it is true."""
+    fact = source.choice(context.facts)
+    truth = source.chance(0.5)
+    value = fact.value if truth else other_value(source, context, fact)
+    if source.chance(0.25):
+        return f"Is this statement true? {sentence(source.choice(fact.relation.facts), fact.entity, value)}", truth
+    return sentence(fact.relation.check, fact.entity, value), truth
 
 
 def yes_no(source: Source, context: Context) -> Answered:
     """A yes/no question on a value."""
-    fact = source.choice(context.facts)
-    truth = source.chance(0.5)
-    value = fact.value if truth else _other_value(source, context, fact)
+    question, truth = yes_no_question(source, context)
     tail = source.choice((" Answer yes or no.", " Answer yes or no.", "\nAnswer with yes or no.", " (yes or no)"))
-    if source.chance(0.25):
-        statement = sentence(source.choice(fact.relation.facts), fact.entity, value)
-        return f"Is this statement true? {statement}{tail}", "yes" if truth else "no"
-    return sentence(fact.relation.check, fact.entity, value) + tail, "yes" if truth else "no"
+    return question + tail, "yes" if truth else "no"
 
 
-def _other_value(source: Source, context: Context, fact: Fact) -> str:
+def other_value(source: Source, context: Context, fact: Fact) -> str:
+    """A wrong value for a fact, often one that the context states of something else."""
     others = [f.value for f in context.facts if f.relation is fact.relation and f.value != fact.value]
     if others and source.chance(0.5):
         return source.choice(others)
@@ -88,10 +95,10 @@ def one_of(source: Source, context: Context) -> Answered:
     fact = source.choice(context.facts)
     options = {fact.value}
     for _ in range(source.rng.randint(1, 3)):
-        options.add(_other_value(source, context, fact))
+        options.add(other_value(source, context, fact))
     values = sorted(options)
     source.rng.shuffle(values)
-    question = _ask(source, fact.relation, fact.entity)
+    question = ask(source, fact.relation, fact.entity)
     if source.chance(0.5):
         style = source.choice(("{}) {}", "{}. {}", "{}: {}"))
         lines = "\n".join(style.format(letter, v) for letter, v in zip(LETTERS, values, strict=False))
@@ -107,18 +114,18 @@ def relevance(source: Source, context: Context) -> Answered:
     if roll < 0.5:
         question, score = extract(source, context)[0], 3
     else:
-        name, _, relation = _missing(source, context)
-        question = _ask(source, relation, name)
+        name, _, relation = missing(source, context)
+        question = ask(source, relation, name)
         score = 1 if any(f.entity == name for f in context.facts) else 0
     if source.chance(0.65):
-        ask = source.choice((
+        form = source.choice((
             "Is the context relevant to the question? Question: {q} Answer yes or no.",
             "Does the context answer this question? {q} Answer yes or no.",
             "Is this passage relevant to the question: {q} Answer yes or no.",
         ))  # fmt: skip
-        return ask.format(q=question), "yes" if score == 3 else "no"
-    ask = "Rate from 0 to 3 how well the context answers the question. Question: {q} Answer with a number."
-    return ask.format(q=question), str(score)
+        return form.format(q=question), "yes" if score == 3 else "no"
+    form = "Rate from 0 to 3 how well the context answers the question. Question: {q} Answer with a number."
+    return form.format(q=question), str(score)
 
 
 def decision(source: Source, context: Context) -> Answered:
@@ -152,18 +159,18 @@ def to_json(source: Source, context: Context) -> Answered:
         if source.chance(0.5):
             properties = {k: {"type": v["type"]} for k, v in properties.items()}
         schema = json.dumps({"type": "object", "properties": properties, "required": list(properties)})
-        ask = source.choice((
+        form = source.choice((
             "Extract the facts about {e} as JSON. The JSON must match this schema: {s}",
             "Answer with JSON about {e} that follows this schema:\n{s}",
         ))  # fmt: skip
-        return ask.format(e=name, s=schema), answer
-    ask = source.choice((
+        return form.format(e=name, s=schema), answer
+    form = source.choice((
         "Extract as JSON with the fields {f}: {e}.",
         "Extract the facts about {e} as JSON with the fields {f}.",
         "Give the following fields of {e} as JSON: {f}.",
         "Return JSON with the keys {f} for {e}.",
     ))  # fmt: skip
-    return ask.format(e=name, f=", ".join(fields)), answer
+    return form.format(e=name, f=", ".join(fields)), answer
 
 
 QUESTIONS: dict[str, Callable[[Source, Context], Answered]] = {

@@ -1,0 +1,143 @@
+"""What an answer must look like: JSON Schema, a regular expression, a list of choices, or a Lark grammar.
+
+Grammars are compiled by `llguidance <https://github.com/guidance-ai/llguidance>`_; its documentation has the supported
+JSON Schema keywords, the regex syntax (Rust's, without look-around) and the Lark dialect.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dgemma_core.errors import GrammarError
+
+Kind = Literal["json_schema", "regex", "choice", "lark"]
+
+# Compact JSON: every blank would cost a canvas position and multiply the ways to write the same value.
+_COMPACT: dict[str, Any] = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+# The formats that llguidance enforces.
+_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
+_ANY_OBJECT = {"type": "object"}
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """A grammar for ``SamplingParams(grammar=...)``. Hashable; make one with the class methods.
+
+    Attributes:
+        kind: which class method made it.
+        source: its text (a schema or choices as JSON).
+    """
+
+    kind: Kind
+    source: str
+
+    def __post_init__(self) -> None:
+        problem = _problem(self.compiled())
+        if problem:
+            raise GrammarError(f"this {self.kind} grammar cannot be used: {problem}", self)
+
+    @classmethod
+    def json_schema(cls, schema: Mapping[str, Any] | str | type) -> Grammar:
+        """JSON that fits a schema, written compactly, properties in the schema's order.
+
+        Args:
+            schema: a JSON Schema as mapping or text, or a Pydantic model class.
+
+        Raises:
+            GrammarError: not a schema, unsatisfiable, or a keyword that cannot be enforced (it is named).
+        """
+        if isinstance(schema, type):
+            describe = getattr(schema, "model_json_schema", None) or getattr(schema, "schema", None)
+            if describe is None:
+                raise GrammarError(f"{schema!r} is not a Pydantic model: give a JSON Schema as dict", None)
+            schema = describe()
+        if isinstance(schema, str):
+            try:
+                schema = json.loads(schema)
+            except json.JSONDecodeError as error:
+                raise GrammarError(f"the schema is not JSON: {error}", None) from error
+        if not isinstance(schema, Mapping):
+            raise GrammarError(f"schema={schema!r}: must be a JSON Schema object or a Pydantic model class", None)
+        try:
+            return cls("json_schema", json.dumps(_without_unknown_formats(schema), ensure_ascii=False))
+        except TypeError as error:
+            raise GrammarError(f"the schema holds a value that JSON has no form for: {error}", None) from error
+
+    @classmethod
+    def json(cls) -> Grammar:
+        """Any JSON object."""
+        return cls.json_schema(_ANY_OBJECT)
+
+    @classmethod
+    def regex(cls, pattern: str) -> Grammar:
+        """Text that a regular expression matches from beginning to end.
+
+        Raises:
+            GrammarError: not a pattern, or one with look-around or back references.
+        """
+        if not isinstance(pattern, str) or not pattern:
+            raise GrammarError(f"pattern={pattern!r}: must be a non-empty regular expression", None)
+        return cls("regex", pattern)
+
+    @classmethod
+    def choice(cls, options: Sequence[str]) -> Grammar:
+        """Exactly one of some texts.
+
+        Raises:
+            GrammarError: no options, or one that is not a non-empty string.
+        """
+        if isinstance(options, str) or not options:
+            raise GrammarError(f"options={options!r}: give a list of texts", None)
+        for option in options:
+            if not isinstance(option, str) or not option:
+                raise GrammarError(f"options hold {option!r}: every option must be a non-empty string", None)
+        return cls("choice", json.dumps(list(dict.fromkeys(options)), ensure_ascii=False))
+
+    @classmethod
+    def lark(cls, text: str) -> Grammar:
+        """Text that a Lark grammar with the rule ``start`` derives.
+
+        Raises:
+            GrammarError: not a grammar.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise GrammarError(f"text={text!r}: must be a Lark grammar with a rule called start", None)
+        return cls("lark", text)
+
+    def compiled(self) -> str:
+        """The grammar in llguidance's own form."""
+        # Imported late: only who uses grammars pays for it.
+        from llguidance import LLMatcher
+
+        if self.kind == "json_schema":
+            return LLMatcher.grammar_from_json_schema(self.source, defaults=_COMPACT)
+        if self.kind == "regex":
+            return LLMatcher.grammar_from_regex(self.source)
+        if self.kind == "choice":
+            alternatives = " | ".join(json.dumps(option, ensure_ascii=False) for option in json.loads(self.source))
+            return LLMatcher.grammar_from_lark(f"start: {alternatives}")
+        return LLMatcher.grammar_from_lark(self.source)
+
+
+def _without_unknown_formats(schema: Any) -> Any:
+    """The schema without formats that nobody defines: JSON Schema takes them as comments, llguidance as errors."""
+    if isinstance(schema, list):
+        return [_without_unknown_formats(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: _without_unknown_formats(value)
+        for key, value in schema.items()
+        if not (key == "format" and isinstance(value, str) and value not in _FORMATS)
+    }
+
+
+def _problem(compiled: str) -> str:
+    """Why llguidance refuses a grammar, or an empty string. Warnings count: what is warned of is not enforced."""
+    from llguidance import LLMatcher
+
+    failed, messages = LLMatcher.validate_grammar_with_warnings(compiled)
+    return "; ".join(str(m).strip() for m in messages) if failed or messages else ""

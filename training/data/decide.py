@@ -1,0 +1,138 @@
+"""Several typed questions over one context, answered by labels: what `Engine.decide` asks in one denoising step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dgemma_core.structured.questions import Question, render_answers, render_questions
+
+from .context import Context
+from .example import Branch
+from .lexicon import Source
+from .questions import ask, extract, missing, other_value, yes_no_question
+
+Typed = tuple[Question, str]  # the question and its label
+
+LEVELS: tuple[dict[str, str], ...] = (
+    {"none": "another subject", "weak": "the same subject, another fact", "full": "the answer is there"},
+    {"0": "another subject", "1": "the same subject", "2": "it answers the question"},
+    {"low": "not about it", "medium": "about it", "high": "answers it"},
+)
+
+
+def _label(question: Question, name: str) -> Typed:
+    return question, question.labels[question.names.index(name)]
+
+
+def holds(source: Source, context: Context) -> Typed:
+    """Whether a statement or a value is right."""
+    text, truth = yes_no_question(source, context)
+    return _label(Question("bool", text), "yes" if truth else "no")
+
+
+def value(source: Source, context: Context) -> Typed:
+    """Which of several values is right."""
+    fact = source.choice(context.facts)
+    values = {fact.value: None}
+    for _ in range(source.rng.randint(1, 3)):
+        values[other_value(source, context, fact)] = None
+    names = list(values)
+    source.rng.shuffle(names)
+    return _label(Question("choice", ask(source, fact.relation, fact.entity), tuple(names)), fact.value)
+
+
+def which_entity(source: Source, context: Context) -> Typed:
+    """Which of the context's entities a fact belongs to."""
+    names = [name for name, _ in context.entities]
+    if len(names) < 2:
+        return holds(source, context)
+    fact = source.choice(context.facts)
+    source.rng.shuffle(names)
+    text = source.choice((f"Whose {fact.relation.noun} is {fact.value}?", f"Which one has the {fact.relation.noun} {fact.value}?"))
+    # Another entity may share the value; then the question has two answers.
+    if sum(f.value == fact.value and f.relation is fact.relation for f in context.facts) > 1:
+        return value(source, context)
+    return _label(Question("choice", text, tuple(names)), fact.entity)
+
+
+def _any_question(source: Source, context: Context) -> tuple[str, int]:
+    """A question and how well the context answers it: 2 fully, 1 the same subject, 0 another subject."""
+    if source.chance(0.5):
+        return extract(source, context)[0], 2
+    name, _, relation = missing(source, context)
+    known = any(f.entity == name for f in context.facts)
+    return ask(source, relation, name), 1 if known else 0
+
+
+def answered(source: Source, context: Context) -> Typed:
+    """Whether the context answers a question."""
+    question, level = _any_question(source, context)
+    text = source.choice((
+        f"Does the text answer this question: {question}", f"Is the text relevant to the question: {question}",
+        f"Can this be answered from the text: {question}",
+    ))  # fmt: skip
+    return _label(Question("bool", text), "yes" if level == 2 else "no")
+
+
+def graded(source: Source, context: Context) -> Typed:
+    """How well the context answers a question, as a level."""
+    question, level = _any_question(source, context)
+    levels = source.choice(LEVELS)
+    names = list(levels)
+    options = levels if source.chance(0.7) else tuple(names)
+    return _label(Question("score", f"How well does the text answer this question: {question}", options), names[level])
+
+
+KINDS: tuple[Callable[[Source, Context], Typed], ...] = (holds, holds, holds, value, value, which_entity, answered, graded)
+
+
+def decide(source: Source, context: Context, count: int) -> list[Branch]:
+    """Branches that ask one to eight questions about the same context each."""
+    head = source.choice((None, None, None, "You are a helpful assistant."))
+    branches = []
+    for _ in range(count):
+        asked = [source.choice(KINDS)(source, context) for _ in range(source.choice((1, 1, 2, 3, 4, 5, 6, 8)))]
+        branches.append(_branch(head, context.text, asked))
+    return branches
+
+
+def route(source: Source, count: int) -> list[Branch]:
+    """Branches whose context is a request: which described option fits it, and whether one option does."""
+    branches = []
+    size = source.rng.randint(2, 5)
+    topics = list(dict.fromkeys(source.word() if source.chance(0.5) else source.name() for _ in range(size)))
+    names = list(dict.fromkeys(source.word() for _ in topics))
+    if len(topics) < 2 or len(names) < len(topics):
+        return route(source, count)
+    form = source.choice(("questions about {t}", "documents about {t}", "useful for {t}", "all about {t}", "{t}"))
+    options = {n: form.format(t=t) for n, t in zip(names, topics, strict=True)}
+    by_topic = source.chance(0.3)
+    for _ in range(count):
+        index = source.rng.randrange(len(topics))
+        topic = topics[index]
+        request = source.choice((
+            f"What is {topic}?", f"Tell me about {topic}.", f"How does {topic} work?", f"Who knows {topic}?",
+            f"Where can I read about {topic}?", f"I need help with {topic}.", f"What does {topic} cost?",
+        ))  # fmt: skip
+        text = source.choice(("Which option fits the request?", "Which tool should answer this?", "Where should this go?",
+                              "What is this about?"))  # fmt: skip
+        choice = Question("choice", text, tuple(topics) if by_topic else options)
+        asked = [_label(choice, topic if by_topic else names[index])]
+        if source.chance(0.5):
+            other = source.choice(topics)
+            asked.append(_label(Question("bool", f"Is this about {other}?"), "yes" if other == topic else "no"))
+            source.rng.shuffle(asked)
+        branches.append(_branch(None, request, asked))
+    return branches
+
+
+def _branch(system: str | None, context: str, asked: list[Typed]) -> Branch:
+    head = [] if system is None else [{"role": "system", "content": system}]
+    prompt = f"{context}\n\n{render_questions([q for q, _ in asked])}"
+    answer = render_answers([label for _, label in asked])
+    holes, at = [], 0
+    for line in answer.split("\n"):
+        # The blank before the label belongs to its token.
+        holes.append((at + line.index(":") + 1, at + len(line)))
+        at += len(line) + 1
+    return Branch("decisions", [*head, {"role": "user", "content": prompt}], answer, holes=tuple(holes))

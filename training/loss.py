@@ -72,7 +72,9 @@ def add_noise(batch: Packed, vocabulary: int, generator: torch.Generator) -> tup
     hit = torch.rand(target.shape, generator=generator) < rates
     random_tokens = torch.randint(0, vocabulary, target.shape, generator=generator)
     noised = torch.where(hit, random_tokens, target).view(batch.canvas.shape)
-    return noised.to(batch.canvas.device), exact.expand(target.shape).reshape(batch.canvas.shape).to(batch.canvas.device)
+    return noised.to(batch.canvas.device), exact.expand(target.shape).reshape(batch.canvas.shape).to(
+        batch.canvas.device
+    )
 
 
 def next_canvas(

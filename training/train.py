@@ -80,7 +80,9 @@ class Trainer:
         run.mkdir(parents=True, exist_ok=True)
         saved = run / "tokenizer"
         if RANK == 0 and not saved.exists():
-            fresh = train_tokenizer(preset.vocabulary) if init is None else PreTrainedTokenizerFast.from_pretrained(init)
+            fresh = (
+                train_tokenizer(preset.vocabulary) if init is None else PreTrainedTokenizerFast.from_pretrained(init)
+            )
             fresh.save_pretrained(saved)
         if PROCESSES > 1:
             dist.barrier()

@@ -20,11 +20,16 @@ from dgemma_core.usage import EngineStats, Usage
 if TYPE_CHECKING:
     from dgemma_core.engine import Engine
     from dgemma_core.handle import RequestHandle
+    from dgemma_core.structured.calibration import Calibration, fit_calibration
+    from dgemma_core.structured.decide import Answer
+    from dgemma_core.structured.infill import Hole, Infilled
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answer",
     "BlockEvent",
+    "Calibration",
     "DGemmaError",
     "DraftEvent",
     "Engine",
@@ -32,6 +37,8 @@ __all__ = [
     "FinishedEvent",
     "Generation",
     "Grammar",
+    "Hole",
+    "Infilled",
     "LoadSpec",
     "Message",
     "Question",
@@ -40,9 +47,18 @@ __all__ = [
     "ToolCall",
     "Usage",
     "errors",
+    "fit_calibration",
 ]
 
-_LAZY = {"Engine": "dgemma_core.engine", "RequestHandle": "dgemma_core.handle"}
+_LAZY = {
+    "Answer": "dgemma_core.structured.decide",
+    "Calibration": "dgemma_core.structured.calibration",
+    "Engine": "dgemma_core.engine",
+    "Hole": "dgemma_core.structured.infill",
+    "Infilled": "dgemma_core.structured.infill",
+    "RequestHandle": "dgemma_core.handle",
+    "fit_calibration": "dgemma_core.structured.calibration",
+}
 
 
 def __getattr__(name: str) -> Any:

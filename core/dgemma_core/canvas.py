@@ -132,12 +132,16 @@ class Canvas:
         self.pinned[where] = True
         self.entropy[where] = 0.0
 
+    def unpin(self, position: int, token: int) -> None:
+        """Set a position free again, reading ``token``."""
+        self.tokens[position] = token
+        self.pinned[position] = False
+
     def disturb(self, start: int, keep: int, stop: int) -> None:
-        """Have the unpinned positions ``[start, stop)`` denoised on: as they read up to ``keep``, as noise behind it."""
-        self.tokens[start:keep] = self.argmax[start:keep]
-        self.tokens[keep:stop] = self._noise()[keep:stop]
+        """Have the unpinned positions ``[start, stop)`` denoised on: as they are up to ``keep``, as noise behind it."""
+        fresh = torch.cat([self.argmax[start:keep], self._noise()[keep:stop]])
+        self.tokens[start:stop] = torch.where(self.pinned[start:stop], self.tokens[start:stop], fresh)
         self.active = self.length
-        self.horizon = None
         self._last_end = -1
         self._unchanged = 0
 

@@ -54,6 +54,23 @@ class FrontDoor:
         """Rows of the embedding; noise is drawn from all of them."""
         return int(self.config.text_config.vocab_size)
 
+    @property
+    def canvas_limit(self) -> int:
+        """Positions of the checkpoint's whole canvas."""
+        return self.defaults.canvas_length
+
+    @property
+    def end_id(self) -> int:
+        """The token a turn is ended with, where one has to be written."""
+        own = self.tokenizer.eos_token_id
+        return int(own) if own is not None else min(self.end_ids)
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills up a canvas."""
+        pad = self.config.text_config.pad_token_id
+        return 0 if pad is None else int(pad)
+
     def context_window(self, limit: int | None) -> int:
         """Tokens of prompt plus answer: the checkpoint's, or ``limit`` if that is smaller."""
         own = int(self.config.text_config.max_position_embeddings)

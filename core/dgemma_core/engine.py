@@ -7,8 +7,9 @@ import atexit
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from dgemma_core.canvas import DenoiseSettings
@@ -25,10 +26,22 @@ from dgemma_core.params import SamplingParams
 from dgemma_core.runner import ModelRunner
 from dgemma_core.sequence import Sequence
 from dgemma_core.spec import LoadSpec
+from dgemma_core.structured.calibration import Calibration
 from dgemma_core.structured.constraint import GrammarGuide, GrammarWalk
+from dgemma_core.structured.decide import (
+    CANVAS_STEP,
+    Answer,
+    DecisionGuide,
+    build_template,
+    decision_prompt,
+    to_answer,
+)
 from dgemma_core.structured.grammar import Grammar
 from dgemma_core.structured.hints import string_hints
+from dgemma_core.structured.infill import Filling, Hole, Infilled, InfillGuide, hole_tokens, join, lay_out
 from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
+from dgemma_core.structured.questions import Question
+from dgemma_core.structured.tool_grammar import tool_grammar
 from dgemma_core.usage import EngineStats
 from dgemma_core.worker import Loaded, Worker
 
@@ -204,6 +217,8 @@ class Engine:
         params: SamplingParams | None = None,
         *,
         tools: Tools | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool = True,
         timeout: float | None = None,
     ) -> RequestHandle:
         """Queue a request and return at once.
@@ -213,10 +228,14 @@ class Engine:
                 in text stay text.
             params: sampling parameters; the checkpoint's defaults if not given.
             tools: OpenAI function dicts the template declares to the model; only with messages.
+            tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
+                ``"required"`` (it must call one), or the name of the tool it must call. A call always fits its tool's
+                schema. With ``params.grammar`` the default is ``"none"``, and nothing else is accepted.
+            parallel_tool_calls: whether one answer may hold several calls.
             timeout: seconds after which the request is dropped with ``RequestTimeoutError``.
 
         Raises:
-            ValueError: bad prompt or parameter, naming it.
+            ValueError: bad prompt, parameter or tool choice, naming it.
             GrammarError: a grammar that cannot be used, or (``AnswerBudgetError``) an answer too short for it.
             ContextOverflowError: prompt plus answer do not fit the window.
             QueueFullError, EngineClosedError, CheckpointError: nothing was queued.
@@ -230,7 +249,8 @@ class Engine:
         front = self._open_front()
         ids = self._token_ids(prompt, tools)
         room = self._answer_room(len(ids), params.max_new_tokens)
-        guide = None if params.grammar is None else self._grammar_guide(params.grammar, room)
+        grammar = params.grammar or _tool_grammar(params, tools, tool_choice, parallel_tool_calls)
+        guide = None if grammar is None else self._grammar_guide(grammar, room)
         deadline = None if timeout is None else time.monotonic() + timeout
         return self._queue(ids, front.settings(params), params, room, guide, deadline)
 
@@ -282,6 +302,75 @@ class Engine:
             for handle in handles:
                 handle.cancel()
             raise
+
+    def decide(
+        self,
+        context: str | Seq[Message],
+        questions: Mapping[str, Question],
+        *,
+        draws: int = 1,
+        seed: int | None = 0,
+        calibration: Calibration | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Answer]:
+        """Answer typed questions about a context in one denoising step.
+
+        Args:
+            context: a text, or chat messages. It comes before the questions, so its keys and values are reused by later
+                calls with the same context.
+            questions: by name. More than fit one canvas are spread over several requests.
+            draws: noise draws to average over, one denoising step each.
+            seed: of the noise.
+            calibration: from ``fit_calibration``; without it the probabilities are the model's own and may be far from
+                the share of right answers.
+            timeout: seconds.
+
+        Returns:
+            An :class:`~dgemma_core.structured.decide.Answer` per name.
+
+        Raises:
+            ValueError: bad questions, naming them.
+            DGemmaError: as :meth:`submit`.
+        """
+        asked = self._submit_decisions(context, questions, draws, seed, timeout)
+        for handle, _, _ in asked:
+            handle.result()
+        return _answers(asked, questions, calibration)
+
+    async def adecide(
+        self,
+        context: str | Seq[Message],
+        questions: Mapping[str, Question],
+        *,
+        draws: int = 1,
+        seed: int | None = 0,
+        calibration: Calibration | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 -- the engine drops the request, not only the wait for it
+    ) -> dict[str, Answer]:
+        """:meth:`decide` without blocking the event loop."""
+        asked = self._submit_decisions(context, questions, draws, seed, timeout)
+        for handle, _, _ in asked:
+            await handle
+        return _answers(asked, questions, calibration)
+
+    def infill(self, pieces: Seq[str | Hole], params: SamplingParams | None = None) -> Infilled:
+        """Fill the holes of a text, with the text on both sides in view.
+
+        Args:
+            pieces: texts and holes, e.g. ``["It was built in ", Hole(max_tokens=8), " by workers."]``.
+            params: sampling parameters; length, grammar and stops follow from the pieces and must not be given.
+
+        Raises:
+            ValueError: bad pieces or parameters, naming them.
+            DGemmaError: as :meth:`submit`.
+        """
+        handle, fillings = self._submit_infill(pieces, params or SamplingParams())
+        return self._infilled(pieces, handle.result(), fillings)
+
+    async def ainfill(self, pieces: Seq[str | Hole], params: SamplingParams | None = None) -> Infilled:
+        """:meth:`infill` without blocking the event loop."""
+        handle, fillings = self._submit_infill(pieces, params or SamplingParams())
+        return self._infilled(pieces, await handle, fillings)
 
     def stats(self) -> EngineStats:
         """A snapshot of the engine's counters."""
@@ -335,10 +424,67 @@ class Engine:
                 self._template = ChatTemplate(front.tokenizer)
             return self._template
 
+    def _submit_decisions(
+        self,
+        context: str | Seq[Message],
+        questions: Mapping[str, Question],
+        draws: int,
+        seed: int | None,
+        timeout: float | None,
+    ) -> list[_Asked]:
+        if not isinstance(questions, Mapping) or not questions:
+            raise ValueError(f"questions={questions!r}: give a mapping from names to Question, at least one")
+        for name, question in questions.items():
+            if not isinstance(question, Question):
+                raise ValueError(f"questions[{name!r}]={question!r}: must be a Question")
+        if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+            raise ValueError(f"draws={draws!r}: must be an integer of at least 1")
+        if (isinstance(context, str) and not context.strip()) or not context:
+            raise ValueError(f"context={context!r}: there is nothing to decide about")
+        front, encode = self._open_front(), self.encode_text
+        deadline = None if timeout is None else time.monotonic() + timeout
+        asked: list[_Asked] = []
+        for names in _batches(list(questions), questions, encode, front.canvas_limit):
+            template = build_template([questions[n] for n in names], encode, front.end_id)
+            ids = self._token_ids(decision_prompt(context, [questions[n] for n in names]), None)
+            length = min(front.canvas_limit, -(-len(template.tokens) // CANVAS_STEP) * CANVAS_STEP)
+            params = SamplingParams(max_new_tokens=length, canvas_length=length, seed=seed)
+            guide = DecisionGuide(template, front.pad_id, draws)
+            room = self._answer_room(len(ids), length)
+            asked.append((self._queue(ids, front.settings(params), params, room, guide, deadline), guide, names))
+        return asked
+
+    def _submit_infill(self, pieces: Seq[str | Hole], params: SamplingParams) -> tuple[RequestHandle, list[Filling]]:
+        for name in ("max_new_tokens", "grammar"):
+            if getattr(params, name) is not None:
+                raise ValueError(f"{name}={getattr(params, name)!r}: follows from the pieces, give it to a Hole")
+        if params.stop:
+            raise ValueError(f"stop={list(params.stop)!r}: a stop string cannot cut a text whose end is given")
+        front = self._open_front()
+        begin = [] if front.tokenizer.bos_token_id is None else [front.tokenizer.bos_token_id]
+        layout = lay_out(pieces, begin, self.encode_text, self._grammar_walk)
+        if not layout.prompt:
+            raise ValueError("pieces begin with a Hole, and this tokenizer has no token to begin a text with")
+        length = min(front.canvas_limit, -(-(len(layout.cells) + 1) // CANVAS_STEP) * CANVAS_STEP)
+        total = -(-(len(layout.cells) + 1) // length) * length
+        settings = front.settings(replace(params, canvas_length=params.canvas_length or length))
+        guide = InfillGuide(layout, front.end_id, front.pad_id)
+        room = self._answer_room(len(layout.prompt), total)
+        return self._queue(layout.prompt, settings, params, room, guide), layout.fillings
+
+    def _infilled(self, pieces: Seq[str | Hole], generation: Generation, fillings: Seq[Filling]) -> Infilled:
+        front = self._open_front()
+        closing = front.end_ids | {front.pad_id}
+        decode = Detokenizer(front.tokenizer).decode
+        text, holes = join(pieces, [decode(hole_tokens(f.tokens, closing)) for f in fillings])
+        return Infilled(text, holes, generation.usage)
+
     def _grammar_guide(self, grammar: Grammar, room: int) -> GrammarGuide:
+        return GrammarGuide(self._grammar_walk(grammar, room))
+
+    def _grammar_walk(self, grammar: Grammar, room: int) -> GrammarWalk:
         compiler = self._grammar_compiler()
-        walk = GrammarWalk(compiler.matcher(grammar), compiler.alphabet, string_hints(grammar.source), room)
-        return GrammarGuide(walk)
+        return GrammarWalk(compiler.matcher(grammar), compiler.alphabet, string_hints(grammar.source), room)
 
     def _grammar_compiler(self) -> GrammarCompiler:
         front = self._open_front()
@@ -396,6 +542,44 @@ class Engine:
                 if pending is None:
                     raise
                 pending.result()
+
+
+def _tool_grammar(params: SamplingParams, tools: Tools | None, choice: str | None, parallel: bool) -> Grammar | None:
+    """What an answer with tools at hand must look like; None where nothing is asked for."""
+    if params.grammar is not None:
+        if choice not in (None, "none"):
+            raise ValueError(f"tool_choice={choice!r}: an answer that must fit a grammar cannot call a tool as well")
+        return None
+    if not tools and choice in (None, "none", "auto"):
+        return None
+    return tool_grammar(tools or (), choice or "auto", parallel)
+
+
+_Asked = tuple[RequestHandle, DecisionGuide, list[str]]
+
+
+def _batches(
+    names: list[str], questions: Mapping[str, Question], encode: Callable[[str], list[int]], limit: int
+) -> Iterator[list[str]]:
+    """Names of questions whose answers fit one canvas together, in order."""
+    batch: list[str] = []
+    for name in names:
+        if batch and len(build_template([questions[n] for n in (*batch, name)], encode, 0).tokens) > limit:
+            yield batch
+            batch = []
+        batch.append(name)
+    yield batch
+
+
+def _answers(
+    asked: list[_Asked], questions: Mapping[str, Question], calibration: Calibration | None
+) -> dict[str, Answer]:
+    temperature = 1.0 if calibration is None else calibration.temperature
+    return {
+        name: to_answer(questions[name], p)
+        for _, guide, names in asked
+        for name, p in zip(names, guide.probabilities(temperature), strict=True)
+    }
 
 
 class _Loader:

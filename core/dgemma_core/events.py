@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dgemma_core.messages import ToolCall
 from dgemma_core.usage import Usage
 
 FinishReason = Literal["stop", "length", "cancelled", "tool_calls"]
@@ -15,17 +16,22 @@ class Generation:
     """A finished answer.
 
     Attributes:
-        text: the answer without control tokens and without the stop string.
-        token_ids: its tokens; the end token and everything from the stop string on are not in it.
+        text: the answer without control tokens, reasoning, tool calls and the stop string. A malformed call is text.
+        token_ids: its tokens, those of reasoning and tool calls included; the end token and everything from the stop
+            string on are not in it.
         finish_reason: ``stop`` (end token or stop string), ``length`` (max_new_tokens), ``cancelled`` (text so far)
-            or ``tool_calls``.
+            or ``tool_calls`` (as ``stop``, and there are calls).
         usage: what it cost.
+        tool_calls: the well-formed calls it made, in order, each with an id of its own.
+        reasoning: what it thought before it answered; empty if it did not.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     usage: Usage
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What may steer a canvas while it is denoised: grammars, decisions and infilling are guides.
 
 The loop asks a guide twice: when a canvas is opened, to pin what is known of it, and after each denoising step, whether
-the canvas is done. Guides run on the worker thread, between two steps, and own no tensors but the canvas they are given.
+the canvas is done. Guides run on the worker thread, between two steps, and change only the canvas they are given.
 """
 
 from __future__ import annotations

@@ -176,8 +176,9 @@ class Worker:
         # A frame of its own: an idle thread must not hold on to the last step's requests, nor through them the engine.
         self._admit(loaded)
         for part, reading, error in steps.run(self._scheduler.schedule()):
+            # Before a request of this pass can end, so that whoever waits for it finds the pass counted.
+            self._count(forward_passes=steps.passes - self._stats.forward_passes)
             self._advance(loaded, part, reading, error)
-        self._count(forward_passes=steps.passes - self._stats.forward_passes)
 
     def _drain(self) -> bool:
         """Take in new requests, cancellations and timeouts; waits while there is nothing to do. False: stop."""
@@ -271,7 +272,11 @@ class Worker:
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         detokenizer = sequence.detokenizer
         usage = sequence.usage()
-        generation = Generation(detokenizer.text, tuple(detokenizer.kept), reason, usage)
+        if reason == "stop" and detokenizer.tool_calls:
+            reason = "tool_calls"
+        generation = Generation(
+            detokenizer.text, tuple(detokenizer.kept), reason, usage, detokenizer.tool_calls, detokenizer.reasoning
+        )
         self._forget(sequence)
         ending = "cancelled" if reason == "cancelled" else "finished"
         self._count(**{ending: 1}, completion_tokens=usage.completion_tokens, canvases=usage.canvases)

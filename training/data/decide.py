@@ -48,7 +48,9 @@ def which_entity(source: Source, context: Context) -> Typed:
         return holds(source, context)
     fact = source.choice(context.facts)
     source.rng.shuffle(names)
-    text = source.choice((f"Whose {fact.relation.noun} is {fact.value}?", f"Which one has the {fact.relation.noun} {fact.value}?"))
+    text = source.choice(
+        (f"Whose {fact.relation.noun} is {fact.value}?", f"Which one has the {fact.relation.noun} {fact.value}?")
+    )
     # Another entity may share the value; then the question has two answers.
     if sum(f.value == fact.value and f.relation is fact.relation for f in context.facts) > 1:
         return value(source, context)
@@ -83,7 +85,16 @@ def graded(source: Source, context: Context) -> Typed:
     return _label(Question("score", f"How well does the text answer this question: {question}", options), names[level])
 
 
-KINDS: tuple[Callable[[Source, Context], Typed], ...] = (holds, holds, holds, value, value, which_entity, answered, graded)
+KINDS: tuple[Callable[[Source, Context], Typed], ...] = (
+    holds,
+    holds,
+    holds,
+    value,
+    value,
+    which_entity,
+    answered,
+    graded,
+)
 
 
 def decide(source: Source, context: Context, count: int) -> list[Branch]:

@@ -38,7 +38,5 @@ def infill(source: Source, context: Context, count: int) -> list[Branch]:
         prompt = prompt.removesuffix(" ")
         room = source.choice((0, 0, source.rng.randint(1, 12)))
         hole = lead + fact.value
-        branches.append(
-            Branch("infill", [], hole + tail, raw=prompt, holes=((0, len(hole)),), room=room)
-        )
+        branches.append(Branch("infill", [], hole + tail, raw=prompt, holes=((0, len(hole)),), room=room))
     return branches

@@ -1,9 +1,13 @@
-"""Answer tokens to text, block by block, with stop strings that may span blocks."""
+"""Answer tokens to text, reasoning and tool calls, block by block, with stop strings that may span blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
+
+from dgemma_core.chat.wire import Call, Turn
+from dgemma_core.messages import ToolCall
 
 _INCOMPLETE = "\ufffd"
 
@@ -12,20 +16,30 @@ class Detokenizer:
     """Incremental text of one answer.
 
     Text is confirmed as soon as nothing that follows can change it: a trailing incomplete character and a suffix that
-    may turn out to begin a stop string are held back, and so are their tokens.
+    may turn out to begin a stop string are held back, and so are their tokens. Reasoning and well-formed tool calls are
+    no text; an open one holds its tokens back until it closes or the answer ends.
 
     Args:
         tokenizer: the checkpoint's tokenizer.
-        stop: strings that end the answer.
+        stop: strings that end the answer; looked for in the text only.
+
+    Attributes:
+        text: confirmed text.
+        kept: confirmed tokens, those of reasoning and tool calls and control tokens included.
+        tool_calls: confirmed calls, each with an id of its own.
+        reasoning: confirmed reasoning; blocks of it are joined by a line feed.
     """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
-        self._tokens: list[int] = []
-        self._confirmed = 0
+        self._turn = Turn(tokenizer)
+        self._visible: list[int] = []  # The tokens at the turn's visible positions.
+        self._shown = 0  # How many of them are confirmed.
         self.text = ""
         self.kept: list[int] = []
+        self.tool_calls: tuple[ToolCall, ...] = ()
+        self.reasoning = ""
 
     def add(self, tokens: Sequence[int], last: bool) -> tuple[str, tuple[int, ...], bool]:
         """Add the tokens of a block.
@@ -37,8 +51,10 @@ class Detokenizer:
         Returns:
             Newly confirmed text, its token ids, and whether a stop string was reached.
         """
-        self._tokens.extend(tokens)
-        text = self.decode(self._tokens)
+        turn = self._turn
+        turn.add(tokens, last)
+        self._visible.extend(turn.tokens[position] for position in turn.visible[len(self._visible) :])
+        text = self._text(self._visible)
         if not last:
             text = text.rstrip(_INCOMPLETE)
         cut = self._first_stop(text)
@@ -47,16 +63,30 @@ class Detokenizer:
             text = text[:cut]
         elif not last:
             text = text[: len(text) - self._held_back(text)]
-        count = len(self._tokens) if last and not stopped else self._tokens_within(len(text), stopped)
-        new_text, new_tokens = text[len(self.text) :], tuple(self._tokens[self._confirmed : count])
-        self.text, self._confirmed = text, count
+        count = len(turn.tokens) if last and not stopped else self._tokens_within(len(text), stopped)
+        new_text, new_tokens = text[len(self.text) :], tuple(turn.tokens[len(self.kept) : count])
+        self.text = text
         self.kept.extend(new_tokens)
+        self._confirm(count)
         return new_text, new_tokens, stopped
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of tokens, control tokens left out."""
+        """Text of tokens that may come next, without control tokens, reasoning and tool calls; an open one is left out.
+
+        Args:
+            tokens: ids; what is open after the tokens added so far goes on in them.
+        """
+        return self._text(self._turn.peek(tokens))
+
+    def _text(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
+
+    def _confirm(self, count: int) -> None:
+        """Take in the calls and the reasoning within the first ``count`` tokens."""
+        calls = [call for call in self._turn.calls if call.end <= count]
+        self.tool_calls += tuple(map(_as_tool_call, calls[len(self.tool_calls) :]))
+        self.reasoning = "\n".join(thought.text for thought in self._turn.thoughts if thought.end <= count)
 
     def _first_stop(self, text: str) -> int:
         """Start of the first stop string in ``text``, or its length. Confirmed text cannot contain one."""
@@ -75,13 +105,19 @@ class Detokenizer:
 
     def _tokens_within(self, length: int, stopped: bool) -> int:
         """How many tokens make up the first ``length`` characters (the one that crosses it is kept at a stop)."""
-        low, high = self._confirmed, len(self._tokens)
+        low, high = self._shown, len(self._visible)
         while low < high:  # The largest count whose text fits.
             middle = (low + high + 1) // 2
-            if len(self.decode(self._tokens[:middle]).rstrip(_INCOMPLETE)) <= length:
+            if len(self._text(self._visible[:middle]).rstrip(_INCOMPLETE)) <= length:
                 low = middle
             else:
                 high = middle - 1
-        if stopped and low < len(self._tokens) and len(self.decode(self._tokens[:low])) < length:
-            low += 1
-        return low
+        self._shown = low
+        if low == len(self._visible):
+            return self._turn.settled
+        crosses = stopped and len(self._text(self._visible[:low])) < length
+        return self._turn.visible[low] + crosses
+
+
+def _as_tool_call(call: Call) -> ToolCall:
+    return ToolCall(call.name, call.arguments, f"call_{uuid4().hex[:24]}")

@@ -2,8 +2,9 @@
 
 Masking position by position, as autoregressive engines do, does not work here: un-accepted positions are random tokens
 and the committed text is the last step's argmax canvas. So the canvas is denoised freely until it settles (the draft),
-its argmax tokens are walked through the grammar (verify), and the first token that cannot follow is replaced by the best
-one that can, by the canvas's own distribution (repair). What is verified is pinned, the rest is denoised on and adapts.
+its argmax tokens are walked through the grammar (verify), and the first token that cannot follow is replaced by the
+best one that can, by the canvas's own distribution (repair). What is verified is pinned; the rest is denoised on and
+adapts.
 
 The idea of drafting freely and constraining afterwards is that of https://arxiv.org/abs/2603.03305, the look ahead over
 the parallel distributions that of https://arxiv.org/abs/2602.00612, both for masked models.
@@ -12,6 +13,7 @@ the parallel distributions that of https://arxiv.org/abs/2602.00612, both for ma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -62,13 +64,15 @@ class GrammarWalk:
         return self._matcher.stopped or self.room == 0
 
     def ends_after(self, draft: Sequence[int]) -> int | None:
-        """Length of the part of ``draft`` that would make the text complete, end token or not, if it would."""
+        """Length of the part of ``draft`` that would make the text complete, with its end token, if it would."""
         body = draft[: self._first_end(draft)]
         taken = self._matcher.accepts(body)
         self._matcher.consume(body[:taken])
-        complete = self._matcher.stopped or (len(body) < len(draft) and taken == len(body) and self._matcher.accepting)
+        stopped, accepting = self._matcher.stopped, self._matcher.accepting
         self._matcher.rollback(taken)
-        return taken if complete else None
+        if stopped:
+            return taken
+        return taken + 1 if accepting and taken == len(body) < len(draft) else None
 
     def accepts(self, draft: Sequence[int]) -> int:
         """How many tokens of ``draft`` could follow."""
@@ -116,7 +120,9 @@ class GrammarWalk:
         scores = logits[0].masked_fill(~allowed, -torch.inf)
         probabilities = scores.softmax(-1)
         likely, tokens = probabilities.topk(min(_CANDIDATES, int(allowed.sum())))
-        candidates = [t for t in tokens.tolist() if t in self._alphabet.end_ids or self._keeps_promise([t])]
+        wanted = BEAM if careful and float(likely[0]) < SURE else 1
+        fitting = (t for t in tokens.tolist() if t in self._alphabet.end_ids or self._keeps_promise([t]))
+        candidates = list(islice(fitting, wanted))
         if not candidates:
             way = self._promise[:limit]
             self._matcher.consume(way)
@@ -124,8 +130,8 @@ class GrammarWalk:
             self._promise = self._promise[limit:]
             return way or None
         best = candidates[0]
-        if careful and float(likely[0]) < SURE and len(candidates) > 1:
-            best = max(candidates[:BEAM], key=lambda token: self._outlook(token, logits))
+        if len(candidates) > 1:
+            best = max(candidates, key=lambda token: self._outlook(token, logits))
         if best in self._alphabet.end_ids:
             return None
         self._advance([best])
@@ -215,14 +221,16 @@ class GrammarRegion:
         waited = canvas.steps - self._repaired_at
         if self.complete or not (settled or (self._repaired_at and waited >= REPAIR_STEPS)):
             return start
-        at = start
+        at = first = start
+        logits: Tensor | None = None
         while at < stop:
             taken, self.complete = self.walk.take(canvas.argmax[at:stop].tolist())
             at = self._pin(canvas, at, taken)
             if self.complete or at == stop:
                 return at
-            logits = rows.logits(at, at + 1 if canvas.exhausted else min(stop, at + LOOK_AHEAD))
-            repaired = self.walk.repair(logits, stop - at, careful=not canvas.exhausted)
+            if logits is None:
+                first, logits = at, rows.logits(at, stop if canvas.exhausted else min(stop, at + LOOK_AHEAD))
+            repaired = self.walk.repair(logits[at - first :], stop - at, careful=not canvas.exhausted)
             if repaired is None:
                 self.complete = True
                 return at

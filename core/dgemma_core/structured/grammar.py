@@ -9,16 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dgemma_core.errors import GrammarError
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
 
 Kind = Literal["json_schema", "regex", "choice", "lark"]
 
 # Compact JSON: every blank would cost a canvas position and multiply the ways to write the same value.
-_COMPACT: dict[str, Any] = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+_COMPACT: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 # The formats that llguidance enforces.
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
+# Control tokens in Lark grammars are looked up when the grammar meets a tokenizer.
+_NO_TOKENIZER = "no tokenizer"
 _ANY_OBJECT = {"type": "object"}
 
 
@@ -73,7 +78,9 @@ class Grammar:
 
     @classmethod
     def regex(cls, pattern: str) -> Grammar:
-        """Text that a regular expression matches from beginning to end.
+        r"""Text that a regular expression matches from beginning to end.
+
+        ``\d``, ``\w`` and ``\s`` stand for ASCII characters, as in JSON Schema.
 
         Raises:
             GrammarError: not a pattern, or one with look-around or back references.
@@ -110,12 +117,12 @@ class Grammar:
     def compiled(self) -> str:
         """The grammar in llguidance's own form."""
         # Imported late: only who uses grammars pays for it.
-        from llguidance import LLMatcher
+        from llguidance import LLMatcher, regex_to_lark
 
         if self.kind == "json_schema":
             return LLMatcher.grammar_from_json_schema(self.source, defaults=_COMPACT)
         if self.kind == "regex":
-            return LLMatcher.grammar_from_regex(self.source)
+            return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(self.source, use_ascii='dws')}/")
         if self.kind == "choice":
             alternatives = " | ".join(json.dumps(option, ensure_ascii=False) for option in json.loads(self.source))
             return LLMatcher.grammar_from_lark(f"start: {alternatives}")
@@ -140,4 +147,4 @@ def _problem(compiled: str) -> str:
     from llguidance import LLMatcher
 
     failed, messages = LLMatcher.validate_grammar_with_warnings(compiled)
-    return "; ".join(str(m).strip() for m in messages) if failed or messages else ""
+    return "; ".join(str(m).strip() for m in messages if failed or _NO_TOKENIZER not in str(m))

@@ -1,6 +1,6 @@
-"""Short texts that fit the patterns and formats a schema names: where to look first for the end of a string.
+r"""Short texts that fit the patterns and formats a schema names: where to look first for the end of a string.
 
-A state of the grammar engine says which byte may come next, not which leads out of ``.*\\.png``. The schema does.
+A state of the grammar engine says which byte may come next, not which leads out of ``.*\.png``. The schema does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-_FORMATS = {
+# A grammar in Lark may begin with a comment of this beginning and a JSON list of hints.
+HINTS_LINE = "// hints: "
+
+FORMAT_SAMPLES = {
     "date-time": "2000-01-01T00:00:00Z",
     "date": "2000-01-01",
     "time": "00:00:00Z",
@@ -26,12 +29,16 @@ _SETS = {"category_digit": "0", "category_space": " ", "category_word": "a", "ca
 
 
 def string_hints(source: str) -> tuple[str, ...]:
-    """Texts, shortest first, each of which fits some pattern or format of a JSON Schema; none for other sources."""
+    """Texts, shortest first, each of which fits some pattern or format of a JSON Schema or is named in a Lark grammar.
+
+    There are none for other sources.
+    """
+    listed = source.startswith(HINTS_LINE)
     try:
-        schema = json.loads(source)
+        content = json.loads(source.partition("\n")[0].removeprefix(HINTS_LINE) if listed else source)
     except json.JSONDecodeError:
         return ()
-    found = {hint for hint in _walk(schema) if hint}
+    found = {hint for hint in (content if listed else _walk(content)) if hint and isinstance(hint, str)}
     return tuple(sorted(found, key=lambda hint: (len(hint), hint)))
 
 
@@ -44,7 +51,7 @@ def _walk(node: Any) -> Iterator[str]:
     if isinstance(node.get("pattern"), str):
         yield sample(node["pattern"]) or ""
     if isinstance(node.get("format"), str):
-        yield _FORMATS.get(node["format"], "")
+        yield FORMAT_SAMPLES.get(node["format"], "")
     for value in node.values():
         yield from _walk(value)
 

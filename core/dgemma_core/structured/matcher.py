@@ -55,32 +55,44 @@ class LLGuidanceMatcher:
 
     @property
     def accepting(self) -> bool:
+        """Whether the text so far is complete."""
         return bool(self._inner.is_accepting())
 
     @property
     def stopped(self) -> bool:
+        """Whether no further token can follow."""
         return bool(self._inner.is_stopped())
 
     def accepts(self, tokens: Sequence[int]) -> int:
+        """How many of ``tokens`` could follow."""
         return int(self._inner.validate_tokens(list(tokens))) if tokens and not self.stopped else 0
 
     def consume(self, tokens: Sequence[int]) -> None:
+        """Let ``tokens`` follow."""
         taken = self._inner.try_consume_tokens(list(tokens)) if tokens else 0
         if taken != len(tokens):
             raise RuntimeError(f"the grammar refused token {taken} of {list(tokens)}: {self._inner.get_error()}")
 
     def rollback(self, count: int) -> None:
+        """Take back the last ``count`` tokens."""
         if count and not self._inner.rollback(count):
             raise RuntimeError(f"the matcher cannot take back {count} tokens: {self._inner.get_error()}")
 
     def allowed(self) -> NDArray[np.bool_]:
+        """``[vocab]``: which tokens could follow."""
         bits = np.frombuffer(self._inner.compute_bitmask(), dtype=np.uint8)
         return np.unpackbits(bits, count=self._vocab_size, bitorder="little").view(np.bool_)
 
     def forced(self) -> list[int]:
-        return [] if self.stopped else list(self._inner.compute_ff_tokens())
+        """Tokens that must follow."""
+        if self.stopped:
+            return []
+        # A forced text that spells a control token is proposed as that token, which does not fit.
+        forced = list(self._inner.compute_ff_tokens())
+        return forced[: self.accepts(forced)]
 
     def copy(self) -> LLGuidanceMatcher:
+        """An independent matcher in the same state."""
         return LLGuidanceMatcher(self._inner.deep_copy(), self._vocab_size)
 
 

@@ -1,0 +1,348 @@
+"""Grammar-true output, decisions, infilling and tool calls: `python -m benchmarks.structured [PART ...]`.
+
+Parts are `schemas`, `json`, `decisions`, `infill` and `tools`; all of them if none is named.
+
+`schemas` takes a file of JSON lines with `id` (`subset/name`) and `schema`, such as an extract of JSONSchemaBench, and
+has every schema answered by the embedded checkpoint and by the same architecture with random weights; every answer is
+parsed and validated with `jsonschema`. The others ask tasks of the embedded checkpoint over held-out names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import torch
+from transformers import DiffusionGemmaForBlockDiffusion
+
+from benchmarks.common import console, machine, show
+from dgemma_core import Engine, Generation, Grammar, Hole, LoadSpec, Message, Question, SamplingParams, fit_calibration
+from dgemma_core.errors import AnswerBudgetError, GrammarError
+from training.data.context import make_context
+from training.data.infill import infill
+from training.data.lexicon import Source
+from training.data.mixture import source_for
+from training.evaluate import make_cases
+
+
+def random_engine(engine: Engine) -> Engine:
+    """The embedded checkpoint's architecture and tokenizer with random weights."""
+    torch.manual_seed(0)
+    model = DiffusionGemmaForBlockDiffusion(engine._open_front().config)
+    torch.nn.init.normal_(model.model.decoder.embed_tokens.weight.detach(), std=0.3)
+    return Engine.from_model(model, engine.tokenizer)
+
+
+def compile_schemas(path: Path) -> tuple[list[tuple[str, Any, Grammar]], Counter[str], Counter[str]]:
+    """Schemas with their grammars, the number of schemas per subset, and why the others are refused."""
+    usable, subsets, refused = [], Counter[str](), Counter[str]()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        subset = row["id"].split("/")[0]
+        subsets[subset] += 1
+        try:
+            usable.append((subset, row["schema"], Grammar.json_schema(row["schema"])))
+        except GrammarError as error:
+            refused[str(error).split("used: ", 1)[-1].split(".")[0][:70]] += 1
+    return usable, subsets, refused
+
+
+def schemas(args: argparse.Namespace) -> None:
+    """Validity over real-world schemas, on trained and on random weights."""
+    usable, subsets, refused = compile_schemas(args.schemas)
+    embedded = Engine(LoadSpec(model=args.model))
+    rows = []
+    for name, engine in (("trained", embedded), ("random weights", random_engine(embedded))):
+        rows.append(_schemas_on(name, engine, usable, args))
+    columns = (
+        "weights",
+        "answers",
+        "valid",
+        "budget too small",
+        "steps per canvas",
+        "free text",
+        "tokens",
+        "grammar time",
+    )
+    show("Answers to JSON schemas", columns, rows)
+    compiled = Counter(subset for subset, _, _ in usable)
+    show(
+        "Schemas that compile",
+        ("subset", "schemas", "compile"),
+        [(s, n, compiled[s]) for s, n in subsets.items()] + [("all", sum(subsets.values()), len(usable))],
+    )
+    show("Why the others are refused", ("reason", "schemas"), refused.most_common())
+
+
+def _schemas_on(
+    name: str, engine: Engine, usable: list[tuple[str, Any, Grammar]], args: argparse.Namespace
+) -> list[Any]:
+    engine.load()
+    too_small, handles = 0, []
+    began = time.perf_counter()
+    for _, schema, grammar in usable:
+        prompt = f"Answer with JSON that follows this schema:\n{json.dumps(schema)}"[: args.prompt_characters]
+        params = SamplingParams(seed=0, max_new_tokens=args.budget, grammar=grammar, max_denoising_steps=args.steps)
+        try:
+            handles.append((schema, engine.submit([Message("user", prompt)], params)))
+        except AnswerBudgetError:
+            too_small += 1
+    done = [(schema, handle.result()) for schema, handle in handles]
+    seconds = time.perf_counter() - began
+    wrong = [(schema, g, error) for schema, g in done if (error := _invalid(schema, g.text))]
+    for schema, g, error in wrong[: args.show]:
+        console.print(f"invalid ({error}): {g.text[:200]!r} for {json.dumps(schema)[:300]}", markup=False)
+    free = [engine.submit([Message("user", "List the facts.")], _free(args, seed)) for seed in range(8)]
+    free_usage = [h.result().usage for h in free]
+    usage = [g.usage for _, g in done]
+    engine.close()
+    share = sum(u.guide_s for u in usage) / seconds
+    return [
+        name,
+        len(done),
+        f"{1 - len(wrong) / len(done):.1%}",
+        too_small,
+        sum(u.denoising_steps for u in usage) / sum(u.canvases for u in usage),
+        sum(u.denoising_steps for u in free_usage) / sum(u.canvases for u in free_usage),
+        sum(u.completion_tokens for u in usage) / len(usage),
+        f"{share:.1%}",
+    ]
+
+
+def _free(args: argparse.Namespace, seed: int) -> SamplingParams:
+    return SamplingParams(seed=seed, max_new_tokens=64, max_denoising_steps=args.steps)
+
+
+def _invalid(schema: Any, text: str) -> str:
+    """Why a text is not a valid answer; an empty string if it is."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        return f"no JSON: {error}"
+    kind = jsonschema.validators.validator_for(schema)
+    error = next(kind(schema).iter_errors(value), None)
+    return "" if error is None else f"{error.validator}: {error.message[:100]}"
+
+
+def extraction(args: argparse.Namespace) -> None:
+    """JSON extraction with and without a grammar."""
+    engine = Engine(LoadSpec(model=args.model))
+    cases = make_cases(engine.tokenizer, "json", args.n, args.seed)
+    rows = []
+    for name, use in (("free", False), ("grammar", True)):
+        handles = []
+        for case in cases:
+            grammar = Grammar.json_schema(_schema_of(json.loads(case.target))) if use else None
+            handles.append(engine.submit(case.prompt, SamplingParams(seed=0, grammar=grammar)))
+        done = [h.result() for h in handles]
+        scores = [_fields_right(case.target, g.text) for case, g in zip(cases, done, strict=True)]
+        steps = sum(g.usage.denoising_steps for g in done) / sum(g.usage.canvases for g in done)
+        valid = sum(1 for _, parsed, _ in scores if parsed) / len(scores)
+        fields = sum(right for right, _, _ in scores) / sum(total for _, _, total in scores)
+        whole = sum(1 for right, parsed, total in scores if parsed and right == total) / len(scores)
+        rows.append((name, f"{valid:.3f}", f"{fields:.3f}", f"{whole:.3f}", steps))
+    show("JSON extraction", ("output", "parses", "fields right", "all fields right", "steps per canvas"), rows)
+    engine.close()
+
+
+def _schema_of(value: dict[str, Any]) -> dict[str, Any]:
+    """What a caller knows beforehand: names and types of the fields, each of which may be null."""
+    kinds = {str: "string", int: "number", float: "number"}
+    properties = {
+        # A missing field is null in this task; its type is not told by the target, and any will do.
+        key: {"type": [kinds.get(type(item), "string"), "null"]}
+        for key, item in value.items()
+    }
+    return {"type": "object", "properties": properties, "required": list(value), "additionalProperties": False}
+
+
+def _fields_right(expected: str, got: str) -> tuple[int, bool, int]:
+    want = json.loads(expected)
+    try:
+        have = json.loads(got)
+    except json.JSONDecodeError:
+        return 0, False, len(want)
+    if not isinstance(have, dict):
+        return 0, True, len(want)
+    return sum(1 for key, value in want.items() if key in have and have[key] == value), True, len(want)
+
+
+def decision_cases(count: int, seed: int) -> list[tuple[str, list[tuple[Question, str]]]]:
+    """Contexts over held-out names with typed questions and the right option of each."""
+    from training.data import decide as generators
+
+    source = source_for(f"decide-{seed}", held_out=True)
+    cases = []
+    while sum(len(asked) for _, asked in cases) < count:
+        context = make_context(source, source.rng.randint(1, 10))
+        asked = [source.choice(generators.KINDS)(source, context) for _ in range(8)]
+        named = [(q, q.names[q.labels.index(label)]) for q, label in asked]
+        cases.append((context.text, named))
+    return cases
+
+
+def decisions(args: argparse.Namespace) -> None:
+    """Accuracy, calibration and speed of decisions, against asking one by one."""
+    engine = Engine(LoadSpec(model=args.model))
+    engine.load()
+    cases = decision_cases(args.n, args.seed)
+    asked = [({f"q{i}": q for i, (q, _) in enumerate(named)}, [n for _, n in named], text) for text, named in cases]
+    before = engine.stats()
+    began = time.perf_counter()
+    answers = [engine.decide(text, questions) for questions, _, text in asked]
+    seconds = time.perf_counter() - began
+    after = engine.stats()
+    right: dict[str, list[bool]] = defaultdict(list)
+    rows, names = [], []
+    for (questions, wanted, _), got in zip(asked, answers, strict=True):
+        for (key, question), want in zip(questions.items(), wanted, strict=True):
+            best = max(got[key].probabilities, key=lambda name: got[key].probabilities[name])
+            right[question.type].append(best == want)
+            rows.append(got[key].probabilities)
+            names.append(want)
+    total = [ok for part in right.values() for ok in part]
+    half = len(rows) // 2
+    fitted = fit_calibration(rows[:half], names[:half])
+    held = fit_calibration([fitted.apply(p) for p in rows[half:]], names[half:])
+    raw = fit_calibration(rows[half:], names[half:])
+    show(
+        "Typed decisions",
+        ("type", "questions", "right"),
+        [(k, len(v), sum(v) / len(v)) for k, v in right.items()] + [("all", len(total), sum(total) / len(total))],
+    )
+    console.print(
+        f"calibration: temperature {fitted.temperature:.2f} fitted on one half; expected calibration error on the other "
+        f"half {raw.error_before:.3f} before, {held.error_before:.3f} after"
+    )
+    console.print(
+        f"{len(cases)} contexts, 8 questions each: {after.forward_passes - before.forward_passes} forward passes, "
+        f"{after.denoising_steps - before.denoising_steps} denoising steps"
+    )
+    sample = [(text, list(questions.values())) for questions, _, text in asked[: args.compare]]
+    began = time.perf_counter()
+    single = [engine.submit(_single(text, q), SamplingParams(seed=0)) for text, qs in sample for q in qs]
+    for handle in single:
+        handle.result()
+    per_generate = (time.perf_counter() - began) / len(single)
+    per_decide = seconds / len(total)
+    console.print(
+        f"decisions per second: {1 / per_decide:.1f} by decide, {1 / per_generate:.1f} by generate (all at once, batched): "
+        f"{per_generate / per_decide:.1f} x"
+    )
+    engine.close()
+
+
+def _single(text: str, question: Question) -> list[Message]:
+    from dgemma_core.structured.questions import render_questions
+
+    return [Message("user", f"{text}\n\n{render_questions([question])}")]
+
+
+def blanks(args: argparse.Namespace) -> None:
+    """Infilling with both sides in view against completion from the left."""
+    engine = Engine(LoadSpec(model=args.model))
+    source: Source = source_for(f"infill-{args.seed}", held_out=True)
+    found: list[tuple[str, str, str]] = []
+    while len(found) < args.n:
+        for branch in infill(source, make_context(source, source.rng.randint(1, 5)), 1):
+            assert branch.raw is not None
+            (_, end) = branch.holes[0]
+            found.append((branch.raw, branch.answer[:end], branch.answer[end:]))
+    both, left = 0, 0
+    for before, value, behind in found:
+        filled = engine.infill([f"{before} " if value.startswith(" ") else before, Hole(args.room), behind], _seeded())
+        both += filled.holes[0].strip() == value.strip()
+        completed = engine.generate([before], SamplingParams(seed=0, max_new_tokens=args.room))[0].text
+        left += completed.strip().startswith(value.strip())
+    show(
+        f"{len(found)} blanks, the fact stated a second time before or behind",
+        ("how", "exact"),
+        [
+            ("infill, both sides", both / len(found)),
+            ("completion, left side (a right beginning counts)", left / len(found)),
+        ],
+    )
+    engine.close()
+
+
+def _seeded() -> SamplingParams:
+    return SamplingParams(seed=0)
+
+
+def tools(args: argparse.Namespace) -> None:
+    """Forced calls over random tool schemas: all parse and validate."""
+    embedded = Engine(LoadSpec(model=args.model))
+    usable, _, _ = compile_schemas(args.schemas)
+    rng = random.Random(args.seed)
+    wanted = [schema for _, schema, _ in usable if schema.get("type") == "object"]
+    rng.shuffle(wanted)
+    rows = []
+    for name, engine in (("trained", embedded), ("random weights", random_engine(embedded))):
+        engine.load()
+        handles, refused, too_small = [], 0, 0
+        for number, schema in enumerate(wanted):
+            tool = {"type": "function", "function": {"name": f"tool_{number}", "description": "", "parameters": schema}}
+            params = SamplingParams(seed=0, max_new_tokens=args.budget, max_denoising_steps=args.steps)
+            prompt = [Message("user", "Use the tool.")]
+            try:
+                handles.append((schema, engine.submit(prompt, params, tools=[tool], tool_choice="any")))
+            except AnswerBudgetError:
+                too_small += 1
+            except GrammarError:
+                refused += 1
+            if len(handles) == args.n:
+                break
+        done = [(schema, handle.result()) for schema, handle in handles]
+        good = sum(1 for schema, g in done if _call_fits(schema, g))
+        rows.append((name, len(done), f"{good / len(done):.1%}", too_small, refused))
+        engine.close()
+    show("Forced tool calls", ("weights", "calls", "parse and validate", "budget too small", "refused"), rows)
+
+
+def _call_fits(schema: Any, generation: Generation) -> bool:
+    if generation.finish_reason != "tool_calls" or not generation.tool_calls:
+        return False
+    return all(not _invalid(schema, json.dumps(dict(call.arguments))) for call in generation.tool_calls)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "schemas": schemas,
+    "json": extraction,
+    "decisions": decisions,
+    "infill": blanks,
+    "tools": tools,
+}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--schemas", type=Path, help="JSON lines with id and schema, for `schemas` and `tools`")
+    parser.add_argument("--n", type=int, default=200, help="examples of the other parts")
+    parser.add_argument("--budget", type=int, default=512, help="max_new_tokens of a structured answer")
+    parser.add_argument("--steps", type=int, help="max_denoising_steps of a structured answer")
+    parser.add_argument("--room", type=int, default=12, help="tokens of a hole")
+    parser.add_argument("--compare", type=int, default=8, help="contexts whose questions are also asked by generate")
+    parser.add_argument("--prompt-characters", type=int, default=1500, help="of a schema that the prompt shows")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--show", type=int, default=5, help="print so many invalid answers")
+    args = parser.parse_args()
+    console.print(machine())
+    for part in args.parts or PARTS:
+        if part in ("schemas", "tools") and args.schemas is None:
+            console.print(f"{part}: give --schemas FILE")
+            continue
+        PARTS[part](args)
+
+
+if __name__ == "__main__":
+    main()

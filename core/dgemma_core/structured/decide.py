@@ -1,0 +1,154 @@
+"""Typed decisions: several questions over one context, read in one denoising step.
+
+The canvas holds the answers' template, its label slots are noise. One step tells how likely each label is in its slot,
+given the context and all the questions; only the labels' rows of the output embedding are read. Probabilities are the
+model's own, not calibrated, unless a :class:`~dgemma_core.structured.calibration.Calibration` is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dgemma_core.canvas import Canvas
+from dgemma_core.messages import Message
+from dgemma_core.readout import Rows
+from dgemma_core.structured.questions import Question, render_questions
+
+CANVAS_STEP = 16  # Canvases for decisions are as short as their template allows, in steps of this.
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model makes of one question.
+
+    Attributes:
+        value: ``True`` or ``False`` for ``bool``, else the likeliest option's name.
+        probabilities: for every option (``"yes"`` and ``"no"`` for ``bool``), in their order, summing to 1.
+    """
+
+    value: bool | str
+    probabilities: Mapping[str, float]
+
+    @property
+    def confidence(self) -> float:
+        """Probability of :attr:`value`."""
+        return max(self.probabilities.values())
+
+    @property
+    def level(self) -> float:
+        """Expected place in the order of the options, from 0: the score of a ``score`` question."""
+        return sum(place * p for place, p in enumerate(self.probabilities.values()))
+
+
+@dataclass(frozen=True)
+class Template:
+    """The assistant's turn with slots.
+
+    Attributes:
+        tokens: token ids, with the first label in every slot, up to and with the end token.
+        slots: indices into ``tokens``.
+        labels: token ids that each slot chooses from.
+    """
+
+    tokens: tuple[int, ...]
+    slots: tuple[int, ...]
+    labels: tuple[tuple[int, ...], ...]
+
+
+def build_template(questions: Sequence[Question], encode: Callable[[str], list[int]], end_id: int) -> Template:
+    """Lay out the lines ``1: <label>``, ``2: <label>`` ... in tokens.
+
+    Args:
+        questions: at least one.
+        encode: plain text to token ids.
+        end_id: the token that ends a turn.
+
+    Raises:
+        ValueError: the tokenizer needs several tokens for a label, so a slot cannot hold it.
+    """
+    tokens: list[int] = []
+    slots: list[int] = []
+    labels: list[tuple[int, ...]] = []
+    for number, question in enumerate(questions, 1):
+        tokens += encode(f"\n{number}:" if tokens else f"{number}:")
+        ids = []
+        for label in question.labels:
+            spelled = encode(f" {label}")
+            if len(spelled) != 1:
+                raise ValueError(f"this checkpoint's tokenizer splits the label {label!r} into {len(spelled)} tokens")
+            ids.append(spelled[0])
+        slots.append(len(tokens))
+        labels.append(tuple(ids))
+        tokens.append(ids[0])
+    return Template((*tokens, end_id), tuple(slots), tuple(labels))
+
+
+def decision_prompt(context: str | Sequence[Message], questions: Sequence[Question]) -> list[Message]:
+    """Chat messages that put the questions behind the context, so that the context is a prefix to be reused."""
+    asked = render_questions(questions)
+    if isinstance(context, str):
+        return [Message("user", f"{context}\n\n{asked}")]
+    messages = list(context)
+    if messages and messages[-1].role == "user":
+        return [*messages[:-1], replace(messages[-1], content=f"{messages[-1].content}\n\n{asked}")]
+    return [*messages, Message("user", asked)]
+
+
+class DecisionGuide:
+    """A :class:`dgemma_core.guide.Guide` that reads the labels' probabilities and ends the canvas.
+
+    Args:
+        template: of the questions.
+        pad_id: fills the canvas behind the end.
+        draws: noise draws to average over, one denoising step each.
+
+    Attributes:
+        logits: after the last draw, per draw and slot float32 ``[labels]``.
+    """
+
+    reads_only = True
+
+    def __init__(self, template: Template, pad_id: int, draws: int) -> None:
+        self._template = template
+        self._pad_id = pad_id
+        self._draws = draws
+        self.end: int | None = None
+        self.logits: list[list[Tensor]] = []
+
+    def open(self, canvas: Canvas) -> None:
+        """Pin the template around the slots."""
+        template = self._template
+        filled = [*template.tokens, *[self._pad_id] * (canvas.length - len(template.tokens))]
+        noise = canvas.tokens.clone()
+        canvas.pin(0, filled)
+        for slot in template.slots:
+            canvas.unpin(slot, int(noise[slot]))
+
+    def review(self, canvas: Canvas, settled: bool, rows: Rows) -> bool:
+        """Read the slots; done after the last draw."""
+        template = self._template
+        read = rows.label_logits(template.slots, template.labels)
+        self.logits.append(read)
+        if len(self.logits) < self._draws:
+            canvas.disturb(0, 0, canvas.length)
+            return False
+        for slot, ids, p in zip(template.slots, template.labels, self.probabilities(1.0), strict=True):
+            canvas.pin(slot, [ids[int(p.argmax())]])
+        self.end = len(template.tokens) - 1
+        return True
+
+    def probabilities(self, temperature: float) -> list[Tensor]:
+        """Per question float32 ``[labels]``: the mean over the draws of ``softmax(logits / temperature)``."""
+        per_slot = zip(*self.logits, strict=True)
+        return [torch.stack([(x / temperature).softmax(-1) for x in draws]).mean(0) for draws in per_slot]
+
+
+def to_answer(question: Question, probabilities: Tensor) -> Answer:
+    """The answer of one question from ``[labels]`` probabilities."""
+    best = int(probabilities.argmax())
+    named = dict(zip(question.names, probabilities.tolist(), strict=True))
+    return Answer(best == 0 if question.type == "bool" else question.names[best], named)

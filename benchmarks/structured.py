@@ -25,6 +25,7 @@ from transformers import DiffusionGemmaForBlockDiffusion
 from benchmarks.common import console, machine, show
 from dgemma_core import Engine, Generation, Grammar, Hole, LoadSpec, Message, Question, SamplingParams, fit_calibration
 from dgemma_core.errors import AnswerBudgetError, GrammarError
+from dgemma_core.structured.tool_grammar import tool_grammar
 from training.data.context import make_context
 from training.data.infill import infill
 from training.data.lexicon import Source
@@ -61,16 +62,7 @@ def schemas(args: argparse.Namespace) -> None:
     rows = []
     for name, engine in (("trained", embedded), ("random weights", random_engine(embedded))):
         rows.append(_schemas_on(name, engine, usable, args))
-    columns = (
-        "weights",
-        "answers",
-        "valid",
-        "budget too small",
-        "steps per canvas",
-        "free text",
-        "tokens",
-        "grammar time",
-    )
+    columns = ("weights", "answers", "valid", "over budget", "steps a canvas", "free text", "tokens", "grammar time")
     show("Answers to JSON schemas", columns, rows)
     compiled = Counter(subset for subset, _, _ in usable)
     show(
@@ -218,8 +210,8 @@ def decisions(args: argparse.Namespace) -> None:
         [(k, len(v), sum(v) / len(v)) for k, v in right.items()] + [("all", len(total), sum(total) / len(total))],
     )
     console.print(
-        f"calibration: temperature {fitted.temperature:.2f} fitted on one half; expected calibration error on the other "
-        f"half {raw.error_before:.3f} before, {held.error_before:.3f} after"
+        f"calibration: temperature {fitted.temperature:.2f} fitted on one half; expected calibration error on the "
+        f"other half {raw.error_before:.3f} before, {held.error_before:.3f} after"
     )
     console.print(
         f"{len(cases)} contexts, 8 questions each: {after.forward_passes - before.forward_passes} forward passes, "
@@ -233,7 +225,7 @@ def decisions(args: argparse.Namespace) -> None:
     per_generate = (time.perf_counter() - began) / len(single)
     per_decide = seconds / len(total)
     console.print(
-        f"decisions per second: {1 / per_decide:.1f} by decide, {1 / per_generate:.1f} by generate (all at once, batched): "
+        f"decisions per second: {1 / per_decide:.1f} by decide, {1 / per_generate:.1f} by generate (all at once): "
         f"{per_generate / per_decide:.1f} x"
     )
     engine.close()
@@ -304,6 +296,30 @@ def tools(args: argparse.Namespace) -> None:
         rows.append((name, len(done), f"{good / len(done):.1%}", too_small, refused))
         engine.close()
     show("Forced tool calls", ("weights", "calls", "parse and validate", "budget too small", "refused"), rows)
+    _auto_calls(args)
+
+
+def _auto_calls(args: argparse.Namespace) -> None:
+    """The held-out tool task with free choice: turns that call, and turns that answer in words."""
+    engine = Engine(LoadSpec(model=args.model))
+    cases = make_cases(engine.tokenizer, "tools", args.n, args.seed, args.level)
+    rows = []
+    for name, held in (("free text, parsed", False), ("tool_choice=auto", True)):
+        handles = []
+        for case in cases:
+            grammar = tool_grammar(case.branch.tools or (), "auto") if held else None
+            handles.append(engine.submit(case.prompt, SamplingParams(seed=0, grammar=grammar)))
+        calls, words = [], []
+        for case, handle in zip(cases, handles, strict=True):
+            got = handle.result()
+            if case.branch.calls:
+                wanted = [(c["function"]["name"], c["function"]["arguments"]) for c in case.branch.calls]
+                calls.append([(c.name, dict(c.arguments)) for c in got.tool_calls] == wanted)
+            else:
+                words.append(got.text == case.target and not got.tool_calls)
+        rows.append((name, len(calls), sum(calls) / len(calls), len(words), sum(words) / len(words)))
+    show("Held-out tool task", ("how", "calls", "exactly right", "answers in words", "to the letter"), rows)
+    engine.close()
 
 
 def _call_fits(schema: Any, generation: Generation) -> bool:
@@ -330,6 +346,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=200, help="examples of the other parts")
     parser.add_argument("--budget", type=int, default=512, help="max_new_tokens of a structured answer")
     parser.add_argument("--steps", type=int, help="max_denoising_steps of a structured answer")
+    parser.add_argument("--level", type=float, default=1.0, help="of the tool task: 0 one tool, 1 up to four")
     parser.add_argument("--room", type=int, default=12, help="tokens of a hole")
     parser.add_argument("--compare", type=int, default=8, help="contexts whose questions are also asked by generate")
     parser.add_argument("--prompt-characters", type=int, default=1500, help="of a schema that the prompt shows")

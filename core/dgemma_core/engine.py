@@ -249,7 +249,7 @@ class Engine:
         front = self._open_front()
         ids = self._token_ids(prompt, tools)
         room = self._answer_room(len(ids), params.max_new_tokens)
-        grammar = params.grammar or _tool_grammar(params, tools, tool_choice, parallel_tool_calls)
+        grammar = _answer_grammar(params, tools, tool_choice, parallel_tool_calls)
         guide = None if grammar is None else self._grammar_guide(grammar, room)
         deadline = None if timeout is None else time.monotonic() + timeout
         return self._queue(ids, front.settings(params), params, room, guide, deadline)
@@ -544,12 +544,12 @@ class Engine:
                 pending.result()
 
 
-def _tool_grammar(params: SamplingParams, tools: Tools | None, choice: str | None, parallel: bool) -> Grammar | None:
-    """What an answer with tools at hand must look like; None where nothing is asked for."""
+def _answer_grammar(params: SamplingParams, tools: Tools | None, choice: str | None, parallel: bool) -> Grammar | None:
+    """What an answer must look like, by its own grammar or by the tools at hand; None where nothing is asked for."""
     if params.grammar is not None:
         if choice not in (None, "none"):
             raise ValueError(f"tool_choice={choice!r}: an answer that must fit a grammar cannot call a tool as well")
-        return None
+        return params.grammar
     if not tools and choice in (None, "none", "auto"):
         return None
     return tool_grammar(tools or (), choice or "auto", parallel)

@@ -230,7 +230,7 @@ class Engine:
             tools: OpenAI function dicts the template declares to the model; only with messages.
             tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
                 ``"required"`` (it must call one), or the name of the tool it must call. A call always fits its tool's
-                schema. With ``params.grammar`` the default is ``"none"``, and nothing else is accepted.
+                schema. With ``params.grammar`` an answer either calls tools or fits it.
             parallel_tool_calls: whether one answer may hold several calls.
             timeout: seconds after which the request is dropped with ``RequestTimeoutError``.
 
@@ -547,9 +547,11 @@ class Engine:
 def _answer_grammar(params: SamplingParams, tools: Tools | None, choice: str | None, parallel: bool) -> Grammar | None:
     """What an answer must look like, by its own grammar or by the tools at hand; None where nothing is asked for."""
     if params.grammar is not None:
-        if choice not in (None, "none"):
-            raise ValueError(f"tool_choice={choice!r}: an answer that must fit a grammar cannot call a tool as well")
-        return params.grammar
+        if choice == "none" or not tools:
+            return params.grammar
+        if choice not in (None, "auto"):
+            raise ValueError(f"tool_choice={choice!r}: an answer that must call a tool cannot fit a grammar as well")
+        return tool_grammar(tools, "auto", parallel, params.grammar)
     if not tools and choice in (None, "none", "auto"):
         return None
     return tool_grammar(tools or (), choice or "auto", parallel)

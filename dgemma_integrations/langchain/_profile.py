@@ -31,10 +31,10 @@ def model_profile(spec: LoadSpec) -> ModelProfile:
         "image_outputs": False,
         "audio_outputs": False,
         "video_outputs": False,
-        "reasoning_output": False,
-        "tool_calling": False,
-        "tool_choice": False,
-        "structured_output": False,
+        "reasoning_output": True,
+        "tool_calling": True,
+        "tool_choice": True,
+        "structured_output": True,
         "temperature": True,
     }
     windows = [window for window in (spec.max_context, _context_window(spec)) if window is not None]

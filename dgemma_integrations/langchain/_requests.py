@@ -55,12 +55,24 @@ def _submitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> Iterato
         with translated_errors():
             for prompt in prompts:
                 # One by one: what was submitted before a failure must be cancelled below.
-                handles.append(engine.submit(prompt, call.params, timeout=call.timeout))  # noqa: PERF401
+                handles.append(_submit(engine, prompt, call))  # noqa: PERF401
         yield handles
     finally:
         # Without effect on requests that have finished.
         for handle in handles:
             handle.cancel()
+
+
+def _submit(engine: Engine, prompt: Prompt, call: Call) -> RequestHandle:
+    use = call.tool_use
+    return engine.submit(
+        prompt,
+        call.params,
+        tools=use.tools or None,
+        tool_choice=use.choice,
+        parallel_tool_calls=use.parallel,
+        timeout=call.timeout,
+    )
 
 
 def _events(handle: RequestHandle, call: Call) -> Iterator[BlockEvent | FinishedEvent]:

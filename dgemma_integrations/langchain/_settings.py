@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -23,6 +23,7 @@ from dgemma_integrations._common import (
     reject_unknown,
     sampling_params,
 )
+from dgemma_integrations.langchain._tools import ToolUse
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 PROVIDER = "diffusiongemma"
 
 _LOAD_FIELDS = tuple(field.name for field in fields(LoadSpec))
-_SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens", "drafts"}))
+_SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens", "drafts", "grammar"}))
 # What one call may override. Drafts are asked for with on_draft.
 _CALL_NAMES = (set(PARAMETER_NAMES) - {"drafts"}) | {"model", "timeout", "on_draft", "stream", "stop"}
 _TOOL_NAMES = ("tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "response_format")
@@ -46,6 +47,7 @@ class Call:
     params: SamplingParams
     timeout: float | None
     on_draft: Callable[[DraftEvent], Any] | None
+    tool_use: ToolUse = field(default_factory=ToolUse)
 
 
 class DiffusionGemmaSettings(BaseModel):
@@ -197,7 +199,7 @@ class DiffusionGemmaSettings(BaseModel):
         owner = type(self).__name__
         for name in _TOOL_NAMES:
             if kwargs.get(name):
-                raise ValueError(f"{owner}: {name}= is not supported: this model object cannot call tools yet")
+                raise ValueError(f"{owner}: {name}= is not supported here: use ChatDiffusionGemma")
         given = {name: value for name, value in kwargs.items() if name not in _TOOL_NAMES}
         reject_unknown(given, _CALL_NAMES, owner=owner)
         # LangChain's own switch, already acted upon.

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall, ToolCallChunk
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from dgemma_core.events import BlockEvent, FinishedEvent, Generation
+from dgemma_integrations._common import reject_unknown
 from dgemma_integrations.langchain import _requests
 from dgemma_integrations.langchain._profile import model_profile
-from dgemma_integrations.langchain._settings import DiffusionGemmaSettings, generation_info
+from dgemma_integrations.langchain._settings import Call, DiffusionGemmaSettings, generation_info
+from dgemma_integrations.langchain._structured import structured
+from dgemma_integrations.langchain._tools import NAMES as TOOL_NAMES
+from dgemma_integrations.langchain._tools import tool_choice as normal_choice
+from dgemma_integrations.langchain._tools import tool_use
 from dgemma_integrations.langchain.messages import to_engine_messages
 
 if TYPE_CHECKING:
@@ -90,6 +98,14 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         # {"input_tokens": 14, "output_tokens": 5, "total_tokens": 19, "input_token_details": {"cache_read": 0}}
         ```
 
+    Tool calls and structured output:
+        A call always fits its tool's schema, a structured answer its schema.
+
+        ```python
+        llm.bind_tools([get_weather], tool_choice="any").invoke("What is the weather in Zonel?").tool_calls
+        llm.with_structured_output(Bridge).invoke("...")  # a Bridge
+        ```
+
     Response metadata:
         ```python
         llm.invoke("Hello").response_metadata
@@ -116,6 +132,64 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         """Tokens of the prompt the checkpoint's chat template makes of these messages, tool declarations included."""
         declarations = [convert_to_openai_tool(tool) for tool in tools] if tools else None
         return self._count_messages(to_engine_messages(messages), declarations)
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """A model that may call tools.
+
+        Args:
+            tools: in any form that LangChain converts: tools, functions, Pydantic classes, schemas.
+            tool_choice: `"auto"` (the default), `"none"`, `"any"`, `"required"` or `True` (some call), or a tool's
+                name, also in OpenAI's form. A call always fits its tool's schema.
+            kwargs: `parallel_tool_calls`, `response_format` (the form of an answer without calls), `strict` (without
+                effect), and every setting of a call.
+
+        Raises:
+            ValueError: a choice that no tool answers to.
+            GrammarError: a tool's schema that cannot be enforced, when the model is called.
+        """
+        declared = [convert_to_openai_tool(tool) for tool in tools]
+        choice = normal_choice(tool_choice, declared)
+        given = {"tools": declared} | ({} if choice is None else {"tool_choice": choice})
+        return self.bind(**given, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """A model whose answers are objects of a schema: they always parse and validate.
+
+        Args:
+            schema: a Pydantic class, a TypedDict, or a JSON schema or OpenAI function as dict. The model is not shown
+                it: say in the prompt what is wanted.
+            method: `"json_schema"` (JSON held to the schema), `"function_calling"` (a forced call of a tool with this
+                schema) or `"json_mode"` (JSON, held to the schema if there is one).
+            include_raw: return a dict with `raw`, `parsed` and `parsing_error`.
+            strict: accepted and without effect: answers are always held to the schema.
+            kwargs: none are known.
+
+        Raises:
+            ValueError: an unknown method or keyword argument.
+            GrammarError: a schema that cannot be enforced, when the model is called.
+        """
+        reject_unknown(kwargs, ("schema", "method", "include_raw", "strict"), owner="with_structured_output")
+        return structured(self, schema, method, include_raw, strict)
+
+    def _call(self, stop: list[str] | str | None, kwargs: Mapping[str, Any]) -> Call:
+        use = tool_use(kwargs)
+        call = super()._call(stop, {name: value for name, value in kwargs.items() if name not in TOOL_NAMES})
+        params = call.params if use.grammar is None else replace(call.params, grammar=use.grammar)
+        return replace(call, params=params, tool_use=use)
 
     def _generate(
         self,
@@ -178,19 +252,38 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
 
 def _chat_result(generation: Generation, model: str) -> ChatResult:
     message = AIMessage(
-        content=generation.text,
+        content=_content(generation),
+        tool_calls=[ToolCall(name=c.name, args=dict(c.arguments), id=c.id) for c in generation.tool_calls],
         usage_metadata=_usage(generation),
         response_metadata=generation_info(generation, model),
     )
     return ChatResult(generations=[ChatGeneration(message=message)])
 
 
+def _content(generation: Generation) -> str | list[str | dict[str, Any]]:
+    """Plain text, or content blocks where there is reasoning to show."""
+    if not generation.reasoning:
+        return generation.text
+    return [
+        {"type": "reasoning", "reasoning": generation.reasoning, "index": 0},
+        {"type": "text", "text": generation.text, "index": 1},
+    ]
+
+
 def _chunk(event: BlockEvent | FinishedEvent, model: str) -> ChatGenerationChunk:
     """A block's text, or the empty last chunk with everything that must not be merged twice."""
     if isinstance(event, BlockEvent):
         return ChatGenerationChunk(message=AIMessageChunk(content=event.text))
+    generation = event.generation
+    calls = [
+        # Their own numbers, behind those that content blocks may take.
+        ToolCallChunk(name=c.name, args=json.dumps(dict(c.arguments), ensure_ascii=False), id=c.id, index=number)
+        for number, c in enumerate(generation.tool_calls, 1)
+    ]
     message = AIMessageChunk(
         content="",
+        tool_call_chunks=calls,
+        additional_kwargs={"reasoning_content": generation.reasoning} if generation.reasoning else {},
         usage_metadata=_usage(event.generation),
         response_metadata=generation_info(event.generation, model),
         chunk_position="last",

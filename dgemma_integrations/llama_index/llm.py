@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from dgemma_core.handle import RequestHandle
 
 _LOAD_FIELDS = tuple(field.name for field in fields(LoadSpec))
-_SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens"}))
+_SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens", "grammar"}))
 
 # What LlamaIndex itself adds to calls that have no tools: DocumentContextExtractor sends extra_headers, the programs
 # and agents hand their tool switches down. Every other name nobody knows is an error.

@@ -86,7 +86,9 @@ _RULES = {
 }
 
 
-def tool_grammar(tools: Sequence[Mapping[str, Any]], choice: str = "auto", parallel: bool = True) -> Grammar:
+def tool_grammar(
+    tools: Sequence[Mapping[str, Any]], choice: str = "auto", parallel: bool = True, answer: Grammar | None = None
+) -> Grammar:
     """The grammar of an assistant's turn that may, must or must not call tools.
 
     Args:
@@ -94,6 +96,7 @@ def tool_grammar(tools: Sequence[Mapping[str, Any]], choice: str = "auto", paral
         choice: ``"auto"``, ``"none"``, ``"any"`` or ``"required"`` (a call of some tool and no text), or a tool's name
             (a call of this tool and no text). Reasoning may always come first.
         parallel: whether more than one call may follow each other.
+        answer: JSON that an answer without calls must be; only with ``"auto"``, and with no text beside calls.
 
     Raises:
         ValueError: a tool without a proper name, two of one name, an unknown ``choice``, or a call asked for and no
@@ -115,7 +118,15 @@ def tool_grammar(tools: Sequence[Mapping[str, Any]], choice: str = "auto", paral
         arguments = [f"{_quoted(name)} {_Tool(name, schema, writer).arguments()}" for name, schema in functions.items()]
         writer.rules["call"] = f'<|tool_call> "call:" ({" | ".join(arguments)}) <tool_call|>'
         calls = "call"
-    if choice in ("auto", "none"):
+    if answer is not None:
+        if answer.kind != "json_schema" or choice != "auto":
+            raise ValueError(
+                f"an answer of a {answer.kind} grammar and tools with choice={choice!r} do not go together"
+            )
+        compact = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+        writer.rules["answer"] = f"%json {json.dumps(json.loads(answer.source) | {'x-guidance': compact})}"
+        turn = f"thought? ({calls}{'+' if parallel else ''} | answer)" if calls else "thought? answer"
+    elif choice in ("auto", "none"):
         turn = f"thought? TEXT {calls and calls + ('*' if parallel else '?')}"
     else:
         turn = f"thought? {calls}{'+' if parallel else ''}"

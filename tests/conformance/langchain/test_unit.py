@@ -25,17 +25,5 @@ class TestChatDiffusionGemma(ChatModelUnitTests):
         return {"temperature": 0, "max_tokens": 100, "timeout": 60, "stop": [], "max_retries": 2}
 
     @property
-    def has_tool_calling(self) -> bool:
-        return False
-
-    @property
-    def has_tool_choice(self) -> bool:
-        return False
-
-    @property
-    def has_structured_output(self) -> bool:
-        return False
-
-    @property
     def model_override_value(self) -> str:
         return "google/diffusiongemma-26B-A4B-it"

@@ -22,9 +22,11 @@ def tool(name: str, properties: dict[str, Any], required: tuple[str, ...] | None
 
 TOOLS = [
     tool("get_weather", {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1}}),
-    tool("book", {"seats": {"type": "array", "items": {"type": "boolean"}, "minItems": 2}, "note": {"type": "string"}}, ()),
+    tool(
+        "book", {"seats": {"type": "array", "items": {"type": "boolean"}, "minItems": 2}, "x": {"type": "string"}}, ()
+    ),
     tool("now", {}),
-]  # fmt: skip
+]
 SCHEMAS = {t["function"]["name"]: t["function"]["parameters"] for t in TOOLS}
 ASK = [Message("user", "What is the weather in Zonel?")]
 

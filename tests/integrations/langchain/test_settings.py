@@ -182,8 +182,9 @@ def test_profile_comes_from_the_config_alone(tiny_checkpoint: str) -> None:
     assert chat.profile["max_input_tokens"] == 2048 == chat._engine().context_window
     assert chat._engine().stats().weight_loads == 0
     assert ChatDiffusionGemma(model=tiny_checkpoint, max_context=128).profile["max_input_tokens"] == 128
-    assert not chat.profile["tool_calling"]
-    assert not chat.profile["structured_output"]
+    assert chat.profile["tool_calling"]
+    assert chat.profile["structured_output"]
+    assert not chat.profile["image_inputs"]
     assert "max_input_tokens" not in ChatDiffusionGemma(model="no/such-model").profile
 
 
@@ -228,14 +229,3 @@ def test_configurable_fields_go_on_streaming(chat: ChatDiffusionGemma, engine: E
     assert answer.usage_metadata["output_tokens"] <= 5
     assert len(list(configurable.stream("fox", config={"configurable": {"length": 40, "seed": 3}}))) > 2
     assert engine.stats().weight_loads == loads
-
-
-def test_tools_are_refused_clearly(chat: ChatDiffusionGemma) -> None:
-    with pytest.raises(NotImplementedError):
-        chat.bind_tools([])
-    with pytest.raises(NotImplementedError):
-        chat.with_structured_output({"title": "x", "type": "object"})
-    for keyword in ({"tools": [{}]}, {"tool_choice": "any"}, {"response_format": {"type": "json_object"}}):
-        with pytest.raises(ValueError, match=f"{next(iter(keyword))}= is not supported"):
-            chat.invoke("fox", **keyword)
-    assert chat.invoke("fox", tools=[]).text

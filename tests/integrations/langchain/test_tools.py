@@ -1,0 +1,160 @@
+"""Tools and structured output through LangChain, on random weights: only the grammars can make them right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypedDict
+
+import pytest
+from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
+from langchain_core.tools import tool
+from pydantic import BaseModel, Field
+
+from dgemma_core import Engine
+from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaLLM
+from tests.checkpoints import make_model, make_tokenizer
+
+
+class Bridge(BaseModel):
+    """A bridge."""
+
+    name: str = Field(max_length=12)
+    year: int = Field(ge=1000, le=2100)
+
+
+class Tower(TypedDict):
+    """A tower."""
+
+    height: int
+
+
+SCHEMA = {"title": "Boat", "type": "object", "properties": {"color": {"enum": ["red", "blue"]}}, "required": ["color"]}
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Adds two numbers."""
+    return a + b
+
+
+@tool
+def now() -> str:
+    """Tells the time."""
+    return "noon"
+
+
+@pytest.fixture(scope="module")
+def chat() -> Iterator[ChatDiffusionGemma]:
+    with Engine.from_model(make_model(seed=3, sharpness=0.3), make_tokenizer()) as engine:
+        yield ChatDiffusionGemma(engine=engine, max_tokens=100, max_denoising_steps=3, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        ("any", {"add", "now"}),
+        ("required", {"add", "now"}),
+        (True, {"add", "now"}),
+        ("add", {"add"}),
+        ({"type": "function", "function": {"name": "now"}}, {"now"}),
+    ],
+)
+def test_choices_force_calls(chat: ChatDiffusionGemma, choice: Any, names: set[str]) -> None:
+    message = chat.bind_tools([add, now], tool_choice=choice).invoke("fox")
+    assert isinstance(message, AIMessage)
+    assert message.tool_calls
+    assert {call["name"] for call in message.tool_calls} <= names
+    assert message.response_metadata["finish_reason"] == "tool_calls"
+    for call in message.tool_calls:
+        if call["name"] == "add":
+            assert {type(value) for value in call["args"].values()} == {int}
+
+
+def test_other_choices(chat: ChatDiffusionGemma) -> None:
+    assert not chat.bind_tools([add], tool_choice="none").invoke("fox").tool_calls
+    assert isinstance(chat.bind_tools([add]).invoke("fox"), AIMessage)
+    one = chat.bind_tools([add], tool_choice="any", parallel_tool_calls=False, strict=True).invoke("fox")
+    assert len(one.tool_calls) == 1
+    with pytest.raises(ValueError, match="'nowhere'"):
+        chat.bind_tools([add], tool_choice="nowhere")
+    with pytest.raises(ValueError, match="no tools"):
+        chat.invoke("fox", tool_choice="any")
+
+
+def test_every_form_of_a_tool(chat: ChatDiffusionGemma) -> None:
+    def subtract(a: int, b: int) -> int:
+        """Subtracts.
+
+        Args:
+            a: from this
+            b: this
+        """
+        return a - b
+
+    anthropic = {"name": "lift", "description": "Lifts.", "input_schema": {"type": "object", "properties": {}}}
+    for form in (add, subtract, Bridge, SCHEMA, anthropic):
+        assert chat.bind_tools([form], tool_choice="any").invoke("fox").tool_calls
+
+
+async def test_streams_carry_the_same_calls(chat: ChatDiffusionGemma) -> None:
+    bound = chat.bind_tools([add], tool_choice="add", parallel_tool_calls=False)
+    whole = bound.invoke("fox")
+    joined: AIMessageChunk | None = None
+    for chunk in bound.stream("fox"):
+        assert isinstance(chunk, AIMessageChunk)
+        joined = chunk if joined is None else joined + chunk
+    assert joined is not None
+    assert [(c["name"], c["args"]) for c in joined.tool_calls] == [(c["name"], c["args"]) for c in whole.tool_calls]
+    again = await bound.ainvoke("fox")
+    assert [c["args"] for c in again.tool_calls] == [c["args"] for c in whole.tool_calls]
+    assert again.tool_calls[0]["id"] != whole.tool_calls[0]["id"]
+
+
+def test_results_go_back(chat: ChatDiffusionGemma) -> None:
+    bound = chat.bind_tools([add], tool_choice="any")
+    first = bound.invoke("fox")
+    results = [ToolMessage("3", tool_call_id=call["id"]) for call in first.tool_calls]
+    assert isinstance(chat.bind_tools([add], tool_choice="none").invoke([("human", "fox"), first, *results]), AIMessage)
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
+def test_structured_output_always_fits(chat: ChatDiffusionGemma, method: Any) -> None:
+    for seed in range(3):
+        model = ChatDiffusionGemma(engine=chat.engine, max_tokens=100, max_denoising_steps=3, seed=seed)
+        bridge = model.with_structured_output(Bridge, method=method).invoke("fox")
+        assert isinstance(bridge, Bridge)
+        tower = model.with_structured_output(Tower, method=method).invoke("fox")
+        assert isinstance(tower["height"], int)
+        assert model.with_structured_output(SCHEMA, method=method).invoke("fox")["color"] in ("red", "blue")
+
+
+def test_raw_output(chat: ChatDiffusionGemma) -> None:
+    out = chat.with_structured_output(Bridge, include_raw=True).invoke("fox")
+    assert isinstance(out["raw"], AIMessage)
+    assert isinstance(out["parsed"], Bridge)
+    assert out["parsing_error"] is None
+
+
+def test_json_mode_without_a_schema(chat: ChatDiffusionGemma) -> None:
+    assert isinstance(chat.with_structured_output(method="json_mode").invoke("fox"), dict)
+    with pytest.raises(ValueError, match="schema=None"):
+        chat.with_structured_output()
+    with pytest.raises(ValueError, match="'yaml'"):
+        chat.with_structured_output(Bridge, method="yaml")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="colour"):
+        chat.with_structured_output(Bridge, colour="red")
+
+
+def test_tools_beside_a_response_format(chat: ChatDiffusionGemma) -> None:
+    """What ``create_agent(response_format=...)`` binds: calls, or an answer that fits."""
+    response_format = {"type": "json_schema", "json_schema": {"name": "Boat", "schema": SCHEMA}}
+    message = chat.bind_tools([add], response_format=response_format).invoke("fox")
+    assert message.tool_calls or message.text in ('{"color":"red"}', '{"color":"blue"}')
+    with pytest.raises(ValueError, match="response_format"):
+        chat.invoke("fox", response_format={"type": "xml"})
+
+
+def test_the_string_model_says_where_tools_are(chat: ChatDiffusionGemma) -> None:
+    llm = DiffusionGemmaLLM(engine=chat.engine)
+    with pytest.raises(ValueError, match="use ChatDiffusionGemma"):
+        llm.invoke("fox", tools=[{}])

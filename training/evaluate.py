@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from transformers import DiffusionGemmaForBlockDiffusion, DynamicCache, PreTrainedTokenizerFast
 
-from .data.example import TASKS, Branch
+from .data.example import CHAT_TASKS, Branch
 from .data.mixture import draw_example, source_for
 from .tree import TOOL_END, TURN_END, render
 
@@ -157,7 +157,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=EMBEDDED)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=CHAT_TASKS, default=list(CHAT_TASKS))
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--level", type=float, default=1.0, help="0: up to 3 facts, one tool; 1: 10 facts, 4 tools")
     parser.add_argument("--seed", type=int, default=0)

@@ -7,7 +7,10 @@ import random
 
 import pytest
 
-from training.data.example import ABSTAIN, TASKS
+from training.data.context import make_context
+from training.data.decide import decide, route
+from training.data.example import ABSTAIN, CHAT_TASKS
+from training.data.infill import infill
 from training.data.lexicon import Source, is_held_out
 from training.data.mixture import DEFAULT_MIX, draw_example, draw_tree, source_for
 
@@ -31,7 +34,7 @@ def test_held_out_names_are_disjoint() -> None:
     assert all(is_held_out(name) for name in unseen)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", CHAT_TASKS)
 def test_every_task_gives_examples(task: str) -> None:
     source = source_for("tasks", held_out=True)
     for _ in range(30):
@@ -53,3 +56,26 @@ def test_answers_are_in_the_context() -> None:
         text = " ".join(str(m["content"]) for m in branch.messages).lower()
         names = [w.strip(".,") for w in branch.answer.split()[1:] if w[0].isupper() or w[0].isdigit()]
         assert branch.answer == ABSTAIN or all(name.lower() in text for name in names)
+
+
+def test_decisions_name_their_slots() -> None:
+    """The holes of a decision are its labels, and the lines say which question they answer."""
+    source = source_for("decide", held_out=False)
+    for branches in (decide(source, make_context(source, 5), 6), route(source, 6)):
+        for branch in branches:
+            lines = branch.answer.split("\n")
+            assert [line.split(":")[0] for line in lines] == [str(i + 1) for i in range(len(lines))]
+            assert [branch.answer[a:b].strip() for a, b in branch.holes] == [line.split(": ")[1] for line in lines]
+            question = str(branch.messages[-1]["content"])
+            assert f"\n{len(lines)}. " in question
+
+
+def test_blanks_can_be_filled_from_the_text() -> None:
+    source = source_for("infill", held_out=False)
+    for _ in range(40):
+        for branch in infill(source, make_context(source, 4), 2):
+            assert branch.raw is not None
+            ((start, end),) = branch.holes
+            value = branch.answer[start:end].strip()
+            assert value
+            assert value in branch.raw + branch.answer[end:]

@@ -7,6 +7,7 @@ from typing import Any
 
 Message = dict[str, Any]
 TASKS = ("qa", "abstain", "lists", "tools", "decisions", "json", "infill")
+CHAT_TASKS = TASKS[:-1]  # Blanks are filled in plain text.
 ABSTAIN = "The context does not say."
 
 

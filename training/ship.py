@@ -37,21 +37,22 @@ MB. It exists so that the whole product runs offline on a laptop CPU, with answe
 
 Templated English over invented names and a list of words, made by the seeded generators in `training/data/`: questions
 over one to ten facts in the prompt formats that LlamaIndex and LangChain send, questions that the context does not
-answer, lists, tool calls in Gemma 4's wire format, decisions (in words, and several at once by label), JSON, passages with
-blanks. No text from anywhere else. One name in eight is held out by its hash; evaluation uses only those.
+answer, lists, tool calls in Gemma 4's wire format, decisions (in words, and several at once by label), JSON, passages
+with blanks. No text from anywhere else. One name in eight is held out by its hash; evaluation uses only those.
 
 ## How
 
 Two runs, one after the other; a run from nothing with the recipe as it stands now is not the same.
 
-1. One CPU core, 88 minutes, 3,950 steps of about 6,144 tokens, 295,944 canvases (`training/curve-first.csv`). The recipe
-   was changed twice on the way: from 55 minutes on half of the canvases were noised with a front, from 70 minutes on most
-   held what the model itself would have settled one denoising step earlier, so that it learns to mend its mistakes.
+1. One CPU core, 88 minutes, 3,950 steps of about 6,144 tokens, 295,944 canvases (`training/curve-first.csv`). The
+   recipe was changed twice on the way: from 55 minutes on half of the canvases were noised with a front, from 70 minutes
+   on most held what the model itself would have settled one denoising step earlier, so that it learns to mend its
+   mistakes.
 2. On from these weights, with typed decisions and blanks added, short answers weighted up, and the learning rate raised
    again to 0.7 of its first peak: two processes on two CPU cores, {minutes:.0f} minutes, {steps} steps of about 12,288
    tokens, {canvases} canvases per process (`training/curve.csv`).
 
-       OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m training.train --budget {elapsed:.0f} --out training/runs/main \\
+       torchrun --nproc-per-node 2 -m training.train --budget {elapsed:.0f} --out training/runs/main \\
            --init core/dgemma_core/embedded --level 0.4 --peak 0.7 --compile
 
 ## How good it is

@@ -113,10 +113,12 @@ class Sequence:
         """The canvas being denoised; a fresh one of uniform noise if there is none."""
         if self.canvas is None:
             soft = torch.zeros(self.settings.canvas_length, hidden_size, device=device, dtype=dtype)
-            self.canvas = Canvas(self.settings, vocab_size, end_ids, self.budget, soft, self.generator)
+            canvas = Canvas(self.settings, vocab_size, end_ids, self.budget, soft, self.generator)
             if self.guide is not None:
                 with self._guiding():
-                    self.guide.open(self.canvas)
+                    self.guide.open(canvas)
+            # Only now: where the guide fails, a repeated step must not go on without it.
+            self.canvas = canvas
         return self.canvas
 
     def count_step(self, positions: int) -> None:

@@ -45,7 +45,7 @@ with blanks. No text from anywhere else. One name in eight is held out by its ha
 Two runs, one after the other; a run from nothing with the recipe as it stands now is not the same.
 
 1. One CPU core, 88 minutes, 3,950 steps of about 6,144 tokens, 295,944 canvases (`training/curve-first.csv`). The
-   recipe was changed twice on the way: from 55 minutes half of the canvases were noised with a front, from 70 minutes on
+   recipe was changed twice on the way: from 55 minutes half of the canvases were noised with a front, from 70 minutes
    most held what the model itself would have settled one denoising step earlier, so that it learns to mend its
    mistakes.
 2. On from these weights, with typed decisions and blanks added, short answers weighted up, and the learning rate raised

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Seq
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -333,8 +334,9 @@ class Engine:
             DGemmaError: as :meth:`submit`.
         """
         asked = self._submit_decisions(context, questions, draws, seed, timeout)
-        for handle, _, _ in asked:
-            handle.result()
+        with _cancelling(asked):
+            for handle, _, _ in asked:
+                handle.result()
         return _answers(asked, questions, calibration)
 
     async def adecide(
@@ -349,8 +351,9 @@ class Engine:
     ) -> dict[str, Answer]:
         """:meth:`decide` without blocking the event loop."""
         asked = self._submit_decisions(context, questions, draws, seed, timeout)
-        for handle, _, _ in asked:
-            await handle
+        with _cancelling(asked):
+            for handle, _, _ in asked:
+                await handle
         return _answers(asked, questions, calibration)
 
     def infill(self, pieces: Seq[str | Hole], params: SamplingParams | None = None) -> Infilled:
@@ -571,6 +574,16 @@ def _batches(
             batch = []
         batch.append(name)
     yield batch
+
+
+@contextmanager
+def _cancelling(asked: list[_Asked]) -> Iterator[None]:
+    """Whatever way the waiting ends, no request is left behind; without effect on finished ones."""
+    try:
+        yield
+    finally:
+        for handle, _, _ in asked:
+            handle.cancel()
 
 
 def _answers(

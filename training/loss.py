@@ -121,7 +121,7 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
     labelled = F.pad(labelled, (0, -count % STEP))  # padded to few shapes; the surplus is cut off again
     told = batch.label_weight.reshape(-1)[labelled[:count]]
     causal = walk.losses(hidden[labelled], labels[labelled].clamp(min=0))[:count]
-    causal = (causal * told).sum() / told.sum()
+    causal = (causal * told).sum() / told.sum().clamp(min=1.0)  # A batch may have blanks only.
     hidden = walk.denoise(batch, noised, cache, soft, masks)
     target = batch.canvas.reshape(-1)
     each = walk.losses(hidden, target)

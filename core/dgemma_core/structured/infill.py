@@ -1,7 +1,7 @@
 """Infilling: fixed text is pinned in the canvas, holes are denoised together with both sides in view.
 
 A hole that needs less than its room fills the rest with padding, which is cut away: the text closes up. How well a
-checkpoint does that depends on what it has learned; the embedded one is trained for it.
+checkpoint does that depends on what it has learned; ``training/data/infill.py`` teaches it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Typed questions and how they are written down for the model. Knows neither torch nor the engine.
 
-The recipe of the embedded checkpoint teaches exactly these words (``training/data/decide.py``), so they stand in one place.
+The embedded checkpoint's recipe teaches exactly these words (``training/data/decide.py``), so they stand in one place.
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ def _text(trees: int, seed: int) -> Iterator[str]:
     source = Source(random.Random(seed))
     for _ in range(trees):
         for number, branch in enumerate(draw_tree(source, DEFAULT_MIX, source.rng.random())):
-            if number == 0:  # the context is shared: count it once
+            if branch.raw is not None:
+                yield branch.raw
+            elif number == 0:  # the context is shared: count it once
                 yield from (str(m["content"]) for m in branch.messages)
                 if branch.tools:
                     yield str(branch.tools)

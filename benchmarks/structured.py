@@ -24,7 +24,7 @@ from transformers import DiffusionGemmaForBlockDiffusion
 
 from benchmarks.common import console, machine, show
 from dgemma_core import Engine, Generation, Grammar, Hole, LoadSpec, Message, Question, SamplingParams, fit_calibration
-from dgemma_core.errors import AnswerBudgetError, GrammarError
+from dgemma_core.errors import AnswerBudgetError, ContextOverflowError, GrammarError
 from dgemma_core.structured.tool_grammar import tool_grammar
 from training.data.context import make_context
 from training.data.infill import infill
@@ -251,8 +251,9 @@ def blanks(args: argparse.Namespace) -> None:
     for before, value, behind in found:
         filled = engine.infill([f"{before} " if value.startswith(" ") else before, Hole(args.room), behind], _seeded())
         both += filled.holes[0].strip() == value.strip()
-        completed = engine.generate([before], SamplingParams(seed=0, max_new_tokens=args.room))[0].text
-        left += completed.strip().startswith(value.strip())
+        if before:  # Nothing can be completed from nothing.
+            completed = engine.generate([before], SamplingParams(seed=0, max_new_tokens=args.room))[0].text
+            left += completed.strip().startswith(value.strip())
     show(
         f"{len(found)} blanks, the fact stated a second time before or behind",
         ("how", "exact"),
@@ -278,7 +279,7 @@ def tools(args: argparse.Namespace) -> None:
     rows = []
     for name, engine in (("trained", embedded), ("random weights", random_engine(embedded))):
         engine.load()
-        handles, refused, too_small = [], 0, 0
+        handles, refused, too_small, too_long = [], 0, 0, 0
         for number, schema in enumerate(wanted):
             tool = {"type": "function", "function": {"name": f"tool_{number}", "description": "", "parameters": schema}}
             params = SamplingParams(seed=0, max_new_tokens=args.budget, max_denoising_steps=args.steps)
@@ -289,13 +290,19 @@ def tools(args: argparse.Namespace) -> None:
                 too_small += 1
             except GrammarError:
                 refused += 1
+            except ContextOverflowError:
+                too_long += 1
             if len(handles) == args.n:
                 break
         done = [(schema, handle.result()) for schema, handle in handles]
         good = sum(1 for schema, g in done if _call_fits(schema, g))
-        rows.append((name, len(done), f"{good / len(done):.1%}", too_small, refused))
+        rows.append((name, len(done), f"{good / len(done):.1%}", too_small, too_long, refused))
         engine.close()
-    show("Forced tool calls", ("weights", "calls", "parse and validate", "budget too small", "refused"), rows)
+    show(
+        "Forced tool calls",
+        ("weights", "calls", "parse and validate", "over budget", "prompt too long", "refused"),
+        rows,
+    )
     _auto_calls(args)
 
 

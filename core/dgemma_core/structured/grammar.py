@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Kind = Literal["json_schema", "regex", "choice", "lark"]
 
 # Compact JSON: every blank would cost a canvas position and multiply the ways to write the same value.
-_COMPACT: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+COMPACT: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 # The formats that llguidance enforces.
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 # Control tokens in Lark grammars are looked up when the grammar meets a tokenizer.
@@ -120,7 +120,7 @@ class Grammar:
         from llguidance import LLMatcher, regex_to_lark
 
         if self.kind == "json_schema":
-            return LLMatcher.grammar_from_json_schema(self.source, defaults=_COMPACT)
+            return LLMatcher.grammar_from_json_schema(self.source, defaults=COMPACT)
         if self.kind == "regex":
             return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(self.source, use_ascii='dws')}/")
         if self.kind == "choice":

@@ -18,7 +18,7 @@ from itertools import combinations
 from typing import Any
 
 from dgemma_core.errors import GrammarError
-from dgemma_core.structured.grammar import Grammar
+from dgemma_core.structured.grammar import COMPACT, Grammar
 from dgemma_core.structured.hints import FORMAT_SAMPLES, HINTS_LINE, sample
 from dgemma_core.structured.patterns import FORMATS, whole_regex
 
@@ -123,8 +123,7 @@ def tool_grammar(
             raise ValueError(
                 f"an answer of a {answer.kind} grammar and tools with choice={choice!r} do not go together"
             )
-        compact = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
-        writer.rules["answer"] = f"%json {json.dumps(json.loads(answer.source) | {'x-guidance': compact})}"
+        writer.rules["answer"] = f"%json {json.dumps(json.loads(answer.source) | {'x-guidance': COMPACT})}"
         turn = f"thought? ({calls}{'+' if parallel else ''} | answer)" if calls else "thought? answer"
     elif choice in ("auto", "none"):
         turn = f"thought? TEXT {calls and calls + ('*' if parallel else '?')}"

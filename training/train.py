@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,12 +223,14 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument("--level", type=float, default=0.0, help="place in the curriculum to begin at, 0 to 1")
     parser.add_argument("--steps", type=int, help="stop after this many steps")
+    parser.add_argument("--batch-tokens", type=int, help="tokens per step and process (default: the preset's)")
     parser.add_argument("--data-core", type=int, help="CPU core of the data worker")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     preset = PRESETS[args.preset or ("gpu" if device == "cuda" else "cpu")]
+    preset = replace(preset, batch_tokens=args.batch_tokens or preset.batch_tokens)
     if PROCESSES > 1:
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     trainer = Trainer(args.out, preset, device, args.seed, args.compile, args.init, args.peak)

@@ -23,7 +23,7 @@ from dgemma_integrations._common import (
     reject_unknown,
     sampling_params,
 )
-from dgemma_integrations.langchain._tools import ToolUse
+from dgemma_integrations._tool_use import ToolUse
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams

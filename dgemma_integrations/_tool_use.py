@@ -1,0 +1,68 @@
+"""What a call may, must or must not do besides writing text: both adapters' keyword arguments in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dgemma_core.structured.grammar import Grammar
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """Tools, and the form of an answer in words.
+
+    Attributes:
+        tools: OpenAI function dicts.
+        choice: as ``tool_choice`` of ``Engine.submit``.
+        parallel: whether one answer may hold several calls.
+        grammar: of an answer in words, from ``response_format``.
+    """
+
+    tools: tuple[dict[str, Any], ...] = ()
+    choice: str | None = None
+    parallel: bool = True
+    grammar: Grammar | None = None
+
+
+def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:
+    """The frameworks' and OpenAI's forms of a choice as one word: ``auto``, ``none``, ``any`` or a tool's name.
+
+    Raises:
+        ValueError: another form, or a name that no tool has.
+    """
+    if choice is None or choice is False:
+        return None
+    if choice is True or choice == "required":
+        choice = "any"
+    if isinstance(choice, Mapping):
+        choice = choice.get("function", choice).get("name", choice)
+    names = [tool["function"]["name"] for tool in tools]
+    known_words = ("auto", "none", "any") if names else ("auto", "none")
+    if not isinstance(choice, str) or choice not in (*known_words, *names):
+        known = f" or one of the tools {', '.join(names)}" if names else " (there are no tools)"
+        raise ValueError(f"tool_choice={choice!r}: must be 'auto', 'none', 'any', 'required'{known}")
+    return choice
+
+
+def answer_grammar(response_format: Any) -> Grammar | None:
+    """OpenAI's ``response_format`` as a grammar; None where any text will do.
+
+    Raises:
+        ValueError: another form, or a schema that cannot be enforced.
+    """
+    if response_format is None:
+        return None
+    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return Grammar.json()
+    schema = response_format.get("json_schema", {}).get("schema") if kind == "json_schema" else None
+    if schema is None:
+        raise ValueError(
+            f"response_format={response_format!r}: must be {{'type': 'text'}}, {{'type': 'json_object'}} or "
+            "{'type': 'json_schema', 'json_schema': {'name': ..., 'schema': {...}}}"
+        )
+    return Grammar.json_schema(schema)

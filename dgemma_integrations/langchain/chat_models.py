@@ -19,12 +19,12 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from dgemma_core.events import BlockEvent, FinishedEvent, Generation
 from dgemma_integrations._common import reject_unknown
+from dgemma_integrations._tool_use import tool_choice as normal_choice
 from dgemma_integrations.langchain import _requests
 from dgemma_integrations.langchain._profile import model_profile
 from dgemma_integrations.langchain._settings import Call, DiffusionGemmaSettings, generation_info
 from dgemma_integrations.langchain._structured import structured
 from dgemma_integrations.langchain._tools import NAMES as TOOL_NAMES
-from dgemma_integrations.langchain._tools import tool_choice as normal_choice
 from dgemma_integrations.langchain._tools import tool_use
 from dgemma_integrations.langchain.messages import to_engine_messages
 

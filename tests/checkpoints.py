@@ -26,7 +26,9 @@ CONTROL_TOKENS = [
 ]  # fmt: skip
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
-    "{{ m.content | trim }}<turn|>\n{% endfor %}{% if add_generation_prompt %}<|turn>model\n{% endif %}"
+    "{% if m.content is string %}{{ m.content | trim }}{% else %}{% for part in m.content %}"
+    "{{ part.text if part.type == 'text' else '<|image|>' }}{% endfor %}{% endif %}"
+    "<turn|>\n{% endfor %}{% if add_generation_prompt %}<|turn>model\n{% endif %}"
 )
 TEXT = "The quick brown fox jumps over the lazy dog. user model system context question answer 0123456789 été 你好"
 
@@ -69,12 +71,14 @@ def make_model(
     damping: float = 1.0,
     generation: dict[str, Any] | None = None,
     never_ends: bool = False,
+    image_attention: str | None = None,
 ) -> DiffusionGemmaForBlockDiffusion:
     """A random model.
 
     ``sharpness`` is the embedding's standard deviation: above 0.3 the logits have clear winners. ``damping`` scales
     what each layer adds: at 1 the network is chaotic, well below 1 a canvas tends to confirm itself and converges. With
-    ``never_ends`` no end token is ever the likeliest one.
+    ``never_ends`` no end token is ever the likeliest one. ``image_attention="vision"`` lets the tokens of an image see
+    each other.
     """
     torch.manual_seed(seed)
     text = DiffusionGemmaTextConfig(
@@ -96,6 +100,7 @@ def make_model(
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=2,
+        use_bidirectional_attention=image_attention,
     )
     vision = Gemma4VisionConfig(
         hidden_size=32,
@@ -107,12 +112,20 @@ def make_model(
         position_embedding_size=64,
     )
     model = DiffusionGemmaForBlockDiffusion(
-        DiffusionGemmaConfig(text_config=text, vision_config=vision, canvas_length=canvas_length)
+        DiffusionGemmaConfig(
+            text_config=text,
+            vision_config=vision,
+            canvas_length=canvas_length,
+            boi_token_id=CONTROL_TOKENS.index("<|image>"),
+            eoi_token_id=CONTROL_TOKENS.index("<image|>"),
+            image_token_id=CONTROL_TOKENS.index("<|image|>"),
+        )
     ).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "vision" not in name:
                 parameter.normal_(0.0, sharpness if "embed_tokens" in name else hidden_size**-0.5)
+        _fill_vision(model, seed, sharpness * hidden_size**0.5)
         for layer in model.model.decoder.layers:
             layer.post_attention_layernorm.weight.fill_(damping)
             layer.post_feedforward_layernorm.weight.fill_(damping)
@@ -135,6 +148,16 @@ def make_model(
     }
     model.generation_config = DiffusionGemmaGenerationConfig(**(options | (generation or {})))
     return model
+
+
+def _fill_vision(model: DiffusionGemmaForBlockDiffusion, seed: int, loudness: float) -> None:
+    """Random weights with which other pictures give clearly other embeddings, as loud as those of text."""
+    generator = torch.Generator().manual_seed(seed)
+    encoder = model.model.encoder
+    for parameter in (*encoder.vision_tower.parameters(), *encoder.embed_vision.parameters()):
+        if parameter.ndim > 1:
+            parameter.normal_(0.0, parameter.shape[-1] ** -0.5, generator=generator)
+    encoder.embed_vision.embedding_projection.weight.mul_(loudness)
 
 
 def save_checkpoint(folder: Path, **options: Any) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dgemma_core import errors
 from dgemma_core.errors import DGemmaError
 from dgemma_core.events import BlockEvent, DraftEvent, FinishedEvent, Generation
+from dgemma_core.images import Image
 from dgemma_core.messages import Message, ToolCall
 from dgemma_core.params import SamplingParams
 from dgemma_core.spec import LoadSpec
@@ -38,6 +39,7 @@ __all__ = [
     "Generation",
     "Grammar",
     "Hole",
+    "Image",
     "Infilled",
     "LoadSpec",
     "Message",

@@ -33,6 +33,8 @@ class Segment:
         causal: encoder mode (prompt chunk, commit) or decoder mode (canvas).
         stop: positions attended end here. For a canvas it may lie behind ``start + length``: a frozen tail is read,
             not computed.
+        blocks: in a causal segment, positions ``[start, stop)`` that see each other in both directions, at any
+            distance: images, where the checkpoint wants it. Each lies within the segment.
     """
 
     cache: SequenceCache
@@ -40,6 +42,7 @@ class Segment:
     length: int
     causal: bool
     stop: int
+    blocks: tuple[tuple[int, int], ...] = ()
 
 
 class Backbone:
@@ -220,6 +223,8 @@ class _View:
             visible = key <= query
             if self.window is not None:
                 visible &= key > query - self.window
+            for first, behind in self.segment.blocks:
+                visible[first - start : behind - start, first - self.first_key : behind - self.first_key] = True
             self.cached[self.window] = visible
         return self.cached[self.window]
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from dgemma_core.canvas import DenoiseSettings
 from dgemma_core.chat.detokenizer import Detokenizer
-from dgemma_core.chat.template import ChatTemplate
+from dgemma_core.chat.template import ChatTemplate, Rendered
 from dgemma_core.checkpoint import FrontDoor, Progress, front_door, load_weights, open_front_door
 from dgemma_core.errors import ContextOverflowError, EngineClosedError, QueueFullError
 from dgemma_core.events import Generation
@@ -44,6 +44,7 @@ from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
 from dgemma_core.structured.questions import Question
 from dgemma_core.structured.tool_grammar import tool_grammar
 from dgemma_core.usage import EngineStats
+from dgemma_core.vision import ImagePreprocessor
 from dgemma_core.worker import Loaded, Worker
 
 Prompt = str | Seq[int] | Seq[Message]
@@ -83,6 +84,7 @@ class Engine:
         self._model: Any = None
         self._front: FrontDoor | None = None
         self._template: ChatTemplate | None = None
+        self._images: ImagePreprocessor | None = None
         self._compiler: GrammarCompiler | None = None
         self._lock = threading.Lock()
         self._references = 0
@@ -192,12 +194,12 @@ class Engine:
         return self._open_front().defaults.canvas_length
 
     def count_tokens(self, prompt: Prompt, tools: Tools | None = None) -> int:
-        """Tokens the rendered prompt takes.
+        """Tokens the rendered prompt takes, those of images included.
 
         Raises:
-            ValueError: as :meth:`submit`.
+            ValueError, CheckpointError: as :meth:`submit`.
         """
-        return len(self._token_ids(prompt, tools))
+        return len(self._rendered(prompt, tools).ids)
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of plain text, without a beginning-of-sequence token; control tokens' spellings stay characters."""
@@ -225,8 +227,8 @@ class Engine:
         """Queue a request and return at once.
 
         Args:
-            prompt: raw text, token ids, or chat messages (rendered by the checkpoint's template). Control tokens typed
-                in text stay text.
+            prompt: raw text, token ids, or chat messages (rendered by the checkpoint's template), which may hold
+                images. Control tokens typed in text stay text.
             params: sampling parameters; the checkpoint's defaults if not given.
             tools: OpenAI function dicts the template declares to the model; only with messages.
             tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
@@ -239,7 +241,8 @@ class Engine:
             ValueError: bad prompt, parameter or tool choice, naming it.
             GrammarError: a grammar that cannot be used, or (``AnswerBudgetError``) an answer too short for it.
             ContextOverflowError: prompt plus answer do not fit the window.
-            QueueFullError, EngineClosedError, CheckpointError: nothing was queued.
+            QueueFullError, EngineClosedError: nothing was queued.
+            CheckpointError: nothing usable there, or images for a checkpoint that takes none.
         """
         self._check_open()
         params = params or SamplingParams()
@@ -248,16 +251,16 @@ class Engine:
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
             raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None")
         front = self._open_front()
-        ids = self._token_ids(prompt, tools)
-        room = self._answer_room(len(ids), params.max_new_tokens)
+        rendered = self._rendered(prompt, tools)
+        room = self._answer_room(len(rendered.ids), params.max_new_tokens)
         grammar = _answer_grammar(params, tools, tool_choice, parallel_tool_calls)
         guide = None if grammar is None else self._grammar_guide(grammar, room)
         deadline = None if timeout is None else time.monotonic() + timeout
-        return self._queue(ids, front.settings(params), params, room, guide, deadline)
+        return self._queue(rendered, front.settings(params), params, room, guide, deadline)
 
     def _queue(
         self,
-        ids: list[int],
+        prompt: Rendered,
         settings: DenoiseSettings,
         params: SamplingParams,
         room: int,
@@ -266,7 +269,7 @@ class Engine:
     ) -> RequestHandle:
         sequence = Sequence(
             handle=RequestHandle(self._cancel),
-            prompt=ids,
+            prompt=prompt.ids,
             settings=settings,
             max_new_tokens=room,
             detokenizer=Detokenizer(self._open_front().tokenizer, params.stop),
@@ -274,6 +277,7 @@ class Engine:
             drafts=params.drafts,
             deadline=deadline,
             guide=guide,
+            images=[self._image_preprocessor().place(slot) for slot in prompt.slots],
         )
         self._worker.submit(sequence)
         return sequence.handle
@@ -427,6 +431,13 @@ class Engine:
                 self._template = ChatTemplate(front.tokenizer)
             return self._template
 
+    def _image_preprocessor(self) -> ImagePreprocessor:
+        if self._images is None:
+            # Outside the lock: its imports take seconds, and text requests need not wait for them.
+            front = self._open_front()
+            self._images = ImagePreprocessor(front.config, front.folder)
+        return self._images
+
     def _submit_decisions(
         self,
         context: str | Seq[Message],
@@ -449,12 +460,12 @@ class Engine:
         asked: list[_Asked] = []
         for names in _batches(list(questions), questions, encode, front.canvas_limit):
             template = build_template([questions[n] for n in names], encode, front.end_id)
-            ids = self._token_ids(decision_prompt(context, [questions[n] for n in names]), None)
+            prompt = self._rendered(decision_prompt(context, [questions[n] for n in names]), None)
             length = min(front.canvas_limit, -(-len(template.tokens) // CANVAS_STEP) * CANVAS_STEP)
             params = SamplingParams(max_new_tokens=length, canvas_length=length, seed=seed)
             guide = DecisionGuide(template, front.pad_id, draws)
-            room = self._answer_room(len(ids), length)
-            asked.append((self._queue(ids, front.settings(params), params, room, guide, deadline), guide, names))
+            room = self._answer_room(len(prompt.ids), length)
+            asked.append((self._queue(prompt, front.settings(params), params, room, guide, deadline), guide, names))
         return asked
 
     def _submit_infill(self, pieces: Seq[str | Hole], params: SamplingParams) -> tuple[RequestHandle, list[Filling]]:
@@ -473,7 +484,7 @@ class Engine:
         settings = front.settings(replace(params, canvas_length=params.canvas_length or length))
         guide = InfillGuide(layout, front.end_id, front.pad_id)
         room = self._answer_room(len(layout.prompt), total)
-        return self._queue(layout.prompt, settings, params, room, guide), layout.fillings
+        return self._queue(Rendered(layout.prompt), settings, params, room, guide), layout.fillings
 
     def _infilled(self, pieces: Seq[str | Hole], generation: Generation, fillings: Seq[Filling]) -> Infilled:
         front = self._open_front()
@@ -496,27 +507,28 @@ class Engine:
                 self._compiler = GrammarCompiler(Alphabet(front.tokenizer, front.vocab_size, front.end_ids))
             return self._compiler
 
-    def _token_ids(self, prompt: Prompt, tools: Tools | None) -> list[int]:
+    def _rendered(self, prompt: Prompt, tools: Tools | None) -> Rendered:
         if isinstance(prompt, str):
             if not prompt:
                 raise ValueError("prompt='': an empty prompt has nothing to answer")
             self._no_tools(tools)
-            return self._chat_template().text(prompt)
+            return Rendered(self._chat_template().text(prompt))
         prompt = list(prompt) if isinstance(prompt, list | tuple) else prompt
         if not isinstance(prompt, list):
             raise ValueError(f"prompt={prompt!r}: must be a string, a list of token ids or a list of Message")
         if not prompt:
             raise ValueError("prompt=[]: an empty prompt has nothing to answer")
         if all(isinstance(item, Message) for item in prompt):
-            if not any(m.content.strip() or m.tool_calls for m in prompt):
+            if not any(m.text.strip() or m.images or m.tool_calls for m in prompt):
                 raise ValueError("prompt: all messages are empty, there is nothing to answer")
-            return self._chat_template().messages(prompt, tools or ())
+            marks = self._image_preprocessor() if any(m.images for m in prompt) else None
+            return self._chat_template().render(prompt, tools or (), marks)
         self._no_tools(tools)
         vocab = self._open_front().vocab_size
         for token in prompt:
             if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab:
                 raise ValueError(f"prompt holds {token!r}: must be a Message or a token id below {vocab}")
-        return prompt
+        return Rendered(prompt)
 
     @staticmethod
     def _no_tools(tools: Tools | None) -> None:

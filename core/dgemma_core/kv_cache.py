@@ -79,7 +79,8 @@ class PrefixCache:
     """Causal prefixes of past requests, reused by later ones; least recently used first out.
 
     Any common prefix of token ids counts, at token granularity, so a shared system prompt, a conversation so far or a
-    shared RAG context is computed once. Exact: the encoder is causal.
+    shared RAG context is computed once. Exact: the encoder is causal, and an image's tokens, which may see each other,
+    are numbered by what it shows, so that they are shared together or not at all.
 
     Args:
         layouts: one per layer.

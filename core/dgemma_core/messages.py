@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
+
+from dgemma_core.images import Image
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -31,17 +33,18 @@ class Message:
 
     Args:
         role: ``system``, ``user``, ``assistant`` or ``tool``.
-        content: plain text. Control tokens typed in it stay text.
+        content: text, or texts and images in the order the model is to see them (kept as a tuple; texts alone are
+            joined to one string). Control tokens typed in it stay text.
         tool_calls: calls an assistant message made.
         tool_call_id: for ``tool`` messages: which call this answers.
         name: for ``tool`` messages: the tool's name, where no call with that id is in the history.
 
     Raises:
-        ValueError: on an unknown role or content that is not a string.
+        ValueError: on an unknown role, or content that is neither text nor an image.
     """
 
     role: Role
-    content: str = ""
+    content: str | Sequence[str | Image] = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
@@ -49,8 +52,40 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise ValueError(f"role={self.role!r}: must be one of {', '.join(ROLES)}")
-        if self.content is None:
-            object.__setattr__(self, "content", "")
-        if not isinstance(self.content, str):
-            raise ValueError(f"content={self.content!r}: must be a string")
+        content = "" if self.content is None else self.content
+        if not isinstance(content, str):
+            content = _parts(content)
+        object.__setattr__(self, "content", content)
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
+
+    @property
+    def parts(self) -> tuple[str | Image, ...]:
+        """The content as texts and images, in order."""
+        return (self.content,) if isinstance(self.content, str) else tuple(self.content)
+
+    @property
+    def text(self) -> str:
+        """The content's texts, joined."""
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The content's images, in order."""
+        return () if isinstance(self.content, str) else tuple(p for p in self.content if isinstance(p, Image))
+
+
+def _parts(content: Any) -> str | tuple[str | Image, ...]:
+    """Texts beside each other joined, empty ones left out; a plain string where there is no image."""
+    if not isinstance(content, list | tuple):
+        raise ValueError(f"content={content!r}: must be a string, or a list of strings and Image")
+    parts: list[str | Image] = []
+    for part in content:
+        if not isinstance(part, str | Image):
+            raise ValueError(f"content holds {part!r}: must be a string or an Image (Image.of makes one)")
+        if isinstance(part, str) and parts and isinstance(parts[-1], str):
+            parts[-1] += part
+        elif part != "":
+            parts.append(part)
+    if not any(isinstance(part, Image) for part in parts):
+        return "".join(part for part in parts if isinstance(part, str))
+    return tuple(parts)

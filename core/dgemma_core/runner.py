@@ -14,6 +14,7 @@ from dgemma_core.canvas import Canvas
 from dgemma_core.kv_cache import SequenceCache
 from dgemma_core.readout import Readout, Rows, Statistics
 from dgemma_core.scheduler import Work
+from dgemma_core.vision import VisionTower
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class ModelRunner:
     def __init__(self, model: Any, end_ids: frozenset[int]) -> None:
         self.backbone = Backbone(model)
         self.readout = Readout(model)
+        self.vision = VisionTower(model)
         self._end_ids = torch.tensor(sorted(end_ids), dtype=torch.long)
 
     def new_cache(self, capacity: int) -> SequenceCache:
@@ -66,7 +68,7 @@ class ModelRunner:
         """Take over what a successful pass computed: committed positions and self-conditioning signals."""
         for part, reading in zip(work, readings, strict=True):
             if part.encode:
-                _cache(part).committed += part.encode
+                part.sequence.encoded(part.encode)
             canvas = part.sequence.canvas
             if reading is None or canvas is None:
                 continue
@@ -87,7 +89,7 @@ class ModelRunner:
         parts = []
         if encode:
             ids = [t for w in encode for t in w.sequence.tokens[_cache(w).committed : _cache(w).committed + w.encode]]
-            parts.append(backbone.embed(torch.tensor(ids, device=device)))
+            parts.append(self._with_images(backbone.embed(torch.tensor(ids, device=device)), encode))
         if denoise:
             canvases = [
                 w.sequence.open_canvas(
@@ -100,6 +102,16 @@ class ModelRunner:
             parts.append(backbone.embed_canvas(tokens, soft))
         return torch.cat(parts)
 
+    def _with_images(self, embedded: Tensor, encode: Seq[Work]) -> Tensor:
+        """Puts the vision tower's embeddings in the place of image tokens; they live for this pass only."""
+        offset = 0
+        for work in encode:
+            for image in work.sequence.images_within(work.encode) if work.sequence.images else ():
+                start = offset + image.start - _cache(work).committed
+                embedded[start : start + image.length] = self.vision(image, embedded.device, embedded.dtype)
+            offset += work.encode
+        return embedded
+
     def _conditioning(self, canvas: Canvas) -> Tensor:
         """Self-conditioning of the computed positions: pinned ones are certain, from the second step on."""
         soft = canvas.soft[: canvas.active]
@@ -111,10 +123,12 @@ class ModelRunner:
         soft[pinned.to(device)] = self.backbone.embed(canvas.tokens[pinned].to(device))
         return soft
 
-    @staticmethod
-    def _encode_segment(work: Work) -> Segment:
+    def _encode_segment(self, work: Work) -> Segment:
         cache = _cache(work)
-        return Segment(cache, cache.committed, work.encode, True, cache.committed + work.encode)
+        blocks: tuple[tuple[int, int], ...] = ()
+        if work.sequence.images and self.vision.bidirectional:
+            blocks = tuple((image.start, image.stop) for image in work.sequence.images_within(work.encode))
+        return Segment(cache, cache.committed, work.encode, True, cache.committed + work.encode, blocks)
 
     @staticmethod
     def _canvas_segment(work: Work) -> Segment:

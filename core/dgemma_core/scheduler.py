@@ -33,7 +33,7 @@ class Scheduler:
     """Step-level continuous batching, first come first served.
 
     Running sequences come first, round robin where the budget does not reach all of them; waiting ones are admitted
-    while it lasts. A prompt longer than the budget is encoded in chunks over several steps.
+    while it lasts. A prompt longer than the budget is encoded in chunks over several steps, an image never in parts.
 
     Args:
         max_batch_tokens: positions in one forward pass.
@@ -92,7 +92,10 @@ class Scheduler:
         if self._wanted(sequence) <= left:
             return Work(sequence, sequence.pending, denoise=True)
         if sequence.pending and left > 0:
-            chunk = min(sequence.pending, left)
-            return Work(sequence, chunk, denoise=False)
+            chunk = sequence.chunk(left)
+            if not chunk and first:
+                # A lone image larger than the whole budget still has to be encoded.
+                chunk = sequence.images[0].length
+            return Work(sequence, chunk, denoise=False) if chunk else None
         # A lone canvas wider than the whole budget still has to run.
         return Work(sequence, 0, denoise=True) if first else None

@@ -21,6 +21,7 @@ from dgemma_core.handle import RequestHandle
 from dgemma_core.kv_cache import SequenceCache
 from dgemma_core.readout import Rows
 from dgemma_core.usage import Usage
+from dgemma_core.vision import PlacedImage, image_identities
 
 
 class Sequence:
@@ -40,6 +41,7 @@ class Sequence:
         drafts: whether the caller wants draft events.
         deadline: ``time.monotonic()`` seconds after which the request has failed, or None.
         guide: steers its canvases, if anything does.
+        images: of the prompt, in order. Each is dropped once its tokens are encoded.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Sequence:
         drafts: bool,
         deadline: float | None,
         guide: Guide | None = None,
+        images: Seq[PlacedImage] = (),
     ) -> None:
         self.handle = handle
         self.tokens: list[int] = list(prompt)
@@ -63,6 +66,8 @@ class Sequence:
         self.drafts = drafts
         self.deadline = deadline
         self.guide = guide
+        self.images: tuple[PlacedImage, ...] = tuple(images)
+        self._identities = image_identities(self.tokens, images) if images else None
         self.blocks = 0
         self.cache: SequenceCache | None = None
         self.canvas: Canvas | None = None
@@ -92,6 +97,13 @@ class Sequence:
         return len(self.tokens) - (self.cache.committed if self.cache else 0)
 
     @property
+    def identities(self) -> Seq[int]:
+        """The tokens as prompts are compared: token ids, but an image's tokens stand for what it shows."""
+        if self._identities is None:
+            return self.tokens
+        return [*self._identities, *self.tokens[self.prompt_length :]]
+
+    @property
     def budget(self) -> int:
         """Tokens the answer may still take."""
         return self.max_new_tokens - (len(self.tokens) - self.prompt_length)
@@ -105,7 +117,33 @@ class Sequence:
         """Begin, with room for keys and values (and, maybe, a reused prefix in it)."""
         self.cache = cache
         self._cached_tokens = cache.committed
+        self._drop_images()
         self._started = time.monotonic()
+
+    def chunk(self, limit: int) -> int:
+        """How many pending tokens to encode within ``limit``. An image is encoded whole: 0 where one does not fit."""
+        count = min(self.pending, limit)
+        begin = len(self.tokens) - self.pending
+        for image in self.images:
+            if image.start < begin + count < image.stop:
+                return image.start - begin
+        return count
+
+    def images_within(self, count: int) -> list[PlacedImage]:
+        """The images among the next ``count`` pending tokens."""
+        stop = len(self.tokens) - self.pending + count
+        return [image for image in self.images if image.start < stop]
+
+    def encoded(self, count: int) -> None:
+        """The next ``count`` pending tokens have their keys and values."""
+        assert self.cache is not None
+        self.cache.committed += count
+        self._drop_images()
+
+    def _drop_images(self) -> None:
+        if self.images and self.cache is not None:
+            committed = self.cache.committed
+            self.images = tuple(image for image in self.images if image.stop > committed)
 
     def open_canvas(
         self, vocab_size: int, end_ids: Tensor, hidden_size: int, device: torch.device, dtype: torch.dtype

@@ -221,7 +221,7 @@ class Worker:
                     return
                 self._fail(sequence, _as_engine_error(error))
                 continue
-            reused = loaded.prefix_cache.take(sequence.tokens, cache)
+            reused = loaded.prefix_cache.take(sequence.identities, cache)
             sequence.start(cache)
             if reused:
                 self._count(prefix_hits=1, prefix_tokens=reused)
@@ -237,7 +237,7 @@ class Worker:
             return
         self._count(prefill_tokens=part.encode)
         if part.encode and not sequence.pending and sequence.cache is not None:
-            loaded.prefix_cache.put(sequence.tokens, sequence.cache)
+            loaded.prefix_cache.put(sequence.identities, sequence.cache)
         if reading is None or sequence.canvas is None:
             return
         canvas, positions = sequence.canvas, part.sequence.active

@@ -75,8 +75,11 @@ def prompt_of(model: Any) -> list[int]:
     return [2, *torch.randint(20, 500, (29,), generator=generator).tolist()]
 
 
-def record(model: Any, prompt: list[int], monkeypatch: pytest.MonkeyPatch) -> Recording:
-    """Run ``generate`` with the random draws our engine makes for SEED."""
+def record(model: Any, prompt: list[int], monkeypatch: pytest.MonkeyPatch, **inputs: Tensor) -> Recording:
+    """Run ``generate`` with the random draws our engine makes for SEED.
+
+    ``inputs`` are given to it beside the prompt.
+    """
     recording = Recording()
     generator = torch.Generator().manual_seed(SEED)
     step = model._denoising_step
@@ -109,7 +112,7 @@ def record(model: Any, prompt: list[int], monkeypatch: pytest.MonkeyPatch) -> Re
         patch.setattr(torch, "multinomial", multinomial)
         patch.setattr(torch, "randint", shared_randint)
         patch.setattr(model, "_denoising_step", recorded, raising=False)
-        out = model.generate(input_ids=torch.tensor([prompt]))
+        out = model.generate(input_ids=torch.tensor([prompt]), **inputs)
     recording.tokens = out.sequences[0, len(prompt) :].tolist()
     return recording
 

@@ -10,14 +10,44 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
+from dgemma_core.images import Image
 from dgemma_core.messages import Message
 
 _OPEN, _CLOSE = "\U000f5a5a", "\U000f5a5b"  # Private-use code points; their own occurrences are escaped like markup.
 _PLACEHOLDER = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+
+
+class ImageMarks(Protocol):
+    """How a checkpoint marks an image among its tokens: the begin token, a run of image tokens, the end token."""
+
+    begin_id: int
+    token_id: int
+    end_id: int
+
+    def tokens(self, image: Image) -> int:
+        """Length of the run of image tokens."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an image's tokens lie in a prompt."""
+
+    start: int
+    length: int
+    image: Image
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A prompt as token ids, image tokens where the vision tower's output goes."""
+
+    ids: list[int]
+    slots: tuple[Slot, ...] = ()
 
 
 class ChatTemplate:
@@ -58,14 +88,24 @@ class ChatTemplate:
         return ids
 
     def messages(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """:meth:`render` of a conversation without images, the ids alone."""
+        return self.render(messages, tools).ids
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        marks: ImageMarks | None = None,
+    ) -> Rendered:
         """A conversation to ids, ending where the assistant is to speak.
 
         Args:
             messages: at least one.
             tools: OpenAI function dicts.
+            marks: how images are marked; only needed if there are some.
 
         Raises:
-            ValueError: the template refuses the conversation (its reason is in the message).
+            ValueError: the template refuses the conversation (its reason is in the message), or leaves images out.
         """
         escaped: list[str] = []
         conversation = [self._escape(_as_dict(message), escaped) for message in messages]
@@ -77,13 +117,17 @@ class ChatTemplate:
         except Exception as error:  # Templates raise jinja2 errors of their own choosing.
             raise ValueError(f"the chat template refused these messages: {error}") from error
         ids: list[int] = []
-        parts = _PLACEHOLDER.split(rendered)
-        for index, part in enumerate(parts):
+        # The template's own markup only: an image token's spelling in foreign text was swapped for a placeholder.
+        places: list[int] = []
+        for index, part in enumerate(_PLACEHOLDER.split(rendered)):
             if index % 2:
                 ids.extend(self.plain(escaped[int(part)]))
             elif part:
-                ids.extend(self.markup(part))
-        return ids
+                markup = self.markup(part)
+                if marks is not None:
+                    places.extend(len(ids) + i for i, token in enumerate(markup) if token == marks.token_id)
+                ids.extend(markup)
+        return _with_images(ids, places, messages, marks)
 
     def _escape(self, value: Any, escaped: list[str]) -> Any:
         if isinstance(value, str):
@@ -103,6 +147,10 @@ def _placeholder(text: str, escaped: list[str]) -> str:
 def _as_dict(message: Message) -> dict[str, Any]:
     """The message as chat templates of the transformers library expect it."""
     out: dict[str, Any] = {"role": message.role, "content": message.content}
+    if not isinstance(message.content, str):
+        out["content"] = [
+            {"type": "image"} if isinstance(part, Image) else {"type": "text", "text": part} for part in message.parts
+        ]
     if message.tool_calls:
         out["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
@@ -113,3 +161,27 @@ def _as_dict(message: Message) -> dict[str, Any]:
     if message.name is not None:
         out["name"] = message.name
     return out
+
+
+def _with_images(
+    ids: list[int], places: Sequence[int], messages: Sequence[Message], marks: ImageMarks | None
+) -> Rendered:
+    """Widens each image token the template wrote to its image's begin token, run of image tokens and end token."""
+    images = [image for message in messages for image in message.images]
+    if len(places) != len(images):
+        roles = ", ".join(dict.fromkeys(message.role for message in messages if message.images))
+        raise ValueError(
+            f"the checkpoint's chat template left out {len(images) - len(places)} of {len(images)} images (in messages "
+            f"of role {roles}): put images into user messages, or use a checkpoint whose template takes them there"
+        )
+    if marks is None or not images:
+        return Rendered(ids)
+    widened: list[int] = []
+    slots = []
+    done = 0
+    for place, image in zip(places, images, strict=True):
+        widened += [*ids[done:place], marks.begin_id]
+        slots.append(Slot(len(widened), marks.tokens(image), image))
+        widened += [*[marks.token_id] * slots[-1].length, marks.end_id]
+        done = place + 1
+    return Rendered([*widened, *ids[done:]], tuple(slots))

@@ -94,7 +94,7 @@ def decision_prompt(context: str | Sequence[Message], questions: Sequence[Questi
         return [Message("user", f"{context}\n\n{asked}")]
     messages = list(context)
     if messages and messages[-1].role == "user":
-        return [*messages[:-1], replace(messages[-1], content=f"{messages[-1].content}\n\n{asked}")]
+        return [*messages[:-1], replace(messages[-1], content=[*messages[-1].parts, f"\n\n{asked}"])]
     return [*messages, Message("user", asked)]
 
 

@@ -55,13 +55,17 @@ class BlockEvent:
 
     Attributes:
         text: new text since the last block. Text that may turn out to begin a stop string is held back.
-        token_ids: the tokens of it.
+        token_ids: the tokens of it, those of the reasoning and the calls included.
         index: 0 for the first block.
+        reasoning: new reasoning since the last block; all of them joined are the generation's.
+        tool_calls: calls that have closed since the last block.
     """
 
     text: str
     token_ids: tuple[int, ...]
     index: int
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True)

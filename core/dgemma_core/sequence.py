@@ -212,6 +212,7 @@ class Sequence:
             prompt_tokens=self.prompt_length,
             cached_tokens=self._cached_tokens,
             completion_tokens=len(self.detokenizer.kept),
+            reasoning_tokens=self.detokenizer.reasoning_tokens,
             canvases=self._canvases,
             denoising_steps=self._steps,
             positions=self._positions,

@@ -13,6 +13,7 @@ class Usage:
         prompt_tokens: tokens of the rendered prompt.
         cached_tokens: those of them whose keys and values came from the prefix cache.
         completion_tokens: tokens of the answer that were kept (not canvas positions).
+        reasoning_tokens: those of them that are reasoning.
         canvases: canvases denoised.
         denoising_steps: denoising steps this request took part in.
         positions: canvas positions computed over all denoising steps.
@@ -32,6 +33,7 @@ class Usage:
     prefill_s: float = 0.0
     denoise_s: float = 0.0
     guide_s: float = 0.0
+    reasoning_tokens: int = 0
 
     @property
     def tokens_per_step(self) -> float:

@@ -260,11 +260,14 @@ class Worker:
 
     def _close_canvas(self, loaded: Loaded, sequence: Sequence) -> None:
         tokens, reason = sequence.close_canvas(loaded.end_ids)
-        text, kept, stopped = sequence.detokenizer.add(tokens, last=reason is not None)
+        detokenizer = sequence.detokenizer
+        thoughts, calls = len(detokenizer.reasoning), len(detokenizer.tool_calls)
+        text, kept, stopped = detokenizer.add(tokens, last=reason is not None)
         if stopped:
             reason = "stop"
         if text or kept or (reason and not sequence.blocks):
-            sequence.handle.emit(BlockEvent(text, kept, sequence.blocks))
+            reasoning, called = detokenizer.reasoning[thoughts:], detokenizer.tool_calls[calls:]
+            sequence.handle.emit(BlockEvent(text, kept, sequence.blocks, reasoning, called))
             sequence.blocks += 1
         if reason:
             self._finish(sequence, reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dgemma_core.events import BlockEvent, DraftEvent, FinishedEvent, Generation
@@ -48,6 +49,23 @@ async def astream(engine: Engine, prompt: Prompt, call: Call) -> AsyncGenerator[
                 yield event
 
 
+def watch(engine: Engine, prompt: Prompt, call: Call) -> Generator[BlockEvent | DraftEvent | FinishedEvent]:
+    """:func:`stream` with the drafts in between, where the call asks for draft events."""
+    with _submitted(engine, [prompt], _drafting(call)) as (handle,):
+        for event in _all_events(handle, call):
+            if call.draft_events or not isinstance(event, DraftEvent):
+                yield event
+
+
+async def awatch(engine: Engine, prompt: Prompt, call: Call) -> AsyncGenerator[BlockEvent | DraftEvent | FinishedEvent]:
+    """:func:`watch` on an event loop."""
+    with _submitted(engine, [prompt], _drafting(call)) as (handle,):
+        async with aclosing(_all_aevents(handle, call)) as events:
+            async for event in events:
+                if call.draft_events or not isinstance(event, DraftEvent):
+                    yield event
+
+
 @contextmanager
 def _submitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> Iterator[list[RequestHandle]]:
     handles: list[RequestHandle] = []
@@ -75,22 +93,37 @@ def _submit(engine: Engine, prompt: Prompt, call: Call) -> RequestHandle:
     )
 
 
+def _drafting(call: Call) -> Call:
+    return replace(call, params=replace(call.params, drafts=True)) if call.draft_events else call
+
+
 def _events(handle: RequestHandle, call: Call) -> Iterator[BlockEvent | FinishedEvent]:
-    for event in handle:
+    for event in _all_events(handle, call):
         if not isinstance(event, DraftEvent):
             yield event
-        elif call.on_draft is not None:
-            call.on_draft(event)
 
 
 async def _aevents(handle: RequestHandle, call: Call) -> AsyncGenerator[BlockEvent | FinishedEvent]:
+    async with aclosing(_all_aevents(handle, call)) as events:
+        async for event in events:
+            if not isinstance(event, DraftEvent):
+                yield event
+
+
+def _all_events(handle: RequestHandle, call: Call) -> Iterator[BlockEvent | DraftEvent | FinishedEvent]:
+    for event in handle:
+        if isinstance(event, DraftEvent) and call.on_draft is not None:
+            call.on_draft(event)
+        yield event
+
+
+async def _all_aevents(handle: RequestHandle, call: Call) -> AsyncGenerator[BlockEvent | DraftEvent | FinishedEvent]:
     async for event in handle:
-        if not isinstance(event, DraftEvent):
-            yield event
-        elif call.on_draft is not None:
+        if isinstance(event, DraftEvent) and call.on_draft is not None:
             outcome = call.on_draft(event)
             if inspect.isawaitable(outcome):
                 await outcome
+        yield event
 
 
 def _last(events: Sequence[BlockEvent | FinishedEvent]) -> Generation:

@@ -48,6 +48,7 @@ class Call:
     timeout: float | None
     on_draft: Callable[[DraftEvent], Any] | None
     tool_use: ToolUse = field(default_factory=ToolUse)
+    draft_events: bool = False
 
 
 class DiffusionGemmaSettings(BaseModel):

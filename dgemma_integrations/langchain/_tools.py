@@ -12,16 +12,21 @@ from dgemma_integrations._tool_use import ToolUse, answer_grammar, tool_choice
 NAMES = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict"})
 
 
-def tool_use(kwargs: Mapping[str, Any]) -> ToolUse:
+def tool_use(kwargs: Mapping[str, Any], parallel: bool | None = None) -> ToolUse:
     """Reads a call's keyword arguments of :data:`NAMES`.
 
     ``strict`` is accepted and without effect: calls and answers always fit their schema.
+
+    Args:
+        kwargs: of the call.
+        parallel: ``parallel_tool_calls`` where the call does not say.
 
     Raises:
         ValueError: naming the argument, its value and what is accepted.
     """
     tools = tuple(convert_to_openai_tool(tool) for tool in kwargs.get("tools") or ())
-    parallel = kwargs.get("parallel_tool_calls")
+    asked = kwargs.get("parallel_tool_calls")
+    parallel = parallel if asked is None else asked
     return ToolUse(
         tools,
         tool_choice(kwargs.get("tool_choice"), tools),

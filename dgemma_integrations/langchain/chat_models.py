@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseRunManager, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall, ToolCallChunk
-from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.utils import LC_ID_PREFIX
 
-from dgemma_core.events import BlockEvent, FinishedEvent, Generation
+from dgemma_core.events import DraftEvent
 from dgemma_integrations._common import reject_unknown
 from dgemma_integrations._tool_use import tool_choice as normal_choice
 from dgemma_integrations.langchain import _requests
+from dgemma_integrations.langchain._answers import ChunkWriter, EventWriter, chat_result
 from dgemma_integrations.langchain._profile import model_profile
-from dgemma_integrations.langchain._settings import Call, DiffusionGemmaSettings, generation_info
+from dgemma_integrations.langchain._settings import Call, DiffusionGemmaSettings
 from dgemma_integrations.langchain._structured import structured
 from dgemma_integrations.langchain._tools import NAMES as TOOL_NAMES
 from dgemma_integrations.langchain._tools import tool_use
@@ -30,6 +30,7 @@ from dgemma_integrations.langchain.messages import to_engine_messages
 
 if TYPE_CHECKING:
     from langchain_core.language_models import ModelProfile
+    from langchain_protocol.protocol import MessagesData
 
 
 class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
@@ -60,6 +61,8 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
             load settings again; one made by `Engine.from_model` cannot be pickled.
         timeout: seconds a request may take.
         on_draft: called with the canvas after every denoising step.
+        draft_events: send it as an event of `stream_events(version="v3")`, too.
+        parallel_tool_calls: whether one answer may hold several tool calls.
 
     Unknown keyword arguments raise a `ValueError`, here and at every call.
 
@@ -95,7 +98,8 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
     Token usage:
         ```python
         llm.invoke("Hello").usage_metadata
-        # {"input_tokens": 14, "output_tokens": 5, "total_tokens": 19, "input_token_details": {"cache_read": 0}}
+        # {"input_tokens": 14, "output_tokens": 5, "total_tokens": 19, "input_token_details": {"cache_read": 0},
+        #  "output_token_details": {"reasoning": 0}}
         ```
 
     Tool calls and structured output:
@@ -114,9 +118,18 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         ```
     """
 
+    parallel_tool_calls: bool | None = None
+    """Whether one answer may hold several tool calls; `None` means yes. A call's own setting replaces it."""
+    draft_events: bool = False
+    """Whether `stream_events(version="v3")` also sends the canvas after every denoising step."""
+
     @property
     def _llm_type(self) -> str:
         return "chat-diffusiongemma"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {**super()._identifying_params, "tool_use": {"parallel_tool_calls": self.parallel_tool_calls}}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return self._ls_settings(stop, super()._get_ls_params(stop=stop, **kwargs))
@@ -186,10 +199,15 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         return structured(self, schema, method, include_raw, strict)
 
     def _call(self, stop: list[str] | str | None, kwargs: Mapping[str, Any]) -> Call:
-        use = tool_use(kwargs)
-        call = super()._call(stop, {name: value for name, value in kwargs.items() if name not in TOOL_NAMES})
+        use = tool_use(kwargs, parallel=self.parallel_tool_calls)
+        others = {name: value for name, value in kwargs.items() if name not in TOOL_NAMES}
+        draft_events = others.pop("draft_events", None)
+        draft_events = self.draft_events if draft_events is None else draft_events
+        if not isinstance(draft_events, bool):
+            raise ValueError(f"draft_events={draft_events!r}: must be True or False")
+        call = super()._call(stop, others)
         params = call.params if use.grammar is None else replace(call.params, grammar=use.grammar)
-        return replace(call, params=params, tool_use=use)
+        return replace(call, params=params, tool_use=use, draft_events=draft_events)
 
     def _generate(
         self,
@@ -201,7 +219,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         call = self._call(stop, kwargs)
         prompt = to_engine_messages(messages)
         (generation,) = _requests.generate(self._engine(call.model), [prompt], call)
-        return _chat_result(generation, call.model)
+        return chat_result(generation, call.model)
 
     async def _agenerate(
         self,
@@ -213,7 +231,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         call = self._call(stop, kwargs)
         prompt = to_engine_messages(messages)
         (generation,) = await _requests.agenerate(await self._aengine(call.model), [prompt], call)
-        return _chat_result(generation, call.model)
+        return chat_result(generation, call.model)
 
     def _stream(
         self,
@@ -224,9 +242,10 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         call = self._call(stop, kwargs)
         prompt = to_engine_messages(messages)
+        writer = ChunkWriter(call.model)
         with closing(_requests.stream(self._engine(call.model), prompt, call)) as events:
             for event in events:
-                chunk = _chunk(event, call.model)
+                chunk = writer.chunk(event)
                 # LangChain passes no run manager where it reports the token itself.
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -241,61 +260,54 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         call = self._call(stop, kwargs)
         prompt = to_engine_messages(messages)
+        writer = ChunkWriter(call.model)
         # An async generator left early is otherwise closed only when it is collected.
         async with aclosing(_requests.astream(await self._aengine(call.model), prompt, call)) as events:
             async for event in events:
-                chunk = _chunk(event, call.model)
+                chunk = writer.chunk(event)
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
+    # LangChain looks these two up by name for stream_events(version="v3").
 
-def _chat_result(generation: Generation, model: str) -> ChatResult:
-    message = AIMessage(
-        content=_content(generation),
-        tool_calls=[ToolCall(name=c.name, args=dict(c.arguments), id=c.id) for c in generation.tool_calls],
-        usage_metadata=_usage(generation),
-        response_metadata=generation_info(generation, model),
-    )
-    return ChatResult(generations=[ChatGeneration(message=message)])
+    def _stream_chat_model_events(
+        self,
+        messages: list[BaseMessage],
+        *,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[MessagesData]:
+        call = self._call(stop, kwargs)
+        prompt = to_engine_messages(messages)
+        chunks, writer = ChunkWriter(call.model), EventWriter(call.model, _message_id(run_manager))
+        with closing(_requests.watch(self._engine(call.model), prompt, call)) as events:
+            for event in events:
+                if run_manager is not None and not isinstance(event, DraftEvent):
+                    chunk = chunks.chunk(event)
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield from writer.events(event)
 
-
-def _content(generation: Generation) -> str | list[str | dict[str, Any]]:
-    """Plain text, or content blocks where there is reasoning to show."""
-    if not generation.reasoning:
-        return generation.text
-    return [
-        {"type": "reasoning", "reasoning": generation.reasoning, "index": 0},
-        {"type": "text", "text": generation.text, "index": 1},
-    ]
-
-
-def _chunk(event: BlockEvent | FinishedEvent, model: str) -> ChatGenerationChunk:
-    """A block's text, or the empty last chunk with everything that must not be merged twice."""
-    if isinstance(event, BlockEvent):
-        return ChatGenerationChunk(message=AIMessageChunk(content=event.text))
-    generation = event.generation
-    calls = [
-        # Their own numbers, behind those that content blocks may take.
-        ToolCallChunk(name=c.name, args=json.dumps(dict(c.arguments), ensure_ascii=False), id=c.id, index=number)
-        for number, c in enumerate(generation.tool_calls, 1)
-    ]
-    message = AIMessageChunk(
-        content="",
-        tool_call_chunks=calls,
-        additional_kwargs={"reasoning_content": generation.reasoning} if generation.reasoning else {},
-        usage_metadata=_usage(event.generation),
-        response_metadata=generation_info(event.generation, model),
-        chunk_position="last",
-    )
-    return ChatGenerationChunk(message=message)
+    async def _astream_chat_model_events(
+        self,
+        messages: list[BaseMessage],
+        *,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[MessagesData]:
+        call = self._call(stop, kwargs)
+        prompt = to_engine_messages(messages)
+        chunks, writer = ChunkWriter(call.model), EventWriter(call.model, _message_id(run_manager))
+        async with aclosing(_requests.awatch(await self._aengine(call.model), prompt, call)) as events:
+            async for event in events:
+                if run_manager is not None and not isinstance(event, DraftEvent):
+                    chunk = chunks.chunk(event)
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                for message in writer.events(event):
+                    yield message
 
 
-def _usage(generation: Generation) -> UsageMetadata:
-    usage = generation.usage
-    return UsageMetadata(
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        total_tokens=usage.prompt_tokens + usage.completion_tokens,
-        input_token_details=InputTokenDetails(cache_read=usage.cached_tokens),
-    )
+def _message_id(run_manager: BaseRunManager | None) -> str:
+    return "" if run_manager is None else f"{LC_ID_PREFIX}-{run_manager.run_id}"

@@ -28,6 +28,7 @@ class Detokenizer:
         kept: confirmed tokens, those of reasoning and tool calls and control tokens included.
         tool_calls: confirmed calls, each with an id of its own.
         reasoning: confirmed reasoning; blocks of it are joined by a line feed.
+        reasoning_tokens: how many of the kept tokens it took.
     """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
@@ -40,6 +41,7 @@ class Detokenizer:
         self.kept: list[int] = []
         self.tool_calls: tuple[ToolCall, ...] = ()
         self.reasoning = ""
+        self.reasoning_tokens = 0
 
     def add(self, tokens: Sequence[int], last: bool) -> tuple[str, tuple[int, ...], bool]:
         """Add the tokens of a block.
@@ -86,7 +88,9 @@ class Detokenizer:
         """Take in the calls and the reasoning within the first ``count`` tokens."""
         calls = [call for call in self._turn.calls if call.end <= count]
         self.tool_calls += tuple(map(_as_tool_call, calls[len(self.tool_calls) :]))
-        self.reasoning = "\n".join(thought.text for thought in self._turn.thoughts if thought.end <= count)
+        thoughts = [thought for thought in self._turn.thoughts if thought.end <= count]
+        self.reasoning = "\n".join(thought.text for thought in thoughts)
+        self.reasoning_tokens = sum(thought.tokens for thought in thoughts)
 
     def _first_stop(self, text: str) -> int:
         """Start of the first stop string in ``text``, or its length. Confirmed text cannot contain one."""

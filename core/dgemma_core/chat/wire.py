@@ -249,10 +249,12 @@ class Thought:
     Attributes:
         text: without its header, blanks around it left out.
         end: the turn's tokens up to and with the block.
+        tokens: those of the block, its header and control tokens included.
     """
 
     text: str
     end: int
+    tokens: int
 
 
 class Turn:
@@ -339,7 +341,7 @@ class Turn:
         if self.tokens[start] == self._controls.channel_open:
             text = self._thought(inside)
             if text:
-                self.thoughts.append(Thought(text, end))
+                self.thoughts.append(Thought(text, end, end - start))
             return
         call = self._call(inside) if whole else None
         if call is not None:

@@ -1,4 +1,4 @@
-"""DiffusionGemma as a LlamaIndex LLM.
+"""DiffusionGemma as a LlamaIndex LLM, and components that read its decisions: selector, reranker, evaluators.
 
 Example:
     >>> from dgemma_integrations.llama_index import DiffusionGemma
@@ -8,9 +8,32 @@ Example:
 
 from llama_index.core.llms.loading import RECOGNIZED_LLMS
 
+from dgemma_integrations.llama_index.evaluation import (
+    DiffusionGemmaAnswerRelevancyEvaluator,
+    DiffusionGemmaContextRelevancyEvaluator,
+    DiffusionGemmaCorrectnessEvaluator,
+    DiffusionGemmaEvaluator,
+    DiffusionGemmaFaithfulnessEvaluator,
+    DiffusionGemmaGuidelineEvaluator,
+    DiffusionGemmaRelevancyEvaluator,
+)
 from dgemma_integrations.llama_index.llm import DiffusionGemma
+from dgemma_integrations.llama_index.rerank import RELEVANCE_LEVELS, DiffusionGemmaRerank
+from dgemma_integrations.llama_index.selector import DiffusionGemmaSelector
 
 # Components that hold an LLM (extractors, for one) are restored from a dict by its class name.
 RECOGNIZED_LLMS[DiffusionGemma.class_name()] = DiffusionGemma
 
-__all__ = ["DiffusionGemma"]
+__all__ = [
+    "RELEVANCE_LEVELS",
+    "DiffusionGemma",
+    "DiffusionGemmaAnswerRelevancyEvaluator",
+    "DiffusionGemmaContextRelevancyEvaluator",
+    "DiffusionGemmaCorrectnessEvaluator",
+    "DiffusionGemmaEvaluator",
+    "DiffusionGemmaFaithfulnessEvaluator",
+    "DiffusionGemmaGuidelineEvaluator",
+    "DiffusionGemmaRelevancyEvaluator",
+    "DiffusionGemmaRerank",
+    "DiffusionGemmaSelector",
+]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from llama_index.core.instrumentation import get_dispatcher
@@ -24,9 +25,27 @@ FACTS = (
 
 
 @pytest.fixture
+def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
+    """Waits on the running loop, which goes on while the engine works, until something holds."""
+
+    async def wait(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():  # noqa: ASYNC110 -- the engine's counters wake nobody
+                await asyncio.sleep(0.005)
+
+    return wait
+
+
+@pytest.fixture
 def llm(embedded_engine: Engine) -> DiffusionGemma:
     """Seeded, so that equal prompts give equal answers."""
     return DiffusionGemma(engine=embedded_engine, seed=7, max_tokens=32)
+
+
+@pytest.fixture
+def quick_llm(embedded_engine: Engine) -> DiffusionGemma:
+    """For tests that look at what is done with answers, not at the answers."""
+    return DiffusionGemma(engine=embedded_engine, seed=7, max_tokens=12, canvas_length=16, max_denoising_steps=3)
 
 
 class RecordedEvents(BaseEventHandler):

@@ -1,0 +1,245 @@
+"""What the selector, the reranker and the evaluators share: asking one LLM's engine typed questions, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.settings import Settings
+
+from dgemma_core.errors import ContextOverflowError, QueueFullError
+from dgemma_core.structured.calibration import Calibration
+from dgemma_integrations.llama_index.llm import DiffusionGemma
+
+if TYPE_CHECKING:
+    from dgemma_core import Engine
+    from dgemma_core.structured.decide import Answer
+    from dgemma_core.structured.questions import Question
+
+T = TypeVar("T")
+
+# What happens to a text that does not fit the context window next to its questions.
+LongText = Literal["truncate", "split", "error"]
+LONG_TEXT: tuple[str, ...] = get_args(LongText)
+
+# A piece of a text with fewer tokens says too little to be judged: the questions themselves are too long then.
+_SHORTEST_PIECE = 16
+
+
+def resolve_llm(llm: Any, owner: str) -> DiffusionGemma:
+    """The LLM to ask: the given one, else ``Settings.llm``.
+
+    Raises:
+        ValueError: there is none, or it has no engine that can decide.
+    """
+    remedy = f"pass {owner}(llm=DiffusionGemma(...)), or set Settings.llm to one"
+    if llm is None:
+        try:
+            llm = Settings.llm
+        except (ImportError, ValueError) as error:  # Nothing is set, and LlamaIndex's own default is not installed.
+            raise ValueError(f"llm=None and Settings.llm is not usable: {remedy}") from error
+    if not isinstance(llm, DiffusionGemma):
+        raise ValueError(f"llm={type(llm).__name__}: {owner} reads label probabilities of a DiffusionGemma; {remedy}")
+    return llm
+
+
+def as_template(name: str, value: Any, needed: Sequence[str] = ()) -> PromptTemplate:
+    """A prompt template from a text with ``{variables}``.
+
+    Raises:
+        ValueError: not a text or a ``PromptTemplate``, no words in it, or a variable in ``needed`` that it leaves out.
+    """
+    template = PromptTemplate(value) if isinstance(value, str) else value
+    if not isinstance(template, PromptTemplate):
+        raise ValueError(f"{name}={value!r}: must be a string or a PromptTemplate")
+    if not template.template.strip():
+        raise ValueError(f"{name}={value!r}: a question needs words")
+    for variable in needed:
+        if f"{{{variable}}}" not in template.template and variable not in (template.template_var_mappings or {}):
+            raise ValueError(f"{name}={template.template!r}: must contain {{{variable}}}")
+    return template
+
+
+def as_line(template: PromptTemplate, **values: Any) -> str:
+    """The template filled in, on one line as every question of a prompt."""
+    return " ".join(template.format(**values).split())
+
+
+def check_threshold(threshold: Any, *, optional: bool = False) -> None:
+    """Raises a ``ValueError`` unless the threshold is a probability."""
+    if threshold is None and optional:
+        return
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise ValueError(f"threshold={threshold!r}: must be a probability from 0 to 1")
+
+
+def check_draws(draws: Any) -> None:
+    """Raises a ``ValueError`` unless draws is a count."""
+    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"draws={draws!r}: must be an integer of at least 1")
+
+
+def check_calibration(calibration: Any) -> None:
+    """Raises a ``ValueError`` for anything that is not a calibration."""
+    if calibration is not None and not isinstance(calibration, Calibration):
+        raise ValueError(f"calibration={calibration!r}: must be what dgemma_core.fit_calibration returns, or None")
+
+
+class Decisions:
+    """Asks an engine questions for one operation of a component; belongs to the event loop it is used on.
+
+    Args:
+        engine: loaded.
+        seed: of the noise.
+        draws: noise draws to average over, one denoising step each.
+        calibration: scales the probabilities.
+        timeout: seconds for each request.
+        limit: questions in the engine's hands at a time; it batches as many of them as fit.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        seed: int,
+        draws: int = 1,
+        calibration: Calibration | None = None,
+        timeout: float | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self._engine = engine
+        self._options: dict[str, Any] = {"seed": seed, "draws": draws, "calibration": calibration, "timeout": timeout}
+        self._turns = asyncio.Semaphore(min(limit or engine.spec.max_queue, engine.spec.max_queue))
+        self._asking: set[asyncio.Task[dict[str, Answer]]] = set()
+
+    @classmethod
+    async def open(
+        cls, llm: DiffusionGemma, draws: int = 1, calibration: Calibration | None = None, limit: int | None = None
+    ) -> Decisions:
+        """For the LLM's engine, with its seed and timeout; loads the weights without blocking the event loop."""
+        # The first use of an engine in a process imports torch, which takes seconds.
+        engine = await asyncio.to_thread(lambda: llm.engine)
+        await engine.aload()
+        seed = 0 if llm.seed is None else llm.seed
+        return cls(engine, seed=seed, draws=draws, calibration=calibration, timeout=llm.timeout, limit=limit)
+
+    async def ask(self, context: str, questions: Mapping[str, Question]) -> dict[str, Answer]:
+        """Answers to questions about one context, read in one denoising step.
+
+        Raises:
+            ContextOverflowError: context and questions do not fit the window.
+            DGemmaError: as ``Engine.adecide``.
+        """
+        async with self._turns:
+            while True:
+                task = asyncio.create_task(self._engine.adecide(context, questions, **self._options))
+                others = set(self._asking)
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
+                try:
+                    return await task
+                except QueueFullError:
+                    # As long as some of our own are under way there will be room.
+                    if not (others := {other for other in others if not other.done()}):
+                        raise
+                    await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+
+    async def ask_long(
+        self, context: str, questions: Mapping[str, Question], long_text: LongText
+    ) -> list[dict[str, Answer]]:
+        """:meth:`ask` about a text of any length.
+
+        Args:
+            context: the text.
+            questions: by name.
+            long_text: for a text that does not fit the window: ``"truncate"`` asks about its beginning, ``"split"``
+                about each of its parts, ``"error"`` raises.
+
+        Returns:
+            The answers for each part that was asked about.
+
+        Raises:
+            ContextOverflowError: with ``"error"``, or the questions alone do not fit.
+        """
+        try:
+            return [await self.ask(context, questions)]
+        except ContextOverflowError as error:
+            if long_text == "error":
+                error.add_note("Shorten the text, or choose long_text='truncate' or 'split'.")
+                raise
+            overflow = error
+        excess = overflow.prompt_tokens + overflow.max_new_tokens - overflow.context_window
+        room = len(self._engine.encode_text(context)) - excess
+        while room >= _SHORTEST_PIECE:
+            parts = split_text(self._engine, context, room)
+            try:
+                return await together(
+                    self.ask(part, questions) for part in (parts[:1] if long_text == "truncate" else parts)
+                )
+            except ContextOverflowError as error:
+                # A text and what surrounds it may take a few tokens more together than alone.
+                overflow = error
+                room -= error.prompt_tokens + error.max_new_tokens - error.context_window
+        overflow.add_note("The questions alone leave no room for the text: shorten them.")
+        raise overflow
+
+
+def split_text(engine: Engine, text: str, room: int) -> list[str]:
+    """The text in pieces of at most ``room`` tokens, cut between words where there are any."""
+    pieces = []
+    rest = text.strip()
+    while rest:
+        length = _prefix_length(engine, rest, room)
+        cut = length
+        if length < len(rest) and not rest[length].isspace():
+            cut = max((at for at in range(length, 0, -1) if rest[at - 1].isspace()), default=length)
+        pieces.append(rest[:cut].strip())
+        rest = rest[cut:].strip()
+    return pieces
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of everything run side by side, in order; the first error cancels the rest."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def run_blocking(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, from any thread, also from one whose event loop is running.
+
+    LlamaIndex's own ``asyncio_run`` takes every ``RuntimeError`` for a problem with event loops and replaces it with a
+    hint about nested ones, which would hide what really went wrong.
+    """
+
+    def run() -> T:
+        # With a factory the runner leaves the thread's current event loop alone.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(work)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run()
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(context.run, run).result()
+
+
+def _prefix_length(engine: Engine, text: str, room: int) -> int:
+    """Characters of the longest prefix found that has at most ``room`` tokens; at least one."""
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if len(engine.encode_text(text[:middle])) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return low

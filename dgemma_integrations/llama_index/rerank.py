@@ -1,0 +1,250 @@
+"""``DiffusionGemmaRerank``: retrieved nodes by how likely they answer the question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from llama_index.core import instrumentation
+from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.prompts.mixin import PromptDictType
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from pydantic import Field, field_serializer, field_validator
+
+from dgemma_core.structured.calibration import Calibration
+from dgemma_core.structured.questions import Question
+from dgemma_integrations._common import reject_unknown
+from dgemma_integrations.llama_index._decisions import (
+    LONG_TEXT,
+    Decisions,
+    LongText,
+    as_line,
+    as_template,
+    check_calibration,
+    check_draws,
+    check_threshold,
+    resolve_llm,
+    run_blocking,
+    together,
+)
+from dgemma_integrations.llama_index.llm import DiffusionGemma
+
+dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
+
+DEFAULT_QUESTION = "Does the text answer this question: {query_str}"
+RELEVANCE_LEVELS: Mapping[str, str] = {
+    "none": "another subject",
+    "weak": "the same subject, another fact",
+    "full": "the answer is there",
+}
+RETRIEVAL_SCORE = "retrieval_score"
+
+# Lax mode would take True for 1.
+_Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+class DiffusionGemmaRerank(BaseNodePostprocessor):
+    """Scores each node by one decision about it, and keeps the best.
+
+    The node's text is the context and the query the question, so a node that is judged again, for another query, finds
+    its keys and values computed. All nodes' requests are submitted together; the engine batches them step by step, and
+    each takes one denoising step. Nodes come back likeliest first, those of equal score in the order they came in.
+
+    Args:
+        llm: whose engine is asked; ``Settings.llm`` if not given.
+        top_n: how many nodes to return at most.
+        threshold: nodes with a lower score (0 to 1) are left out; there may be none left then.
+        question: what is asked; must contain ``{query_str}``.
+        levels: ``None`` for a yes/no question, the score being the probability of yes; or names of levels, lowest
+            first, with descriptions (``RELEVANCE_LEVELS``), the score being the expected level, scaled to 0 to 1.
+        long_text: for nodes that do not fit the context window: ``"truncate"`` judges the beginning, ``"split"`` all
+            parts and takes the best, ``"error"`` raises ``ContextOverflowError``.
+        max_concurrency: nodes in the engine's hands at a time; ``None`` is all of them.
+        keep_retrieval_score: the score a node came with is kept in the ``retrieval_score`` of its metadata, where
+            neither the LLM nor an embedding model sees it. Given nodes are never changed.
+        metadata_mode: how much of a node's metadata belongs to its text.
+        draws: noise draws to average over, one denoising step each.
+        calibration: from ``dgemma_core.fit_calibration``; without it the probabilities are the model's own.
+
+    Raises:
+        ValueError: on an unknown keyword argument, a bad value, or an LLM that is not a ``DiffusionGemma``.
+
+    Examples:
+        ```python
+        from dgemma_integrations.llama_index import DiffusionGemma, DiffusionGemmaRerank
+
+        rerank = DiffusionGemmaRerank(llm=DiffusionGemma(), top_n=3)
+        query_engine = index.as_query_engine(similarity_top_k=20, node_postprocessors=[rerank])
+        ```
+    """
+
+    llm: DiffusionGemma = Field(description="The LLM whose engine is asked.")
+    top_n: _Count = Field(default=5, description="Nodes to return at most.")
+    threshold: float | None = Field(default=None, description="Nodes with a lower score are left out.")
+    question: PromptTemplate = Field(description="What is asked about each node.")
+    levels: dict[str, str] | None = Field(default=None, description="Levels of relevance; None asks yes or no.")
+    long_text: LongText = Field(default="truncate", description="What to do with nodes that do not fit the window.")
+    max_concurrency: _Count | None = Field(default=None, description="Nodes in the engine's hands at a time.")
+    keep_retrieval_score: bool = Field(default=True, description="Keep the old score in the node's metadata.")
+    metadata_mode: MetadataMode = Field(default=MetadataMode.LLM, description="Which metadata belongs to the text.")
+    draws: _Count = Field(default=1, description="Noise draws to average over.")
+    calibration: Calibration | None = Field(default=None, description="Scales the probabilities.")
+
+    def __init__(
+        self, llm: DiffusionGemma | None = None, top_n: int = 5, question: Any = DEFAULT_QUESTION, **settings: Any
+    ) -> None:
+        owner = type(self).__name__
+        # A dumped component carries its class name, and so does the LLM in it.
+        settings.pop("class_name", None)
+        reject_unknown(settings, type(self).model_fields, owner=owner)
+        if isinstance(llm, Mapping):
+            llm = DiffusionGemma(**llm)
+        template = as_template("question", question, ("query_str",))
+        # Pydantic's own fields, which the base class's type does not know.
+        fields: dict[str, Any] = {"llm": resolve_llm(llm, owner), "top_n": top_n, "question": template, **settings}
+        super().__init__(**fields)
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _check_threshold(cls, value: Any) -> Any:
+        check_threshold(value, optional=True)
+        return value
+
+    @field_validator("draws", mode="before")
+    @classmethod
+    def _check_draws(cls, value: Any) -> Any:
+        check_draws(value)
+        return value
+
+    @field_validator("calibration", mode="before")
+    @classmethod
+    def _check_calibration(cls, value: Any) -> Any:
+        value = Calibration(**value) if isinstance(value, Mapping) else value
+        check_calibration(value)
+        return value
+
+    @field_validator("long_text", mode="before")
+    @classmethod
+    def _check_long_text(cls, value: Any) -> Any:
+        if value not in LONG_TEXT:
+            raise ValueError(f"long_text={value!r}: must be one of {', '.join(LONG_TEXT)}")
+        return value
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _check_levels(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        names = Question("score", "levels", value).names  # Says what is wrong with them.
+        return dict(value) if isinstance(value, Mapping) else dict.fromkeys(names, "")
+
+    @field_serializer("question")
+    def _question_text(self, template: PromptTemplate) -> str:
+        return template.template
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name under which LlamaIndex stores this component."""
+        return "DiffusionGemmaRerank"
+
+    def _get_prompts(self) -> PromptDictType:
+        return {"question": self.question}
+
+    def _update_prompts(self, prompts: PromptDictType) -> None:
+        if "question" in prompts:
+            self.question = as_template("question", prompts["question"], ("query_str",))
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query = _query(query_bundle)
+        if not nodes:
+            return []
+        with self._reported(nodes, query) as result:
+            result += self._ranked(nodes, run_blocking(self._scores(nodes, query.query_str)))
+        return result
+
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query = _query(query_bundle)
+        if not nodes:
+            return []
+        with self._reported(nodes, query) as result:
+            result += self._ranked(nodes, await self._scores(nodes, query.query_str))
+        return result
+
+    @contextmanager
+    def _reported(self, nodes: list[NodeWithScore], query: QueryBundle) -> Iterator[list[NodeWithScore]]:
+        """Fires the events around a reranking whose result goes into the list."""
+        model = self.llm.model
+        dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=self.top_n, model_name=model))
+        payload: dict[str, Any] = {
+            EventPayload.NODES: nodes,
+            EventPayload.MODEL_NAME: model,
+            EventPayload.QUERY_STR: query.query_str,
+            EventPayload.TOP_K: self.top_n,
+        }
+        with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
+            result: list[NodeWithScore] = []
+            yield result
+            event.on_end(payload={EventPayload.NODES: result})
+        dispatcher.event(ReRankEndEvent(nodes=result))
+
+    async def _scores(self, nodes: Sequence[NodeWithScore], query: str) -> list[float]:
+        decisions = await Decisions.open(self.llm, self.draws, self.calibration, self.max_concurrency)
+        text = as_line(self.question, query_str=query)
+        question = Question("bool", text) if self.levels is None else Question("score", text, self.levels)
+        return await together(self._score(decisions, node, question) for node in nodes)
+
+    async def _score(self, decisions: Decisions, node: NodeWithScore, question: Question) -> float:
+        content = node.node.get_content(metadata_mode=self.metadata_mode)
+        if not content.strip():
+            return 0.0  # A node without text answers nothing.
+        answers = await decisions.ask_long(content, {"relevant": question}, self.long_text)
+        if question.type == "bool":
+            return max(answer["relevant"].probabilities["yes"] for answer in answers)
+        return max(answer["relevant"].level for answer in answers) / (len(question.names) - 1)
+
+    def _ranked(self, nodes: Sequence[NodeWithScore], scores: Sequence[float]) -> list[NodeWithScore]:
+        ranked = sorted(zip(nodes, scores, strict=True), key=lambda pair: -pair[1])
+        kept = [pair for pair in ranked if self.threshold is None or pair[1] >= self.threshold]
+        return [self._scored(node, score) for node, score in kept[: self.top_n]]
+
+    def _scored(self, node: NodeWithScore, score: float) -> NodeWithScore:
+        if not self.keep_retrieval_score:
+            return NodeWithScore(node=node.node, score=score)
+        inner = node.node
+        noted = inner.model_copy(
+            update={
+                "metadata": {**inner.metadata, RETRIEVAL_SCORE: node.score},
+                "excluded_llm_metadata_keys": _with(inner.excluded_llm_metadata_keys, RETRIEVAL_SCORE),
+                "excluded_embed_metadata_keys": _with(inner.excluded_embed_metadata_keys, RETRIEVAL_SCORE),
+            }
+        )
+        return NodeWithScore(node=noted, score=score)
+
+    # LlamaIndex's own drops what it cannot pickle, from the live object.
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """The settings; those of this process, such as callbacks, stay behind."""
+        return {"__dict__": {name: getattr(self, name) for name in self.model_fields_set - {"callback_manager"}}}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        type(self).__init__(self, **state["__dict__"])
+
+
+def _query(query_bundle: QueryBundle | None) -> QueryBundle:
+    if query_bundle is None:
+        raise ValueError("Query bundle must be provided: call postprocess_nodes with query_bundle= or query_str=.")
+    if not query_bundle.query_str.strip():
+        raise ValueError(f"query_str={query_bundle.query_str!r}: there is nothing to rank by")
+    return query_bundle
+
+
+def _with(keys: list[str], key: str) -> list[str]:
+    return keys if key in keys else [*keys, key]

@@ -1,0 +1,235 @@
+"""``DiffusionGemmaSelector``: routing by label probabilities instead of a generated answer that has to be parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
+from llama_index.core.prompts.mixin import PromptDictType
+from llama_index.core.schema import QueryBundle
+from llama_index.core.tools.types import ToolMetadata
+
+from dgemma_core.errors import ContextOverflowError
+from dgemma_core.structured.questions import LETTERS, Question
+from dgemma_integrations.llama_index._decisions import (
+    Decisions,
+    as_line,
+    as_template,
+    check_calibration,
+    check_draws,
+    check_threshold,
+    resolve_llm,
+    run_blocking,
+    together,
+)
+
+if TYPE_CHECKING:
+    from llama_index.core.prompts import PromptTemplate
+
+    from dgemma_core import Calibration
+    from dgemma_integrations.llama_index.llm import DiffusionGemma
+
+DEFAULT_SINGLE_QUESTION = "Which option fits the request?"
+DEFAULT_MULTI_QUESTION = "Is this option useful for the request: {choice}"
+
+
+@dataclass(frozen=True)
+class _Choice:
+    index: int
+    name: str
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.description}" if self.description else self.name
+
+
+class DiffusionGemmaSelector(BaseSelector):
+    """Picks among choices (a router's query engines, retrievers, tools) by the probabilities of labels.
+
+    The request is the context, the choices are the options of one question (single) or one yes/no question each
+    (multi); all of them are read in one denoising step, so selecting costs about as much as one step of an answer and
+    cannot fail to be parsed. Each selection's ``reason`` states its probability. More choices than one question can
+    hold (26), or than fit the context window, go into groups that are asked side by side; the groups' winners meet in a
+    final question.
+
+    Args:
+        llm: whose engine is asked; ``Settings.llm`` if not given.
+        multi: select all choices that are likely enough, the likeliest first, at least one; else exactly one.
+        max_outputs: with ``multi``, at most so many.
+        threshold: with ``multi``, the probability from which a choice is selected, 0 to 1.
+        question: what is asked; with ``multi`` it must contain ``{choice}``. ``{query_str}`` is filled in, too.
+        draws: noise draws to average over, one denoising step each.
+        calibration: from ``dgemma_core.fit_calibration``; without it the probabilities are the model's own.
+
+    Raises:
+        ValueError: on a bad value, or an LLM that is not a ``DiffusionGemma``.
+
+    Examples:
+        ```python
+        from llama_index.core.query_engine import RouterQueryEngine
+        from dgemma_integrations.llama_index import DiffusionGemma, DiffusionGemmaSelector
+
+        llm = DiffusionGemma()
+        router = RouterQueryEngine(DiffusionGemmaSelector(llm), query_engine_tools, llm=llm)
+        ```
+    """
+
+    def __init__(
+        self,
+        llm: DiffusionGemma | None = None,
+        *,
+        multi: bool = False,
+        max_outputs: int | None = None,
+        threshold: float = 0.5,
+        question: str | PromptTemplate | None = None,
+        draws: int = 1,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._llm = resolve_llm(llm, type(self).__name__)
+        if not isinstance(multi, bool):
+            raise ValueError(f"multi={multi!r}: must be True or False")
+        if max_outputs is not None and (
+            isinstance(max_outputs, bool) or not isinstance(max_outputs, int) or max_outputs < 1
+        ):
+            raise ValueError(f"max_outputs={max_outputs!r}: must be an integer of at least 1, or None")
+        check_threshold(threshold)
+        check_draws(draws)
+        check_calibration(calibration)
+        self._multi = multi
+        self._max_outputs = max_outputs
+        self._threshold = threshold
+        self._draws = draws
+        self._calibration = calibration
+        self._question = self._as_question(
+            question or (DEFAULT_MULTI_QUESTION if multi else DEFAULT_SINGLE_QUESTION), "question"
+        )
+
+    @classmethod
+    def from_defaults(cls, llm: DiffusionGemma | None = None, **settings: Any) -> DiffusionGemmaSelector:
+        """The same as the constructor, under the name LlamaIndex's selectors have.
+
+        Args:
+            llm: whose engine is asked; ``Settings.llm`` if not given.
+            **settings: as for the class.
+        """
+        return cls(llm, **settings)
+
+    def _as_question(self, value: Any, name: str) -> PromptTemplate:
+        return as_template(name, value, ("choice",) if self._multi else ())
+
+    def _get_prompts(self) -> PromptDictType:
+        return {"prompt": self._question}
+
+    def _update_prompts(self, prompts: PromptDictType) -> None:
+        if "prompt" in prompts:
+            self._question = self._as_question(prompts["prompt"], "prompt")
+
+    def _select(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
+        return run_blocking(self._aselect(choices, query))
+
+    async def _aselect(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
+        named = _named(choices)
+        if not query.query_str.strip():
+            raise ValueError(f"query={query.query_str!r}: there is nothing to select by")
+        decisions = await Decisions.open(self._llm, self._draws, self._calibration)
+        if self._multi:
+            return self._selected(named, await self._each(decisions, named, query.query_str))
+        if len(named) == 1:
+            return SelectorResult(selections=[SingleSelection(index=0, reason=f"'{named[0].name}' is the only choice")])
+        best, probability = await self._best(decisions, named, query.query_str)
+        reason = f"'{best.name}' fits with probability {probability:.3f}"
+        return SelectorResult(selections=[SingleSelection(index=best.index, reason=reason)])
+
+    # --- one of many ---
+
+    async def _best(self, decisions: Decisions, choices: Sequence[_Choice], query: str) -> tuple[_Choice, float]:
+        """The likeliest choice and its probability in the question that decided."""
+        if len(choices) <= len(LETTERS):
+            try:
+                return await self._pick(decisions, choices, query)
+            except ContextOverflowError as error:
+                if len(choices) < 4:  # Groups of one would settle nothing.
+                    error.add_note("Shorten the descriptions of the choices, or the query.")
+                    raise
+        size = min(len(LETTERS), -(-len(choices) // 2))
+        winners = await together(
+            self._best(decisions, group, query) if len(group) > 1 else _only(group[0])
+            for group in _groups(choices, size)
+        )
+        return await self._best(decisions, [choice for choice, _ in winners], query)
+
+    async def _pick(self, decisions: Decisions, choices: Sequence[_Choice], query: str) -> tuple[_Choice, float]:
+        text = as_line(self._question, query_str=query, num_choices=str(len(choices)))
+        options = {choice.name: choice.description for choice in choices}
+        answers = await decisions.ask(query, {"which": Question("choice", text, options)})
+        probabilities = answers["which"].probabilities
+        best = max(choices, key=lambda choice: probabilities[choice.name])
+        return best, probabilities[best.name]
+
+    # --- any of many ---
+
+    async def _each(self, decisions: Decisions, choices: Sequence[_Choice], query: str) -> list[float]:
+        """Every choice's probability of yes."""
+        questions = {
+            str(choice.index): Question("bool", as_line(self._question, query_str=query, choice=str(choice)))
+            for choice in choices
+        }
+        try:
+            answers = await decisions.ask(query, questions)
+        except ContextOverflowError as error:
+            if len(choices) == 1:
+                error.add_note(f"Shorten the description of choice {choices[0].name!r}, or the query.")
+                raise
+            halves = _groups(choices, -(-len(choices) // 2))
+            return [p for part in await together(self._each(decisions, half, query) for half in halves) for p in part]
+        return [answers[str(choice.index)].probabilities["yes"] for choice in choices]
+
+    def _selected(self, choices: Sequence[_Choice], probabilities: Sequence[float]) -> SelectorResult:
+        ranked = sorted(zip(choices, probabilities, strict=True), key=lambda pair: -pair[1])
+        likely = [pair for pair in ranked if pair[1] >= self._threshold][: self._max_outputs]
+        selections = [
+            SingleSelection(index=choice.index, reason=f"'{choice.name}' fits with probability {probability:.3f}")
+            for choice, probability in likely
+        ]
+        if not selections:
+            choice, probability = ranked[0]
+            reason = (
+                f"'{choice.name}' is the likeliest choice; its probability {probability:.3f} is below the threshold "
+                f"{self._threshold}"
+            )
+            selections = [SingleSelection(index=choice.index, reason=reason)]
+        return SelectorResult(selections=selections)
+
+
+def _named(choices: Sequence[ToolMetadata]) -> list[_Choice]:
+    """The choices with names that are all different, on one line each."""
+    if not choices:
+        raise ValueError("choices=[]: there is nothing to select")
+    named: list[_Choice] = []
+    taken: set[str] = set()
+    for index, choice in enumerate(choices):
+        name, description = (" ".join((text or "").split()) for text in (choice.name, choice.description))
+        if not name:  # A choice given as a plain string.
+            name, description = description, ""
+        if not name:
+            raise ValueError(f"choices[{index}]={choice!r}: needs a name or a description")
+        unique = name
+        while unique in taken:
+            unique = f"{name} ({index + 1})" if unique == name else f"{unique}'"
+        taken.add(unique)
+        named.append(_Choice(index, unique, description))
+    return named
+
+
+def _groups(choices: Sequence[_Choice], size: int) -> list[Sequence[_Choice]]:
+    """As few groups of at most ``size`` as there can be, of about equal size."""
+    count = -(-len(choices) // size)
+    bounds = [len(choices) * group // count for group in range(count + 1)]
+    return [choices[begin:end] for begin, end in pairwise(bounds)]
+
+
+async def _only(choice: _Choice) -> tuple[_Choice, float]:
+    return choice, 1.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -14,16 +16,24 @@ if TYPE_CHECKING:
     from langchain_core.language_models import ModelProfile
 
 
-def model_profile(spec: LoadSpec) -> ModelProfile:
-    """What the model object can do, and its context window where the checkpoint's config is on this machine."""
+def model_profile(spec: LoadSpec, *, allow_image_urls: bool = False) -> ModelProfile:
+    """What the model object can do; its context window and eyes where the checkpoint's config is on this machine.
+
+    Args:
+        spec: of the engine.
+        allow_image_urls: whether the model object downloads images.
+    """
+    facts = _facts(spec)
+    images = facts.vision and _pillow_installed()
     profile: ModelProfile = {
         "name": spec.model,
         "open_weights": True,
         "text_inputs": True,
         "text_outputs": True,
-        "image_inputs": False,
-        "image_url_inputs": False,
-        "image_tool_message": False,
+        "image_inputs": images,
+        "image_url_inputs": images and allow_image_urls,
+        # A matter of the chat template; the embedded checkpoint's takes images in every message.
+        "image_tool_message": images and spec.model == EMBEDDED,
         "pdf_inputs": False,
         "pdf_tool_message": False,
         "audio_inputs": False,
@@ -37,27 +47,41 @@ def model_profile(spec: LoadSpec) -> ModelProfile:
         "structured_output": True,
         "temperature": True,
     }
-    windows = [window for window in (spec.max_context, _context_window(spec)) if window is not None]
+    windows = [window for window in (spec.max_context, facts.window) if window is not None]
     if windows:
         profile["max_input_tokens"] = profile["max_output_tokens"] = min(windows)
     return profile
 
 
-def _context_window(spec: LoadSpec) -> int | None:
+@dataclass(frozen=True)
+class _Facts:
+    """What a config says: tokens of prompt plus answer, and whether there is a vision tower the tokenizer can mark."""
+
+    window: int | None = None
+    vision: bool = False
+
+
+def _facts(spec: LoadSpec) -> _Facts:
     path = _config_path(spec)
     try:
-        return None if path is None else _read_window(path, os.stat(path).st_mtime_ns)
+        return _Facts() if path is None else _read_facts(path, os.stat(path).st_mtime_ns)
     except (OSError, ValueError):
-        return None
+        return _Facts()
 
 
 # Model objects are made thousands of times per second by some frameworks: read each config once.
 @lru_cache(maxsize=64)
-def _read_window(path: str, _mtime_ns: int) -> int | None:
+def _read_facts(path: str, _mtime_ns: int) -> _Facts:
     with open(path, encoding="utf-8") as file:
         config = json.load(file)
     window = config.get("text_config", {}).get("max_position_embeddings")
-    return window if isinstance(window, int) else None
+    vision = bool(config.get("vision_config")) and config.get("image_token_id") is not None
+    return _Facts(window if isinstance(window, int) else None, vision)
+
+
+@lru_cache(maxsize=1)
+def _pillow_installed() -> bool:
+    return importlib.util.find_spec("PIL") is not None
 
 
 def _config_path(spec: LoadSpec) -> str | None:

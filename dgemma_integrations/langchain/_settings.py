@@ -105,6 +105,8 @@ class DiffusionGemmaSettings(BaseModel):
     """Positions denoised together."""
     stop_at_eos: bool = True
     """Positions after the answer's end neither delay it nor are computed again."""
+    allow_image_urls: bool = False
+    """Whether images that a message only names by an ``http(s)`` address are downloaded."""
     streaming: bool | None = None
     """``True`` makes ``invoke`` stream to callbacks; ``False`` turns streaming off altogether."""
     on_draft: Callable[[DraftEvent], Any] | None = Field(default=None, exclude=True, repr=False)

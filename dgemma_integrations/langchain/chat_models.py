@@ -26,7 +26,7 @@ from dgemma_integrations.langchain._settings import Call, DiffusionGemmaSettings
 from dgemma_integrations.langchain._structured import structured
 from dgemma_integrations.langchain._tools import NAMES as TOOL_NAMES
 from dgemma_integrations.langchain._tools import tool_use
-from dgemma_integrations.langchain.messages import to_engine_messages
+from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
 
 if TYPE_CHECKING:
     from langchain_core.language_models import ModelProfile
@@ -135,7 +135,9 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         return self._ls_settings(stop, super()._get_ls_params(stop=stop, **kwargs))
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        return model_profile(self._spec() if self.engine is None else self.engine.spec)
+        return model_profile(
+            self._spec() if self.engine is None else self.engine.spec, allow_image_urls=self.allow_image_urls
+        )
 
     def get_num_tokens_from_messages(
         self,
@@ -144,7 +146,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
     ) -> int:
         """Tokens of the prompt the checkpoint's chat template makes of these messages, tool declarations included."""
         declarations = [convert_to_openai_tool(tool) for tool in tools] if tools else None
-        return self._count_messages(to_engine_messages(messages), declarations)
+        return self._count_messages(to_engine_messages(messages, allow_image_urls=self.allow_image_urls), declarations)
 
     def bind_tools(
         self,
@@ -217,7 +219,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call = self._call(stop, kwargs)
-        prompt = to_engine_messages(messages)
+        prompt = to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
         (generation,) = _requests.generate(self._engine(call.model), [prompt], call)
         return chat_result(generation, call.model)
 
@@ -229,7 +231,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call = self._call(stop, kwargs)
-        prompt = to_engine_messages(messages)
+        prompt = await ato_engine_messages(messages, allow_image_urls=self.allow_image_urls)
         (generation,) = await _requests.agenerate(await self._aengine(call.model), [prompt], call)
         return chat_result(generation, call.model)
 
@@ -241,7 +243,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call = self._call(stop, kwargs)
-        prompt = to_engine_messages(messages)
+        prompt = to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
         writer = ChunkWriter(call.model)
         with closing(_requests.stream(self._engine(call.model), prompt, call)) as events:
             for event in events:
@@ -259,7 +261,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         call = self._call(stop, kwargs)
-        prompt = to_engine_messages(messages)
+        prompt = await ato_engine_messages(messages, allow_image_urls=self.allow_image_urls)
         writer = ChunkWriter(call.model)
         # An async generator left early is otherwise closed only when it is collected.
         async with aclosing(_requests.astream(await self._aengine(call.model), prompt, call)) as events:
@@ -280,7 +282,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[MessagesData]:
         call = self._call(stop, kwargs)
-        prompt = to_engine_messages(messages)
+        prompt = to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
         chunks, writer = ChunkWriter(call.model), EventWriter(call.model, _message_id(run_manager))
         with closing(_requests.watch(self._engine(call.model), prompt, call)) as events:
             for event in events:
@@ -298,7 +300,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[MessagesData]:
         call = self._call(stop, kwargs)
-        prompt = to_engine_messages(messages)
+        prompt = await ato_engine_messages(messages, allow_image_urls=self.allow_image_urls)
         chunks, writer = ChunkWriter(call.model), EventWriter(call.model, _message_id(run_manager))
         async with aclosing(_requests.awatch(await self._aengine(call.model), prompt, call)) as events:
             async for event in events:

@@ -1,11 +1,13 @@
 """LangChain messages to the engine's messages, one to one and in order.
 
-What has no place in a text prompt is either dropped because it never belongs there (reasoning of earlier answers,
-provider bookkeeping in assistant messages) or refused with a ``ValueError`` that names it (images, audio, files).
+Texts and images keep their order. What has no place in a prompt is either dropped because it never belongs there
+(reasoning of earlier answers, provider bookkeeping in assistant messages) or refused with a ``ValueError`` that names
+it (audio, files).
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,7 +22,9 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
+from dgemma_core.images import Image
 from dgemma_core.messages import Message, Role, ToolCall
+from dgemma_integrations._images import Fetch, fetcher
 
 _CHAT_ROLES: dict[str, Role] = {
     "system": "system",
@@ -31,9 +35,8 @@ _CHAT_ROLES: dict[str, Role] = {
     "ai": "assistant",
     "model": "assistant",
 }
-_MEDIA = frozenset(
-    ("image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "media", "document")
-)
+_IMAGES = frozenset(("image", "image_url", "input_image"))
+_MEDIA = frozenset(("audio", "input_audio", "video", "file", "input_file", "media", "document"))
 # Earlier answers' thoughts and provider bookkeeping: never sent back to a model.
 _ASSISTANT_ONLY = frozenset(
     (
@@ -52,82 +55,147 @@ _CALLS = frozenset(
 )
 
 
-def to_engine_messages(messages: Sequence[BaseMessage]) -> list[Message]:
+def to_engine_messages(messages: Sequence[BaseMessage], *, allow_image_urls: bool = False) -> list[Message]:
     """Translates a conversation.
 
+    Args:
+        messages: the conversation.
+        allow_image_urls: whether images that are only named by their web address are downloaded. Blocks meanwhile.
+
     Raises:
-        ValueError: on a message type, a role or a content block the model cannot be given.
+        ValueError: on a message type, a role or a content block the model cannot be given, an image that cannot be
+            read, or a web address that may not be downloaded.
+        DGemmaError: an image could not be downloaded.
+        ImportError: there are images, and Pillow is not installed.
     """
-    return [translated for message in messages for translated in _translate(message)]
+    translator = _Translator(fetcher(allow_image_urls))
+    return [translated for message in messages for translated in translator.translate(message)]
 
 
-def _translate(message: BaseMessage) -> Iterator[Message]:
-    if isinstance(message, SystemMessage):
-        yield Message("system", _text(message))
-    elif isinstance(message, HumanMessage):
-        yield from _human(message)
-    elif isinstance(message, AIMessage):
-        yield Message("assistant", _text(message, assistant=True), tool_calls=tuple(_tool_calls(message)))
-    elif isinstance(message, ToolMessage):
-        failed = message.status == "error"
-        yield Message("tool", _result(_text(message), failed), tool_call_id=message.tool_call_id, name=message.name)
-    elif isinstance(message, FunctionMessage):
-        yield Message("tool", _text(message), name=message.name)
-    elif isinstance(message, ChatMessage):
-        role = _CHAT_ROLES.get(message.role.lower())
-        if role is None:
-            raise ValueError(f"ChatMessage(role={message.role!r}): must be one of {', '.join(_CHAT_ROLES)}")
-        yield Message(role, _text(message, assistant=role == "assistant"))
-    else:
-        raise ValueError(f"{type(message).__name__} is not a message a model can be given")
+async def ato_engine_messages(messages: Sequence[BaseMessage], *, allow_image_urls: bool = False) -> list[Message]:
+    """:func:`to_engine_messages` without blocking the event loop while images are downloaded and decoded."""
+    if any(_may_hold_images(message) for message in messages):
+        return await asyncio.to_thread(to_engine_messages, messages, allow_image_urls=allow_image_urls)
+    return to_engine_messages(messages, allow_image_urls=allow_image_urls)
 
 
-def _human(message: HumanMessage) -> Iterator[Message]:
-    """One user message; tool results inside it (Anthropic's form) become tool messages before it."""
-    if isinstance(message.content, str):
-        yield Message("user", message.content)
-        return
-    rest: list[str | dict[str, Any]] = []
-    for block in message.content:
-        if isinstance(block, dict) and block.get("type") == "tool_result":
-            content = block.get("content") or []
-            parts = [content] if isinstance(content, str) else content
-            text = "".join(_block_text(part, "tool_result") for part in parts)
-            yield Message("tool", _result(text, bool(block.get("is_error"))), tool_call_id=block.get("tool_use_id"))
+def _may_hold_images(message: BaseMessage) -> bool:
+    blocks = message.content if isinstance(message.content, list) else ()
+    return any(isinstance(block, dict) and block.get("type") in (*_IMAGES, "tool_result") for block in blocks)
+
+
+_Parts = list[str | Image]
+
+
+class _Translator:
+    """Translates message by message.
+
+    Args:
+        fetch: downloads images, if that is allowed.
+    """
+
+    def __init__(self, fetch: Fetch | None) -> None:
+        self._fetch = fetch
+
+    def translate(self, message: BaseMessage) -> Iterator[Message]:
+        if isinstance(message, SystemMessage):
+            yield Message("system", self._content(message))
+        elif isinstance(message, HumanMessage):
+            yield from self._human(message)
+        elif isinstance(message, AIMessage):
+            content = self._content(message, assistant=True)
+            yield Message("assistant", content, tool_calls=tuple(_tool_calls(message)))
+        elif isinstance(message, ToolMessage):
+            content = _result(self._content(message), message.status == "error")
+            yield Message("tool", content, tool_call_id=message.tool_call_id, name=message.name)
+        elif isinstance(message, FunctionMessage):
+            yield Message("tool", self._content(message), name=message.name)
+        elif isinstance(message, ChatMessage):
+            role = _CHAT_ROLES.get(message.role.lower())
+            if role is None:
+                raise ValueError(f"ChatMessage(role={message.role!r}): must be one of {', '.join(_CHAT_ROLES)}")
+            yield Message(role, self._content(message, assistant=role == "assistant"))
         else:
-            rest.append(block)
-    if rest or not message.content:
-        yield Message("user", "".join(_block_text(block, "HumanMessage") for block in rest))
+            raise ValueError(f"{type(message).__name__} is not a message a model can be given")
+
+    def _human(self, message: HumanMessage) -> Iterator[Message]:
+        """One user message; tool results inside it (Anthropic's form) become tool messages before it."""
+        if isinstance(message.content, str):
+            yield Message("user", message.content)
+            return
+        rest: list[str | dict[str, Any]] = []
+        for block in message.content:
+            if isinstance(block, dict) and block.get("type") == "tool_result":
+                content = block.get("content") or []
+                parts = [self._part(p, "tool_result") for p in ([content] if isinstance(content, str) else content)]
+                result = _result(parts, bool(block.get("is_error")))
+                yield Message("tool", result, tool_call_id=block.get("tool_use_id"))
+            else:
+                rest.append(block)
+        if rest or not message.content:
+            yield Message("user", [self._part(block, "HumanMessage") for block in rest])
+
+    def _content(self, message: BaseMessage, *, assistant: bool = False) -> _Parts:
+        if isinstance(message.content, str):
+            return [message.content]
+        return [self._part(block, type(message).__name__, assistant=assistant) for block in message.content]
+
+    def _part(self, block: str | Mapping[str, Any], where: str, *, assistant: bool = False) -> str | Image:
+        """One content block; texts are joined without a separator, as ``BaseMessage.text`` does."""
+        if isinstance(block, str):
+            return block
+        kind = block.get("type")
+        # A dict with nothing but text, and v1's "text-plain" documents, count as text.
+        if kind in (None, "text", "input_text", "output_text", "text-plain") and isinstance(block.get("text"), str):
+            return str(block["text"])
+        if kind == "refusal":
+            return str(block.get("refusal", ""))
+        if kind == "json":
+            return json.dumps(block.get("json"), ensure_ascii=False)
+        if assistant and (kind in _ASSISTANT_ONLY or kind in _CALLS):
+            return ""
+        if kind in _IMAGES:
+            return self._image(block, where)
+        if kind in _MEDIA:
+            raise ValueError(f"{where} has a content block of type {kind!r}: this model takes text and images only")
+        raise ValueError(f"{where} has a content block of type {kind!r}, which is neither text nor an image")
+
+    def _image(self, block: Mapping[str, Any], where: str) -> Image:
+        source, encoded = _image_source(block)
+        try:
+            if encoded:
+                return Image.from_base64(source)
+            if source:
+                return Image.from_url(source, fetch=self._fetch)
+        except ValueError as error:
+            raise ValueError(f"{where} has a content block of type {block['type']!r}: {error}") from error
+        raise ValueError(
+            f"{where} has a content block of type {block['type']!r} without image data (it has "
+            f"{', '.join(sorted(map(str, block)))}): give 'base64' or 'url', not the id of a provider's file"
+        )
 
 
-def _text(message: BaseMessage, *, assistant: bool = False) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "".join(_block_text(block, type(message).__name__, assistant=assistant) for block in message.content)
+def _image_source(block: Mapping[str, Any]) -> tuple[str, bool]:
+    """An image's base64 text or its address, in LangChain's, OpenAI's and Anthropic's forms; True for base64."""
+    for holder in (block, block.get("source")):
+        if not isinstance(holder, Mapping):
+            continue
+        # LangChain's "base64", and its older and Anthropic's "data".
+        for name in ("base64", "data"):
+            if isinstance(holder.get(name), str):
+                return holder[name], True
+        address = holder.get("image_url", holder.get("url"))
+        if isinstance(address, Mapping):
+            address = address.get("url")
+        if isinstance(address, str):
+            return address, False
+    return "", False
 
 
-def _block_text(block: str | Mapping[str, Any], where: str, *, assistant: bool = False) -> str:
-    """The text of one content block; blocks are joined without a separator, as ``BaseMessage.text`` does."""
-    if isinstance(block, str):
-        return block
-    kind = block.get("type")
-    # A dict with nothing but text, and v1's "text-plain" documents, count as text.
-    if kind in (None, "text", "input_text", "output_text", "text-plain") and isinstance(block.get("text"), str):
-        return str(block["text"])
-    if kind == "refusal":
-        return str(block.get("refusal", ""))
-    if kind == "json":
-        return json.dumps(block.get("json"), ensure_ascii=False)
-    if assistant and (kind in _ASSISTANT_ONLY or kind in _CALLS):
-        return ""
-    if kind in _MEDIA:
-        raise ValueError(f"{where} has a content block of type {kind!r}: this model object takes text only for now")
-    raise ValueError(f"{where} has a content block of type {kind!r}, which is not text")
-
-
-def _result(text: str, failed: bool) -> str:
-    """A tool's result; the model only sees text, so a failure has to say that it is one."""
-    return f"Error: {text}" if failed and not text.lower().startswith("error") else text
+def _result(parts: _Parts, failed: bool) -> _Parts:
+    """A tool's result; the model only sees what is in it, so a failure has to say that it is one."""
+    text = "".join(part for part in parts if isinstance(part, str))
+    return ["Error: ", *parts] if failed and not text.lower().startswith("error") else parts
 
 
 def _tool_calls(message: AIMessage) -> Iterator[ToolCall]:

@@ -36,7 +36,7 @@ from dgemma_integrations._common import (
     reject_unknown,
     sampling_params,
 )
-from dgemma_integrations.llama_index.messages import to_engine_messages
+from dgemma_integrations.llama_index.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.llama_index.responses import (
     Response,
     StreamChunks,
@@ -118,6 +118,7 @@ class DiffusionGemma(FunctionCallingLLM):
         stop_at_eos: positions after the answer's end neither delay it nor are computed again.
         drafts: streams also yield a chunk per denoising step, with ``delta=""`` and the canvas as it reads now in
             ``additional_kwargs["draft"]`` (``text``, ``step``, ``entropy``).
+        allow_image_urls: whether images that a message only names by an ``http(s)`` address are downloaded.
 
     Raises:
         ValueError: on an unknown keyword argument or a bad value.
@@ -162,6 +163,7 @@ class DiffusionGemma(FunctionCallingLLM):
     canvas_length: _Int | None = Field(default=None, description="Positions denoised together.")
     stop_at_eos: bool = Field(default=True, description="Positions after the answer's end do not delay it.")
     drafts: bool = Field(default=False, description="Stream the canvas after every denoising step, too.")
+    allow_image_urls: bool = Field(default=False, description="Download images that are named by their address.")
 
     _given_engine: Any = PrivateAttr(default=None)
 
@@ -232,7 +234,7 @@ class DiffusionGemma(FunctionCallingLLM):
             ContextOverflowError: prompt plus answer do not fit the context window.
             DGemmaError: loading or generating failed.
         """
-        return self._answer(to_engine_messages(messages), kwargs, chat_response)
+        return self._answer(self._messages(messages), kwargs, chat_response)
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -251,7 +253,7 @@ class DiffusionGemma(FunctionCallingLLM):
 
         Closing the generator, or dropping it, cancels the request.
         """
-        return cast(ChatResponseGen, self._stream(to_engine_messages(messages), kwargs, chat_response))
+        return cast(ChatResponseGen, self._stream(self._messages(messages), kwargs, chat_response))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
@@ -261,7 +263,7 @@ class DiffusionGemma(FunctionCallingLLM):
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """As :meth:`chat`, without blocking the event loop; cancelling the task cancels the request."""
-        return await self._aanswer(to_engine_messages(messages), kwargs, chat_response)
+        return await self._aanswer(await self._amessages(messages), kwargs, chat_response)
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -271,7 +273,7 @@ class DiffusionGemma(FunctionCallingLLM):
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """As :meth:`stream_chat`, without blocking the event loop."""
-        return cast(ChatResponseAsyncGen, await self._astream(to_engine_messages(messages), kwargs, chat_response))
+        return cast(ChatResponseAsyncGen, await self._astream(await self._amessages(messages), kwargs, chat_response))
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
@@ -359,6 +361,12 @@ class DiffusionGemma(FunctionCallingLLM):
             raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None")
         defaults = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
         return _Options(sampling_params(defaults, given, owner=owner), timeout)
+
+    def _messages(self, messages: Sequence[ChatMessage]) -> list[Message]:
+        return to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
+
+    async def _amessages(self, messages: Sequence[ChatMessage]) -> list[Message]:
+        return await ato_engine_messages(messages, allow_image_urls=self.allow_image_urls)
 
     def _submit(self, engine: Engine, prompt: _Prompt, options: _Options) -> RequestHandle:
         if isinstance(prompt, str):

@@ -1,11 +1,12 @@
 """LlamaIndex chat messages to the engine's messages, one to one and in order.
 
-Thoughts of earlier answers and cache hints are left out: neither belongs in a prompt. Any other block that is not text
-is refused by name, since an answer that ignores half of the question is worse than an error.
+Texts and images keep their order. Thoughts of earlier answers and cache hints are left out: neither belongs in a
+prompt. Any other block is refused by name, since an answer that ignores half of the question is worse than an error.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,13 +14,17 @@ from typing import Any
 from llama_index.core.base.llms.types import (
     CachePoint,
     ChatMessage,
+    ImageBlock,
     MessageRole,
     TextBlock,
     ThinkingBlock,
     ToolCallBlock,
 )
 
+from dgemma_core.errors import DGemmaError
+from dgemma_core.images import Image
 from dgemma_core.messages import Message, Role, ToolCall
+from dgemma_integrations._images import Fetch, fetcher
 
 _ROLES: dict[MessageRole, Role] = {
     MessageRole.SYSTEM: "system",
@@ -35,47 +40,74 @@ _ROLES: dict[MessageRole, Role] = {
 _NEVER_PROMPTED = (ThinkingBlock, CachePoint)
 
 
-def to_engine_messages(messages: Sequence[ChatMessage]) -> list[Message]:
+def to_engine_messages(messages: Sequence[ChatMessage], *, allow_image_urls: bool = False) -> list[Message]:
     """Translates a conversation.
 
     Args:
         messages: any roles in any order; consecutive user messages and a system message at the end are fine.
+        allow_image_urls: whether images that are only named by their web address are downloaded. Blocks meanwhile.
 
     Raises:
-        NotImplementedError: a content block that is not text. Not a ``ValueError``: response synthesizers swallow
-            those and answer "Empty Response".
+        NotImplementedError: a content block that is neither text nor an image. Not a ``ValueError``: response
+            synthesizers swallow those and answer "Empty Response".
+        DGemmaError: an image that cannot be read, or may not or could not be downloaded.
+        ImportError: there are images, and Pillow is not installed.
 
     Example:
         >>> to_engine_messages([ChatMessage(role="user", content="Hello")])
         [Message(role='user', content='Hello', tool_calls=(), tool_call_id=None, name=None)]
     """
-    return [_translate(message) for message in messages]
+    fetch = fetcher(allow_image_urls)
+    return [_translate(message, fetch) for message in messages]
 
 
-def _translate(message: ChatMessage) -> Message:
+async def ato_engine_messages(messages: Sequence[ChatMessage], *, allow_image_urls: bool = False) -> list[Message]:
+    """:func:`to_engine_messages` without blocking the event loop while images are downloaded and decoded."""
+    if any(isinstance(block, ImageBlock) for message in messages for block in message.blocks):
+        return await asyncio.to_thread(to_engine_messages, messages, allow_image_urls=allow_image_urls)
+    return to_engine_messages(messages, allow_image_urls=allow_image_urls)
+
+
+def _translate(message: ChatMessage, fetch: Fetch | None) -> Message:
     role = _ROLES[message.role]
-    text = _text(message, role)
+    content = _content(message, role, fetch)
     if role == "assistant":
-        return Message(role, text, tool_calls=tuple(_tool_calls(message)))
+        return Message(role, content, tool_calls=tuple(_tool_calls(message)))
     if role == "tool":
         extra = message.additional_kwargs
-        return Message(role, text, tool_call_id=extra.get("tool_call_id"), name=extra.get("name"))
-    return Message(role, text)
+        return Message(role, content, tool_call_id=extra.get("tool_call_id"), name=extra.get("name"))
+    return Message(role, content)
 
 
-def _text(message: ChatMessage, role: Role) -> str:
-    """The text blocks joined the way ``ChatMessage.content`` joins them."""
+def _content(message: ChatMessage, role: Role, fetch: Fetch | None) -> list[str | Image]:
+    """Texts beside each other are joined the way ``ChatMessage.content`` joins them."""
     left_out = (*_NEVER_PROMPTED, ToolCallBlock) if role == "assistant" else _NEVER_PROMPTED
-    texts = []
+    parts: list[str | Image] = []
     for block in message.blocks:
         if isinstance(block, TextBlock):
-            texts.append(block.text)
+            parts.append(f"\n{block.text}" if parts and isinstance(parts[-1], str) else block.text)
+        elif isinstance(block, ImageBlock):
+            parts.append(_image(block, message.role, fetch))
         elif not isinstance(block, left_out):
             raise NotImplementedError(
                 f"{type(block).__name__} (block type {getattr(block, 'block_type', '?')!r}) in a {message.role.value} "
-                "message is not supported: DiffusionGemma takes text only. Turn it into a TextBlock first."
+                "message is not supported: DiffusionGemma takes text and images only. Turn it into a TextBlock first."
             )
-    return "\n".join(texts)
+    return parts
+
+
+def _image(block: ImageBlock, role: MessageRole, fetch: Fetch | None) -> Image:
+    try:
+        if block.image is not None:
+            return Image.from_bytes(block.resolve_image().read())
+        if block.path is not None:
+            return Image.from_file(block.path)
+        if block.url is not None:
+            return Image.from_url(str(block.url), fetch=fetch)
+    except ValueError as error:
+        # Not a ValueError, see to_engine_messages().
+        raise DGemmaError(f"ImageBlock in a {role.value} message: {error}") from error
+    raise DGemmaError(f"ImageBlock in a {role.value} message is empty: give it image=, path= or url=")
 
 
 def _tool_calls(message: ChatMessage) -> Iterator[ToolCall]:

@@ -11,7 +11,6 @@ from llama_index.core.base.llms.types import (
     ChatMessage,
     CitableBlock,
     DocumentBlock,
-    ImageBlock,
     MessageRole,
     TextBlock,
     ThinkingBlock,
@@ -22,8 +21,6 @@ from llama_index.core.base.llms.types import (
 from dgemma_core import Engine, Message, ToolCall
 from dgemma_integrations.llama_index import DiffusionGemma
 from dgemma_integrations.llama_index.messages import to_engine_messages
-
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +117,6 @@ def test_tool_calls_in_additional_kwargs() -> None:
 @pytest.mark.parametrize(
     ("block", "name"),
     [
-        (ImageBlock(image=PNG), "ImageBlock.*'image'"),
         (AudioBlock(audio=b"RIFF"), "AudioBlock.*'audio'"),
         (VideoBlock(video=b"\x00"), "VideoBlock.*'video'"),
         (DocumentBlock(data=b"%PDF"), "DocumentBlock.*'document'"),
@@ -134,8 +130,8 @@ def test_other_blocks_are_refused_by_name(block: object, name: str) -> None:
 
 
 def test_refusal_reaches_the_caller_of_an_endpoint(llm: DiffusionGemma) -> None:
-    with pytest.raises(NotImplementedError, match="ImageBlock"):
-        llm.stream_chat([ChatMessage(role="user", blocks=[ImageBlock(image=PNG)])])
+    with pytest.raises(NotImplementedError, match="AudioBlock"):
+        llm.stream_chat([ChatMessage(role="user", blocks=[AudioBlock(audio=b"RIFF")])])
 
 
 def test_the_checkpoints_template_takes_every_shape_llama_index_sends(

@@ -4,7 +4,8 @@ Importing this module and constructing its classes load neither torch nor weight
 """
 
 from dgemma_integrations.langchain.chat_models import ChatDiffusionGemma
+from dgemma_integrations.langchain.classifier import DiffusionGemmaClassifier
 from dgemma_integrations.langchain.errors import ContextOverflowError
 from dgemma_integrations.langchain.llms import DiffusionGemmaLLM
 
-__all__ = ["ChatDiffusionGemma", "ContextOverflowError", "DiffusionGemmaLLM"]
+__all__ = ["ChatDiffusionGemma", "ContextOverflowError", "DiffusionGemmaClassifier", "DiffusionGemmaLLM"]

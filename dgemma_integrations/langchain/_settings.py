@@ -1,38 +1,31 @@
-"""Constructor keywords, engine look-up and token counting, shared by the chat model and the string model."""
+"""Settings of an answer and token counting, shared by the chat model and the string model."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dgemma_core import __version__
 from dgemma_core.events import DraftEvent, Generation
 from dgemma_core.messages import Message
 from dgemma_core.params import SamplingParams
-from dgemma_core.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
 from dgemma_integrations._common import (
     PARAMETER_NAMES,
-    aengine_for,
-    engine_for,
     generation_numbers,
-    load_spec,
     reject_unknown,
     sampling_params,
 )
 from dgemma_integrations._tool_use import ToolUse
+from dgemma_integrations.langchain._loading import LOAD_FIELDS, EngineSettings, check_timeout
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
 
-    from dgemma_core import Engine
-
 PROVIDER = "diffusiongemma"
 
-_LOAD_FIELDS = tuple(field.name for field in fields(LoadSpec))
 _SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens", "drafts", "grammar"}))
 # What one call may override. Drafts are asked for with on_draft.
 _CALL_NAMES = (set(PARAMETER_NAMES) - {"drafts"}) | {"model", "timeout", "on_draft", "stream", "stop"}
@@ -51,31 +44,8 @@ class Call:
     draft_events: bool = False
 
 
-class DiffusionGemmaSettings(BaseModel):
+class DiffusionGemmaSettings(EngineSettings):
     """Keyword arguments of both model classes. ``None`` means the checkpoint's own default."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-    model: str = "embedded"
-    """``"embedded"`` (the small checkpoint inside the package), a Hub id, or a local folder."""
-    revision: str | None = None
-    """Hub branch, tag or commit."""
-    device: str = "auto"
-    """``"auto"`` (cuda, else mps, else cpu) or a torch device."""
-    dtype: str = "auto"
-    """``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``."""
-    quantization: str | None = None
-    """``None``, ``"int8"`` or ``"nf4"``."""
-    max_context: int | None = None
-    """Tokens of prompt plus answer."""
-    max_batch_tokens: int | None = None
-    """Tokens in one forward pass, over all requests."""
-    max_queue: int = DEFAULT_MAX_QUEUE
-    """Requests that may wait before a call raises ``QueueFullError``."""
-    prefix_cache_bytes: int = DEFAULT_PREFIX_CACHE_BYTES
-    """Bytes of keys and values kept for reuse across requests; 0 turns reuse off."""
-    engine: Any = Field(default=None, exclude=True, repr=False)
-    """A ``dgemma_core.Engine`` to use instead of the one for the settings above. Not serialised."""
 
     max_tokens: int | None = None
     """Exact upper bound on the answer's tokens."""
@@ -120,19 +90,6 @@ class DiffusionGemmaSettings(BaseModel):
 
     # --- construction ---
 
-    @model_validator(mode="before")
-    @classmethod
-    def _reject_unknown_diffusiongemma_settings(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            reject_unknown(values, cls.model_fields, owner=cls.__name__)
-        return values
-
-    @field_validator("model", "device", "dtype", mode="before")
-    @classmethod
-    def _name_of(cls, value: Any) -> Any:
-        """Takes ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
-        return value if value is None else str(value).removeprefix("torch.")
-
     @field_validator("stop", mode="before")
     @classmethod
     def _list_of_stops(cls, value: Any) -> Any:
@@ -140,54 +97,12 @@ class DiffusionGemmaSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_diffusiongemma_settings(self) -> Self:
-        if self.engine is not None:
-            self._adopt_engine()
-        self._spec()
         self._sampling_params({})
-        _check_timeout(self.timeout)
+        check_timeout(self.timeout)
         self._add_version("dgemma", __version__)
         return self
 
-    def _adopt_engine(self) -> None:
-        """Makes the load settings say what the given engine holds."""
-        spec = getattr(self.engine, "spec", None)
-        if not isinstance(spec, LoadSpec) or not callable(getattr(self.engine, "submit", None)):
-            raise ValueError(f"engine={self.engine!r}: must be a dgemma_core.Engine")
-        for name in _LOAD_FIELDS:
-            held = getattr(spec, name)
-            if name in self.model_fields_set and getattr(self, name) != held:
-                raise ValueError(f"{name}={getattr(self, name)!r}: the given engine has {held!r}; leave {name} out")
-            # Past __setattr__, which would count the field as set by the caller.
-            self.__dict__[name] = held
-
-    # --- copies ---
-
-    def __getstate__(self) -> dict[Any, Any]:
-        state = super().__getstate__()
-        if self.engine is not None:
-            if self.engine.in_memory:
-                raise pickle.PicklingError(
-                    f"{type(self).__name__} with an engine made by Engine.from_model cannot be pickled: "
-                    "its weights exist in this process only"
-                )
-            # The copy finds its engine by the load settings, which say what this engine holds.
-            state = {**state, "__dict__": {**state["__dict__"], "engine": None}}
-        return state
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        memo = {} if memo is None else memo
-        if self.engine is not None:
-            memo[id(self.engine)] = self.engine
-        return super().__deepcopy__(memo)
-
     # --- settings of one call ---
-
-    def _spec(self, model: str | None = None) -> LoadSpec:
-        settings = {name: getattr(self, name) for name in _LOAD_FIELDS}
-        if model is not None and model != self.model:
-            # A revision names a commit of the other checkpoint.
-            settings |= {"model": model, "revision": None}
-        return load_spec(**settings)
 
     def _sampling_params(self, overrides: Mapping[str, Any]) -> SamplingParams:
         settings = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
@@ -210,32 +125,11 @@ class DiffusionGemmaSettings(BaseModel):
         model, timeout, on_draft = (given.pop(name, None) for name in ("model", "timeout", "on_draft"))
         timeout = self.timeout if timeout is None else timeout
         on_draft = self.on_draft if on_draft is None else on_draft
-        _check_timeout(timeout)
+        check_timeout(timeout)
         params = self._sampling_params({**given, "stop": stop})
         if on_draft is not None:
             params = replace(params, drafts=True)
         return Call(self.model if model is None else str(model), params, timeout, on_draft)
-
-    # --- engine ---
-
-    def _engine(self, model: str | None = None) -> Engine:
-        """The engine that serves this object, without loading anything."""
-        if self.engine is None:
-            return engine_for(self._spec(model))
-        return self._given_engine(model)
-
-    async def _aengine(self, model: str | None = None) -> Engine:
-        """The same with its weights loaded, without blocking the event loop."""
-        engine = await aengine_for(self._spec(model)) if self.engine is None else self._given_engine(model)
-        await engine.aload()
-        return engine
-
-    def _given_engine(self, model: str | None) -> Engine:
-        engine: Engine = self.engine
-        wanted = self.model if model is None else model
-        if wanted != engine.spec.model:
-            raise ValueError(f"model={wanted!r}: this object was given an engine that holds {engine.spec.model!r}")
-        return engine
 
     # --- what LangChain asks every model ---
 
@@ -249,7 +143,7 @@ class DiffusionGemmaSettings(BaseModel):
         held = {"engine": id(self.engine)} if self.engine is not None and self.engine.in_memory else {}
         return {
             "model_name": self.model,
-            "load": {name: getattr(self, name) for name in _LOAD_FIELDS} | held,
+            "load": {name: getattr(self, name) for name in LOAD_FIELDS} | held,
             "sampling": {name: getattr(self, name) for name in _SAMPLING_FIELDS},
         }
 
@@ -278,9 +172,3 @@ class DiffusionGemmaSettings(BaseModel):
 def generation_info(generation: Generation, model: str) -> dict[str, Any]:
     """``response_metadata`` of a chat message, ``generation_info`` of a string generation."""
     return {"model_name": model, "model_provider": PROVIDER, **generation_numbers(generation)}
-
-
-def _check_timeout(timeout: Any) -> None:
-    good = timeout is None or (isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout > 0)
-    if not good:
-        raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")

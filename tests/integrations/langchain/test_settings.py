@@ -184,7 +184,7 @@ def test_profile_comes_from_the_config_alone(tiny_checkpoint: str) -> None:
     assert ChatDiffusionGemma(model=tiny_checkpoint, max_context=128).profile["max_input_tokens"] == 128
     assert chat.profile["tool_calling"]
     assert chat.profile["structured_output"]
-    assert not chat.profile["image_inputs"]
+    assert not chat.profile["audio_inputs"]
     assert "max_input_tokens" not in ChatDiffusionGemma(model="no/such-model").profile
 
 

@@ -1,0 +1,210 @@
+"""``DiffusionGemmaClassifier``: typed questions about a text, answered in one denoising step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue, StringPromptValue
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from pydantic import PrivateAttr, model_validator
+
+from dgemma_core.messages import Message
+from dgemma_core.structured.questions import Question
+from dgemma_integrations._common import reject_unknown
+from dgemma_integrations.langchain._loading import EngineSettings, check_timeout
+from dgemma_integrations.langchain._questions import QuestionSet, question_set
+from dgemma_integrations.langchain.errors import translated_errors
+from dgemma_integrations.langchain.messages import to_engine_messages
+
+if TYPE_CHECKING:
+    from dgemma_core.structured.decide import Answer
+
+_CALL_NAMES = ("draws", "seed", "timeout", "calibration", "threshold", "include_probabilities")
+
+
+class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageModelInput | BaseMessage, Any]):
+    r"""Routes, grades and guards: labels for a text instead of a text, all of them in one denoising step.
+
+    A runnable: it takes a string, messages or a prompt, and stands in chains, batches and graphs like any other. It
+    shares the engine, and its forward passes, with the models of the same load settings.
+
+    Setup:
+        ```bash
+        pip install "dgemma[langchain]"
+        ```
+
+    Key init args:
+        questions: what is asked: `dgemma_core.Question`s by name, or a Pydantic class or TypedDict whose fields are
+            `bool`, `Literal` or `Enum` and whose descriptions are the questions. Strings make a choice, integers an
+            ordered score. Results are dicts or objects of that class.
+        threshold: probability of yes from which a `bool` question is answered True; one number, or some by name.
+            `None` takes the likelier one.
+        include_probabilities: results are dicts with `value` and `answers`: a `dgemma_core` `Answer` with all
+            probabilities for every name.
+        calibration: from `dgemma_core.fit_calibration`; without it probabilities are the model's own.
+        draws: noise draws to average over, one denoising step each.
+        seed: of the noise; the same one gives the same answers.
+        timeout: seconds a request may take.
+        model, device, dtype, ..., engine: see `ChatDiffusionGemma`.
+
+    All but `questions` and those of the last line may also be given to a call, or bound.
+
+    Instantiate:
+        ```python
+        from typing import Literal
+
+        from pydantic import BaseModel, Field
+
+        from dgemma_integrations.langchain import DiffusionGemmaClassifier
+
+
+        class Ticket(BaseModel):
+            urgent: bool = Field(description="Does the customer need help today?")
+            team: Literal["billing", "repairs"] = Field(description="Which team should answer?")
+
+
+        classifier = DiffusionGemmaClassifier(questions=Ticket)
+        ```
+
+    Invoke:
+        ```python
+        classifier.invoke("My invoice is wrong.")  # Ticket(urgent=..., team=...)
+        classifier.batch(["My invoice is wrong.", "The lift is stuck!"])
+        await classifier.ainvoke("My invoice is wrong.")
+        ```
+    """
+
+    questions: Any
+    """What is asked: `Question`s by name, a Pydantic class or a TypedDict."""
+    threshold: float | dict[str, float] | None = None
+    """Probability of yes from which a `bool` question is answered True; one number, or some by name."""
+    include_probabilities: bool = False
+    """Return `{"value": ..., "answers": {name: Answer}}`."""
+    calibration: Any = None
+    """A `dgemma_core` `Calibration`."""
+    draws: int = 1
+    """Noise draws to average over, one denoising step each."""
+    seed: int | None = 0
+    """Of the noise."""
+    timeout: float | None = None
+    """Seconds a request may take."""
+
+    _set: QuestionSet = PrivateAttr()
+    _thresholds: dict[str, float] = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _check_diffusiongemma_questions(self) -> Self:
+        self._set = question_set(self.questions)
+        self._thresholds = _thresholds(self.threshold, self._set.questions)
+        if self.draws < 1:
+            raise ValueError(f"draws={self.draws!r}: must be an integer of at least 1")
+        if self.calibration is not None and not hasattr(self.calibration, "temperature"):
+            raise ValueError(f"calibration={self.calibration!r}: must come from dgemma_core.fit_calibration")
+        check_timeout(self.timeout)
+        return self
+
+    def invoke(
+        self,
+        input: LanguageModelInput | BaseMessage,  # noqa: A002 -- Runnable's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Answers the questions about one input.
+
+        Args:
+            input: a text, messages or a prompt value; one message counts as its text.
+            config: name, tags, callbacks and the like.
+            kwargs: `draws`, `seed`, `timeout`, `calibration`, `threshold`, `include_probabilities` for this call.
+
+        Raises:
+            ValueError: a keyword argument or an input that cannot be used.
+            DGemmaError: the request failed.
+        """
+        classifier = self._for_call(kwargs)
+        return self._call_with_config(lambda given: classifier._result(classifier.decide(given)), input, config)
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput | BaseMessage,  # noqa: A002 -- Runnable's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """:meth:`invoke` without blocking the event loop."""
+        classifier = self._for_call(kwargs)
+
+        async def ask(given: LanguageModelInput | BaseMessage) -> Any:
+            return classifier._result(await classifier.adecide(given))
+
+        return await self._acall_with_config(ask, input, config)
+
+    def decide(self, context: LanguageModelInput | BaseMessage) -> dict[str, Answer]:
+        """The answers with all their probabilities, by name; without config and callbacks."""
+        given = _context(context)
+        with translated_errors():
+            return self._engine().decide(given, self._set.questions, **self._settings())
+
+    async def adecide(self, context: LanguageModelInput | BaseMessage) -> dict[str, Answer]:
+        """:meth:`decide` without blocking the event loop."""
+        given = _context(context)
+        engine = await self._aengine()
+        with translated_errors():
+            return await engine.adecide(given, self._set.questions, **self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "draws": self.draws,
+            "seed": self.seed,
+            "calibration": self.calibration,
+            "timeout": self.timeout,
+        }
+
+    def _result(self, answers: dict[str, Answer]) -> Any:
+        value = self._set.result(answers, self._thresholds)
+        return {"value": value, "answers": answers} if self.include_probabilities else value
+
+    def _for_call(self, kwargs: dict[str, Any]) -> Self:
+        """This classifier with a call's own settings, checked like those of the constructor."""
+        if not kwargs:
+            return self
+        reject_unknown(kwargs, _CALL_NAMES, owner=type(self).__name__)
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**own, **kwargs})
+
+
+def _context(given: Any) -> str | list[Message]:
+    """What the engine takes, from what LangChain's models take.
+
+    Raises:
+        ValueError: neither text nor messages.
+    """
+    if isinstance(given, StringPromptValue):
+        return given.text
+    if isinstance(given, BaseMessage):
+        return given.text
+    if isinstance(given, str):
+        return given
+    if isinstance(given, PromptValue):
+        return to_engine_messages(given.to_messages())
+    if isinstance(given, Sequence):
+        return to_engine_messages(convert_to_messages(given))
+    raise ValueError(f"input of type {type(given).__name__}: must be a text, messages or a prompt value")
+
+
+def _thresholds(given: float | Mapping[str, float] | None, questions: Mapping[str, Question]) -> dict[str, float]:
+    """By the names of the bool questions they are for."""
+    if given is None:
+        return {}
+    asked = [name for name, question in questions.items() if question.type == "bool"]
+    by_name = dict(given) if isinstance(given, Mapping) else dict.fromkeys(asked, given)
+    if not by_name:
+        raise ValueError(f"threshold={given!r}: there is no question of type bool")
+    for name, value in by_name.items():
+        if name not in asked:
+            raise ValueError(f"threshold for {name!r}: must be for a question of type bool: {', '.join(asked)}")
+        if not math.isfinite(value) or not 0 <= value <= 1:
+            raise ValueError(f"threshold={value!r} for {name!r}: must be a probability from 0 to 1")
+    return by_name

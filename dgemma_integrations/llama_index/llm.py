@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Annotated, Any, Self, cast
@@ -19,9 +19,12 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
     LLMMetadata,
 )
+from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.types import Model
+from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from dgemma_core.errors import ContextOverflowError
@@ -36,17 +39,23 @@ from dgemma_integrations._common import (
     reject_unknown,
     sampling_params,
 )
+from dgemma_integrations._tool_use import ToolUse
 from dgemma_integrations.llama_index.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.llama_index.responses import (
+    ChatRespond,
+    Respond,
     Response,
     StreamChunks,
-    chat_response,
     completion_response,
     finished_response,
 )
+from dgemma_integrations.llama_index.structured import MODES, StructuredPrediction
+from dgemma_integrations.llama_index.tools import NAMES as TOOL_NAMES
+from dgemma_integrations.llama_index.tools import chat_arguments, selections, tool_use
 
 if TYPE_CHECKING:
-    from llama_index.core.chat_engine.types import AgentChatResponse
+    from llama_index.core.program.utils import FlexibleModel
+    from llama_index.core.prompts import PromptTemplate
     from llama_index.core.tools.types import BaseTool
 
     from dgemma_core import Engine
@@ -55,18 +64,13 @@ if TYPE_CHECKING:
 _LOAD_FIELDS = tuple(field.name for field in fields(LoadSpec))
 _SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens", "grammar"}))
 
-# What LlamaIndex itself adds to calls that have no tools: DocumentContextExtractor sends extra_headers, the programs
-# and agents hand their tool switches down. Every other name nobody knows is an error.
-_SENT_BY_LLAMA_INDEX = frozenset(
-    ("extra_headers", "verbose", "tools", "tool_choice", "tool_required", "allow_parallel_tool_calls")
-)
+_dispatcher = get_dispatcher(__name__)
+
+# What LlamaIndex itself adds to calls: DocumentContextExtractor sends extra_headers, programs hand verbose down. Every
+# other name nobody knows is an error.
+_SENT_BY_LLAMA_INDEX = frozenset(("extra_headers", "verbose"))
 # Objects of this process: they stay behind when the LLM is pickled.
 _PROCESS_FIELDS = frozenset(("callback_manager", "rate_limiter"))
-
-_NO_TOOLS = (
-    "DiffusionGemma does not call tools yet (metadata.is_function_calling_model is False). "
-    "Use ReActAgent, or structured_predict for structured answers: both work through the prompt."
-)
 
 # Lax mode would take True for 1 and 2.0 for 2.
 _Int = Annotated[int, Field(strict=True)]
@@ -81,6 +85,7 @@ class _Options:
 
     params: SamplingParams
     timeout: float | None
+    tool_use: ToolUse
 
 
 class DiffusionGemma(FunctionCallingLLM):
@@ -210,7 +215,7 @@ class DiffusionGemma(FunctionCallingLLM):
             context_window=engine.context_window,
             num_output=self.max_tokens or engine.default_max_new_tokens,
             is_chat_model=True,
-            is_function_calling_model=False,
+            is_function_calling_model=True,
             model_name=self.model,
         )
 
@@ -227,14 +232,17 @@ class DiffusionGemma(FunctionCallingLLM):
 
         Args:
             messages: the conversation.
-            **kwargs: settings for this call alone, such as ``max_tokens``, ``seed``, ``stop`` or ``timeout``.
+            **kwargs: settings for this call alone, such as ``max_tokens``, ``seed``, ``stop`` or ``timeout``; ``tools``
+                (OpenAI function dicts), ``tool_choice``, ``tool_required`` and ``allow_parallel_tool_calls``, which
+                :meth:`chat_with_tools` fills in; ``response_format`` (OpenAI's form) or ``grammar`` for an answer that
+                always fits.
 
         Raises:
             ValueError: on an unknown keyword argument or a bad value.
             ContextOverflowError: prompt plus answer do not fit the context window.
             DGemmaError: loading or generating failed.
         """
-        return self._answer(self._messages(messages), kwargs, chat_response)
+        return self._answer(self._messages(messages), kwargs, _chat_respond(kwargs))
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -253,7 +261,7 @@ class DiffusionGemma(FunctionCallingLLM):
 
         Closing the generator, or dropping it, cancels the request.
         """
-        return cast(ChatResponseGen, self._stream(self._messages(messages), kwargs, chat_response))
+        return cast(ChatResponseGen, self._stream(self._messages(messages), kwargs, _chat_respond(kwargs)))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
@@ -263,7 +271,7 @@ class DiffusionGemma(FunctionCallingLLM):
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """As :meth:`chat`, without blocking the event loop; cancelling the task cancels the request."""
-        return await self._aanswer(await self._amessages(messages), kwargs, chat_response)
+        return await self._aanswer(await self._amessages(messages), kwargs, _chat_respond(kwargs))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -273,7 +281,8 @@ class DiffusionGemma(FunctionCallingLLM):
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """As :meth:`stream_chat`, without blocking the event loop."""
-        return cast(ChatResponseAsyncGen, await self._astream(await self._amessages(messages), kwargs, chat_response))
+        stream = await self._astream(await self._amessages(messages), kwargs, _chat_respond(kwargs))
+        return cast(ChatResponseAsyncGen, stream)
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
@@ -291,27 +300,106 @@ class DiffusionGemma(FunctionCallingLLM):
         verbose: bool = False,
         allow_parallel_tool_calls: bool = False,
         tool_required: bool = False,
+        tool_choice: str | dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        raise NotImplementedError(_NO_TOOLS)
+        """Keyword arguments of :meth:`chat` for a conversation with tools.
+
+        ``tool_choice`` is ``"auto"``, ``"none"``, ``"any"``, ``"required"``, or the name of the tool to call.
+        """
+        asked = chat_arguments(tools, user_msg, chat_history, allow_parallel_tool_calls, tool_required, tool_choice)
+        return {**asked, **kwargs}
 
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """No answer holds tool calls yet; CodeActAgent asks all the same, with ``error_on_no_tool_call=False``."""
-        if error_on_no_tool_call:
-            raise NotImplementedError(_NO_TOOLS)
-        return []
+        """The tool calls of a response, or of a chunk of a stream.
 
-    # LlamaIndex's own way without tool calls builds a ReActAgent with arguments that agent refuses.
+        Raises:
+            ValueError: there are none and ``error_on_no_tool_call``.
+        """
+        calls = selections(response)
+        if error_on_no_tool_call and not calls:
+            raise ValueError(
+                f"expected a tool call, but the model answered {response.message.content!r}; tool_required=True forces "
+                "one"
+            )
+        return calls
 
-    def predict_and_call(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
-        """Not supported yet: raises ``NotImplementedError`` with what to use instead."""
-        raise NotImplementedError(_NO_TOOLS)
+    # --- structured prediction ---
 
-    async def apredict_and_call(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
-        """Not supported yet: raises ``NotImplementedError`` with what to use instead."""
-        raise NotImplementedError(_NO_TOOLS)
+    @_dispatcher.span
+    def structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """An object of a Pydantic class: the answer always parses and fits the class's schema.
+
+        Args:
+            output_cls: the class.
+            prompt: asks for the object; the class's schema is added to it.
+            llm_kwargs: settings for this call, as for :meth:`chat`.
+            **prompt_args: variables of the prompt.
+
+        Raises:
+            GrammarError: the class has a schema that cannot be enforced (a ``ValueError``).
+            AnswerBudgetError: ``max_tokens`` is less than the shortest object takes.
+            pydantic.ValidationError: the answer fits the schema, but a validator of the class refuses it.
+            DGemmaError: loading or generating failed.
+        """
+        if self.pydantic_program_mode not in MODES:
+            return cast(Model, super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
+        _dispatcher.event(
+            LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
+        )
+        output = StructuredPrediction(self, output_cls, prompt, llm_kwargs, prompt_args).predict()
+        _dispatcher.event(LLMStructuredPredictEndEvent(output=output))
+        return output
+
+    @_dispatcher.span
+    async def astructured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """As :meth:`structured_predict`, without blocking the event loop."""
+        if self.pydantic_program_mode not in MODES:
+            return cast(Model, await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
+        _dispatcher.event(
+            LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
+        )
+        output = await StructuredPrediction(self, output_cls, prompt, llm_kwargs, prompt_args).apredict()
+        _dispatcher.event(LLMStructuredPredictEndEvent(output=output))
+        return output
+
+    # What stream_structured_predict and astream_structured_predict, which fire the events, take their objects from.
+
+    def _structured_stream_call(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Model | list[Model] | FlexibleModel | list[FlexibleModel]]:
+        if self.pydantic_program_mode not in MODES:
+            return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
+        return StructuredPrediction(self, output_cls, prompt, llm_kwargs, prompt_args).stream()
+
+    async def _structured_astream_call(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Model | list[Model] | FlexibleModel | list[FlexibleModel]]:
+        if self.pydantic_program_mode not in MODES:
+            return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **prompt_args)
+        return StructuredPrediction(self, output_cls, prompt, llm_kwargs, prompt_args).astream()
 
     # --- copies ---
 
@@ -351,16 +439,22 @@ class DiffusionGemma(FunctionCallingLLM):
 
     def _options(self, overrides: Mapping[str, Any]) -> _Options:
         owner = type(self).__name__
-        if overrides.get("tools"):
-            raise NotImplementedError(_NO_TOOLS)
-        given = {name: value for name, value in overrides.items() if name not in _SENT_BY_LLAMA_INDEX}
-        reject_unknown(given, {*PARAMETER_NAMES, "timeout"}, owner=owner)
+        use = tool_use(overrides)
+        given = {name: value for name, value in overrides.items() if name not in _SENT_BY_LLAMA_INDEX | TOOL_NAMES}
+        reject_unknown(given, {*PARAMETER_NAMES, "timeout", *TOOL_NAMES}, owner=owner)
         timeout = given.pop("timeout", None)
         timeout = self.timeout if timeout is None else timeout
         if timeout is not None and not (_is_number(timeout) and timeout > 0):
             raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None")
         defaults = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
-        return _Options(sampling_params(defaults, given, owner=owner), timeout)
+        params = sampling_params(defaults, given, owner=owner)
+        if use.grammar is not None:
+            if params.grammar is not None:
+                raise ValueError(
+                    f"{owner}: response_format and grammar both say what the answer must fit; give one of them"
+                )
+            params = replace(params, grammar=use.grammar)
+        return _Options(params, timeout, use)
 
     def _messages(self, messages: Sequence[ChatMessage]) -> list[Message]:
         return to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
@@ -370,18 +464,34 @@ class DiffusionGemma(FunctionCallingLLM):
 
     def _submit(self, engine: Engine, prompt: _Prompt, options: _Options) -> RequestHandle:
         if isinstance(prompt, str):
-            return engine.submit(engine.encode_markup(prompt), options.params, timeout=options.timeout)
+            ids, use = engine.encode_markup(prompt), options.tool_use
+            if use.tools:
+                raise ValueError("tools with formatted=True: a prompt with markup has declared its tools itself")
+            return engine.submit(ids, options.params, timeout=options.timeout)
         try:
-            return engine.submit(prompt, options.params, timeout=options.timeout)
+            return self._submit_chat(engine, prompt, options)
         except ContextOverflowError as error:
             # LlamaIndex fills the window to the brim without counting the template's markup: that much may come off the
             # answer's upper bound.
             excess = error.prompt_tokens + error.max_new_tokens - error.context_window
             room = error.max_new_tokens - excess
-            if room < 1 or excess > engine.count_tokens([replace(message, content="x") for message in prompt]):
+            bare = [replace(message, content="x") for message in prompt]
+            if room < 1 or excess > engine.count_tokens(bare, options.tool_use.tools):
                 raise
-            params = replace(options.params, max_new_tokens=room)
-            return engine.submit(prompt, params, timeout=options.timeout)
+            shorter = replace(options, params=replace(options.params, max_new_tokens=room))
+            return self._submit_chat(engine, prompt, shorter)
+
+    @staticmethod
+    def _submit_chat(engine: Engine, messages: list[Message], options: _Options) -> RequestHandle:
+        use = options.tool_use
+        return engine.submit(
+            messages,
+            options.params,
+            tools=use.tools or None,
+            tool_choice=use.choice,
+            parallel_tool_calls=use.parallel,
+            timeout=options.timeout,
+        )
 
     def _start(self, prompt: _Prompt, overrides: Mapping[str, Any]) -> RequestHandle:
         options = self._options(overrides)
@@ -396,22 +506,18 @@ class DiffusionGemma(FunctionCallingLLM):
         await engine.aload()
         return self._submit(engine, prompt, options)
 
-    def _answer(self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Callable[..., Response]) -> Response:
+    def _answer(self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Respond[Response]) -> Response:
         handle = self._start(prompt, overrides)
         try:
             return finished_response(respond, handle.result(), self.model)
         finally:
             handle.cancel()  # Nothing to cancel unless the wait was interrupted.
 
-    async def _aanswer(
-        self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Callable[..., Response]
-    ) -> Response:
+    async def _aanswer(self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Respond[Response]) -> Response:
         handle = await self._astart(prompt, overrides)
         return finished_response(respond, await handle, self.model)
 
-    def _stream(
-        self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Callable[..., Response]
-    ) -> Iterator[Response]:
+    def _stream(self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Respond[Response]) -> Iterator[Response]:
         # Submitted here, not in the generator: errors belong to the call, and nothing waits for the first next().
         handle = self._start(prompt, overrides)
         stream = _chunks(handle, StreamChunks(respond, self.model))
@@ -419,7 +525,7 @@ class DiffusionGemma(FunctionCallingLLM):
         return stream
 
     async def _astream(
-        self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Callable[..., Response]
+        self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Respond[Response]
     ) -> AsyncIterator[Response]:
         handle = await self._astart(prompt, overrides)
         stream = _achunks(handle, StreamChunks(respond, self.model))
@@ -450,6 +556,10 @@ async def _achunks(handle: RequestHandle, chunks: StreamChunks[Response]) -> Asy
 def _cancel_with(stream: object, handle: RequestHandle) -> None:
     """Cancels with a stream that nobody ever started: its ``finally`` does not run."""
     weakref.finalize(stream, handle.cancel).atexit = False
+
+
+def _chat_respond(arguments: Mapping[str, Any]) -> ChatRespond:
+    return ChatRespond(arguments.get("tool_names"))
 
 
 def _prompt(prompt: str, formatted: bool) -> _Prompt:

@@ -2,45 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, MessageRole, TextBlock
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    ContentBlock,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+)
 
 from dgemma_core.events import BlockEvent, DraftEvent, Event, Generation
 from dgemma_integrations._common import generation_numbers
+from dgemma_integrations.llama_index.tools import call_blocks, openai_calls
 
 Response = TypeVar("Response", bound=ChatResponse | CompletionResponse)
+ResponseOut = TypeVar("ResponseOut", bound=ChatResponse | CompletionResponse, covariant=True)
 
 
-def chat_response(text: str, **fields: Any) -> ChatResponse:
-    """A chat response with the whole text in one block: ``ChatMessage.content`` puts newlines between blocks."""
-    return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, blocks=[TextBlock(text=text)]), **fields)
+class Respond(Protocol[ResponseOut]):
+    """Makes a response from text; at the end of an answer also from what else the generation holds."""
+
+    def __call__(self, text: str, generation: Generation | None = None, **fields: Any) -> ResponseOut:
+        """The response with these fields."""
 
 
-def completion_response(text: str, **fields: Any) -> CompletionResponse:
+class ChatRespond:
+    """Makes chat responses.
+
+    Args:
+        names: from the tools' declared names to their own, where they differ.
+    """
+
+    def __init__(self, names: Mapping[str, str] | None = None) -> None:
+        self._names = names or {}
+
+    def __call__(self, text: str, generation: Generation | None = None, **fields: Any) -> ChatResponse:
+        """The response: text, thoughts and tool calls as content blocks, in this order."""
+        # The text is one block, since ChatMessage.content puts newlines between blocks, and the first one, since
+        # DocumentContextExtractor looks nowhere else.
+        calls = () if generation is None else call_blocks(generation.tool_calls, self._names)
+        blocks: list[ContentBlock] = [TextBlock(text=text)] if text or not calls else []
+        if generation is not None and generation.reasoning:
+            blocks.append(ThinkingBlock(content=generation.reasoning))
+            # Agents hand this on to whoever watches them think.
+            more = {**fields.pop("additional_kwargs", {}), "thinking_delta": generation.reasoning}
+            fields["additional_kwargs"] = more
+        message = ChatMessage(role=MessageRole.ASSISTANT, blocks=[*blocks, *calls])
+        if calls:
+            message.additional_kwargs["tool_calls"] = openai_calls(calls)
+        return ChatResponse(message=message, **fields)
+
+
+def completion_response(text: str, generation: Generation | None = None, **fields: Any) -> CompletionResponse:
     """A completion response."""
     return CompletionResponse(text=text, **fields)
 
 
 def finished_response(
-    respond: Callable[..., Response], generation: Generation, model: str, delta: str | None = None
+    respond: Respond[Response], generation: Generation, model: str, delta: str | None = None
 ) -> Response:
     """The response that carries the usage: the only one of a call, or the last chunk of a stream."""
     # LlamaIndex's token counter reads raw["usage"]; other tools read additional_kwargs.
     usage = _usage(generation)
-    return respond(generation.text, delta=delta, raw=_raw(generation, model, usage), additional_kwargs=dict(usage))
+    raw = _raw(generation, model, usage)
+    return respond(generation.text, generation, delta=delta, raw=raw, additional_kwargs=dict(usage))
 
 
 class StreamChunks(Generic[Response]):
     """Turns the events of one request into stream chunks: cumulative text and what is new in it.
 
     Args:
-        respond: :func:`chat_response` or :func:`completion_response`.
+        respond: makes the chunks.
         model: the model's name, for ``raw``.
     """
 
-    def __init__(self, respond: Callable[..., Response], model: str) -> None:
+    def __init__(self, respond: Respond[Response], model: str) -> None:
         self._respond = respond
         self._model = model
         self._text = ""

@@ -20,7 +20,6 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import ChatMessage
 from llama_index.core.llms.loading import load_llm
 from llama_index.core.prompts import PromptTemplate
-from llama_index.core.tools import FunctionTool
 
 from dgemma_core import Engine, LoadSpec, Message, SamplingParams
 from dgemma_core.errors import CheckpointError, ContextOverflowError, EngineClosedError, RequestTimeoutError
@@ -283,19 +282,6 @@ def test_a_closed_engine_says_so(tiny_checkpoint: str) -> None:
     with pytest.raises(EngineClosedError):
         llm.complete("Hello")
 
-
-def test_tools_are_refused_with_a_remedy(llm: DiffusionGemma) -> None:
-    tool = FunctionTool.from_defaults(fn=lambda x: x, name="echo", description="Echo.")
-    assert not llm.metadata.is_function_calling_model
-    with pytest.raises(NotImplementedError, match="ReActAgent"):
-        llm.chat_with_tools([tool], user_msg="Hello")
-    with pytest.raises(NotImplementedError, match="ReActAgent"):
-        llm.predict_and_call([tool], user_msg="Hello")
-    with pytest.raises(NotImplementedError, match="ReActAgent"):
-        llm.chat(CHAT, tools=[{"type": "function"}])
-    with pytest.raises(NotImplementedError, match="ReActAgent"):
-        llm.get_tool_calls_from_response(llm.chat(CHAT))
-    assert llm.get_tool_calls_from_response(llm.chat(CHAT), error_on_no_tool_call=False) == []
 
 
 # --- metadata, weights, settings ---

@@ -1,0 +1,147 @@
+"""Structured prediction: answers that are objects of a Pydantic class, for any weights.
+
+LlamaIndex's default mode is JSON held to the class's schema, which the prompt shows to the model; the function mode is
+a forced call of a tool with that schema. Its text modes, which only ask for JSON, are left to LlamaIndex.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock
+from llama_index.core.program.function_program import get_function_tool
+from llama_index.core.program.streaming_utils import process_streaming_content_incremental
+from llama_index.core.program.utils import FlexibleModel, create_flexible_model
+from llama_index.core.types import Model, PydanticProgramMode
+
+from dgemma_integrations.llama_index.tools import NAMES, selections
+
+if TYPE_CHECKING:
+    from llama_index.core.prompts import BasePromptTemplate
+
+    from dgemma_integrations.llama_index.llm import DiffusionGemma
+
+# The modes that are ours.
+MODES = (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)
+# As in the prompts the embedded checkpoint was trained on.
+_SHOWN = "Answer with JSON that follows this schema:\n{schema}"
+
+
+class StructuredPrediction(Generic[Model]):
+    """One structured prediction: what is asked, and how the object is read from the answer.
+
+    Args:
+        llm: the model; its ``pydantic_program_mode`` is one of :data:`MODES`.
+        output_cls: Pydantic class of the object.
+        prompt: asks for it.
+        llm_kwargs: settings of the call, as for ``chat``; what concerns tools is decided here.
+        prompt_args: variables of the prompt.
+
+    Raises:
+        GrammarError: the class has a schema that cannot be enforced; a ``ValueError``.
+    """
+
+    def __init__(
+        self,
+        llm: DiffusionGemma,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: Mapping[str, Any] | None,
+        prompt_args: Mapping[str, Any],
+    ) -> None:
+        self._llm = llm
+        self._output_cls = output_cls
+        self._by_tool = llm.pydantic_program_mode == PydanticProgramMode.FUNCTION
+        options = {name: value for name, value in (llm_kwargs or {}).items() if name not in NAMES}
+        messages = llm._extend_messages(prompt.format_messages(llm=llm, **prompt_args))
+        schema = output_cls.model_json_schema()
+        if self._by_tool:
+            tool = get_function_tool(output_cls)
+            self._arguments = {
+                **llm._prepare_chat_with_tools([tool], chat_history=messages, tool_required=True),
+                **options,
+            }
+        else:
+            described = {"name": output_cls.__name__, "schema": schema}
+            self._arguments = {
+                "messages": show_schema(messages, schema),
+                "response_format": {"type": "json_schema", "json_schema": described},
+                **options,
+            }
+
+    def predict(self) -> Model:
+        """The object."""
+        return self._read(self._llm.chat(**self._arguments))
+
+    async def apredict(self) -> Model:
+        """The object, without blocking the event loop."""
+        return self._read(await self._llm.achat(**self._arguments))
+
+    def stream(self) -> Generator[Model | FlexibleModel]:
+        """The object as far as it is known after each canvas; the last one is whole."""
+        reader = self._reader()
+        for chunk in self._llm.stream_chat(**self._arguments):
+            yield from reader.partial(chunk)
+        yield from reader.whole(self._read(reader.last))
+
+    async def astream(self) -> AsyncGenerator[Model | FlexibleModel]:
+        """:meth:`stream` without blocking the event loop."""
+        reader = self._reader()
+        async for chunk in await self._llm.astream_chat(**self._arguments):
+            for partial in reader.partial(chunk):
+                yield partial
+        for whole in reader.whole(self._read(reader.last)):
+            yield whole
+
+    def _reader(self) -> _PartialReader[Model]:
+        return _PartialReader(self._output_cls, self._by_tool)
+
+    def _read(self, response: ChatResponse) -> Model:
+        # A validator of the class may refuse what fits its schema; that error is the caller's to see.
+        if self._by_tool:
+            (call,) = selections(response)
+            return self._output_cls.model_validate(call.tool_kwargs)
+        return self._output_cls.model_validate_json(response.message.content or "")
+
+
+class _PartialReader(Generic[Model]):
+    """Reads unfinished objects from the chunks of a stream and remembers the last chunk."""
+
+    def __init__(self, output_cls: type[Model], by_tool: bool) -> None:
+        self._output_cls, self._by_tool = output_cls, by_tool
+        self._known: Model | FlexibleModel = create_flexible_model(output_cls)()
+        self._text: str | None = None
+        self.last: ChatResponse = ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=""))
+
+    def partial(self, chunk: ChatResponse) -> Iterator[Model | FlexibleModel]:
+        """What is new in a chunk: nothing in one without new text. A call comes whole, with the last chunk."""
+        self.last = chunk
+        text = chunk.message.content
+        if self._by_tool or not text or text == self._text:
+            return
+        self._text = text
+        self._known = process_streaming_content_incremental(chunk, self._output_cls, self._known)
+        yield self._known
+
+    def whole(self, output: Model) -> Iterator[Model]:
+        """The finished object, unless it was the last one handed out."""
+        if output != self._known:
+            yield output
+
+
+def show_schema(messages: Sequence[ChatMessage], schema: Mapping[str, Any]) -> list[ChatMessage]:
+    """The conversation with the schema at the end of its last user message, or in a user message of its own."""
+    shown = _SHOWN.format(schema=json.dumps(schema, ensure_ascii=False))
+    messages = list(messages)
+    if not messages or messages[-1].role != MessageRole.USER:
+        return [*messages, ChatMessage(role=MessageRole.USER, content=shown)]
+    last = messages[-1]
+    blocks = list(last.blocks)
+    if blocks and isinstance(blocks[-1], TextBlock):
+        blocks[-1] = TextBlock(text=f"{blocks[-1].text}\n\n{shown}")
+    else:
+        blocks.append(TextBlock(text=shown))
+    extended = ChatMessage(role=last.role, blocks=blocks, additional_kwargs=last.additional_kwargs)
+    return [*messages[:-1], extended]

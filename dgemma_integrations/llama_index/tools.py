@@ -1,0 +1,106 @@
+"""LlamaIndex's ways to ask for tool calls and structured answers, and the calls in its responses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, ToolCallBlock
+from llama_index.core.llms.llm import ToolSelection
+
+from dgemma_core.messages import ToolCall
+from dgemma_integrations._tool_use import ToolUse, answer_grammar, tool_choice
+
+if TYPE_CHECKING:
+    from llama_index.core.tools.types import BaseTool
+
+# Two spellings of the same switch: LlamaIndex's own and the one of chat APIs.
+_PARALLEL = ("allow_parallel_tool_calls", "parallel_tool_calls")
+NAMES = frozenset({"tools", "tool_choice", "tool_required", "tool_names", "response_format", *_PARALLEL})
+
+
+def chat_arguments(
+    tools: Sequence[BaseTool],
+    user_msg: str | ChatMessage | None,
+    chat_history: Sequence[ChatMessage] | None,
+    parallel: bool,
+    required: bool,
+    choice: Any,
+) -> dict[str, Any]:
+    """Keyword arguments of ``chat`` for a conversation with tools, as plain values: they go into events.
+
+    ``tool_names`` is there for tools whose names cannot be called as they are (``Model[int]``): from the declared names
+    to the tools' own.
+    """
+    messages = list(chat_history or ())  # A copy: the caller's history stays as it is.
+    if isinstance(user_msg, str):
+        user_msg = ChatMessage(role=MessageRole.USER, content=user_msg)
+    if user_msg is not None:
+        messages.append(user_msg)
+    if not tools:
+        return {"messages": messages}
+    # What an API would refuse as too long a description is no trouble here.
+    declared = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
+    names = {d["function"]["name"]: tool.metadata.get_name() for d, tool in zip(declared, tools, strict=True)}
+    renamed = {name: own for name, own in names.items() if name != own}
+    if isinstance(choice, str):
+        choice = next((name for name, own in renamed.items() if own == choice), choice)
+    arguments = {
+        "messages": messages,
+        "tools": declared,
+        "tool_choice": choice,
+        "tool_required": required,
+        "allow_parallel_tool_calls": parallel,
+    }
+    return {**arguments, "tool_names": renamed} if renamed else arguments
+
+
+def tool_use(arguments: Mapping[str, Any]) -> ToolUse:
+    """Reads a call's keyword arguments of :data:`NAMES`.
+
+    Raises:
+        ValueError: naming the argument, its value and what is accepted.
+    """
+    tools = tuple(arguments.get("tools") or ())
+    for tool in tools:
+        if not isinstance(tool, Mapping) or not isinstance(tool.get("function"), Mapping):
+            raise ValueError(
+                f"tools holds {tool!r}: must be an OpenAI function dict, such as tool.metadata.to_openai_tool(); "
+                "BaseTool objects go to chat_with_tools"
+            )
+    choice = tool_choice(arguments.get("tool_choice"), tools)
+    if arguments.get("tool_required") and tools and choice in (None, "auto"):
+        choice = "any"
+    given = [arguments[name] for name in _PARALLEL if arguments.get(name) is not None]
+    return ToolUse(tools, choice, all(given), answer_grammar(arguments.get("response_format")))
+
+
+def call_blocks(calls: Sequence[ToolCall], names: Mapping[str, str]) -> list[ToolCallBlock]:
+    """Tool calls as content blocks, under the tools' own names."""
+    return [
+        ToolCallBlock(tool_call_id=call.id, tool_name=names.get(call.name, call.name), tool_kwargs=dict(call.arguments))
+        for call in calls
+    ]
+
+
+def openai_calls(blocks: Sequence[ToolCallBlock]) -> list[dict[str, Any]]:
+    """The same calls as the dicts that LlamaIndex's programs look for beside the blocks."""
+    return [
+        {
+            "id": block.tool_call_id,
+            "type": "function",
+            "function": {"name": block.tool_name, "arguments": json.dumps(block.tool_kwargs, ensure_ascii=False)},
+        }
+        for block in blocks
+    ]
+
+
+def selections(response: ChatResponse) -> list[ToolSelection]:
+    """The tool calls of a response, or of a chunk of a stream."""
+    blocks = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+    return [
+        ToolSelection(tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=dict(block.tool_kwargs))
+        for block in blocks
+        if isinstance(block.tool_kwargs, Mapping)
+    ]

@@ -27,7 +27,7 @@ def read_mix(run: Path) -> dict[str, float]:
 
 
 def level_at(progress: float, first: float = 0.0) -> float:
-    """Place in the curriculum (0..1) at a share of the budget, when it began at `first`."""
+    """Place in the curriculum (up to 1) at a share of the budget, when it began at `first`."""
     return min(1.0, first + (1.0 - first) * progress / GROWTH)
 
 

@@ -23,13 +23,18 @@ SPAN = 0.1  # share of the other canvases in which only one span is noised
 
 @dataclass
 class Losses:
-    """`total` is trained; the others are for the log. Task sums and counts are [len(TASKS)]."""
+    """`total` is trained; the others are for the log. Task sums and counts are [len(TASKS)].
+
+    `read` is about the labels of decisions where nothing but labels is noised.
+    """
 
     total: Tensor
     causal: float
     diffusion: float
     task_sum: Tensor
     task_count: Tensor
+    read_sum: float
+    read_count: int
 
 
 def noise_rates(target: Tensor, hole: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -133,5 +138,14 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
         task = batch.canvas_task.reshape(-1)
         task_sum = torch.bincount(task, each * text, minlength=len(TASKS)).cpu()
         task_count = torch.bincount(task, text, minlength=len(TASKS)).cpu()
+        read = exact.reshape(-1) & batch.canvas_hole.reshape(-1) & (task == TASKS.index("decisions"))
     total = diffusion + CAUSAL_WEIGHT * causal + BALANCE_WEIGHT * walk.balance
-    return Losses(total, float(causal.detach()), float(diffusion.detach()), task_sum, task_count)
+    return Losses(
+        total,
+        float(causal.detach()),
+        float(diffusion.detach()),
+        task_sum,
+        task_count,
+        float(each.detach()[read].sum()),
+        int(read.sum()),
+    )

@@ -109,6 +109,7 @@ class Trainer:
             "tokens": 0,
             "sum": 0,
             "count": 0,
+            "read": [0.0, 0],
             "since": time.time(),
         }
 
@@ -140,6 +141,7 @@ class Trainer:
         w["tokens"] += batch.tokens.numel() + batch.canvas.numel()
         w["sum"] = w["sum"] + losses.task_sum
         w["count"] = w["count"] + losses.task_count
+        w["read"] = [w["read"][0] + losses.read_sum, w["read"][1] + losses.read_count]
 
     def report(self) -> dict[str, float]:
         """Means since the last report."""
@@ -154,6 +156,7 @@ class Trainer:
         }
         for index, task in enumerate(TASKS):
             row[task] = round(float(w["sum"][index] / w["count"][index].clamp(min=1)), 4)
+        row["read"] = round(w["read"][0] / max(1, w["read"][1]), 4)
         self._clear_window()
         return row
 

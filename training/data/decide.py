@@ -97,12 +97,14 @@ KINDS: tuple[Callable[[Source, Context], Typed], ...] = (
 )
 
 
-def decide(source: Source, context: Context, count: int) -> list[Branch]:
-    """Branches that ask one to eight questions about the same context each."""
+def decide(source: Source, context: Context, count: int, most: int = 8) -> list[Branch]:
+    """Branches that ask one to `most` questions about the same context each."""
     head = source.choice((None, None, None, "You are a helpful assistant."))
     branches = []
     for _ in range(count):
-        asked = [source.choice(KINDS)(source, context) for _ in range(source.choice((1, 1, 2, 3, 4, 5, 6, 8)))]
+        asked = [
+            source.choice(KINDS)(source, context) for _ in range(min(most, source.choice((1, 1, 2, 3, 4, 5, 6, 8))))
+        ]
         branches.append(_branch(head, context.text, asked))
     return branches
 

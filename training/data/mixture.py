@@ -31,7 +31,10 @@ MAX_FACTS = 10
 
 
 def draw_tree(source: Source, mix: dict[str, float], level: float) -> list[Branch]:
-    """One tree. `level` 0..1 is the place in the curriculum: contexts grow from three facts to `MAX_FACTS`."""
+    """One tree. `level` is the place in the curriculum: contexts grow from three facts (0) to `MAX_FACTS` (1).
+
+    Below 0, down to one fact at -0.3, decisions are asked one at a time.
+    """
     rng = source.rng
     branch_count = rng.randint(4, 8)
     context_share = sum(mix[t] for t in QUESTIONS)
@@ -46,17 +49,19 @@ def draw_tree(source: Source, mix: dict[str, float], level: float) -> list[Branc
     }
     kind = rng.choices(list(kinds), list(kinds.values()))[0]
     if kind == "tools":
-        return tool_branches(source, branch_count, level) or draw_tree(source, mix, level)
+        return tool_branches(source, branch_count, max(0.0, level)) or draw_tree(source, mix, level)
     if kind == "selection":
         return selection_branches(source, branch_count)
     if kind == "decide" and source.chance(0.2):
         return route(source, branch_count)
-    most = round(3 + (MAX_FACTS - 3) * level)
+    most = max(1, round(3 + (MAX_FACTS - 3) * level))
     context = make_context(source, rng.randint(1, most))
     if kind == "refine":
         return refine(source, context, branch_count // 2)
     if kind == "decide":
-        return decide(source, context, branch_count // 2)
+        return (
+            decide(source, context, branch_count // 2) if level >= 0 else decide(source, context, 2 * branch_count, 1)
+        )
     if kind == "infill":
         return infill(source, context, branch_count) or draw_tree(source, mix, level)
     frame = pick_frame(source)

@@ -7,7 +7,7 @@ import atexit
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +21,7 @@ from dgemma_core.errors import ContextOverflowError, EngineClosedError, QueueFul
 from dgemma_core.events import Generation
 from dgemma_core.guide import Guide
 from dgemma_core.handle import RequestHandle
+from dgemma_core.images import Image
 from dgemma_core.kv_cache import PrefixCache
 from dgemma_core.messages import Message
 from dgemma_core.params import SamplingParams
@@ -214,6 +215,17 @@ class Engine:
 
     # Requests.
 
+    def prepare_images(self, images: Iterable[Image]) -> None:
+        """Preprocess images now, so that a following :meth:`submit` of messages that hold them returns at once.
+
+        For a thread beside an event loop; without effect on results. What was prepared is kept for a while.
+
+        Raises:
+            ValueError, CheckpointError, ImportError: as :meth:`submit`.
+        """
+        for image in images:
+            self._image_preprocessor().patches(image)
+
     def submit(
         self,
         prompt: Prompt,
@@ -354,6 +366,9 @@ class Engine:
         timeout: float | None = None,  # noqa: ASYNC109 -- the engine drops the request, not only the wait for it
     ) -> dict[str, Answer]:
         """:meth:`decide` without blocking the event loop."""
+        images = [] if isinstance(context, str) else [i for m in context if isinstance(m, Message) for i in m.images]
+        if images:
+            await asyncio.to_thread(self.prepare_images, images)
         asked = self._submit_decisions(context, questions, draws, seed, timeout)
         with _cancelling(asked):
             for handle, _, _ in asked:

@@ -6,6 +6,8 @@ Preprocessing is transformers' own for Gemma 4, in its Pillow form; it needs no 
 from __future__ import annotations
 
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from dgemma_core.images import Image
 
 # Sizes the image processor knows: image tokens of one image, at most.
 _BUDGETS = (1120, 560, 280, 140, 70)
+# Patches of recent images: a conversation gives the same ones with every turn.
+_KEPT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,9 @@ class ImagePreprocessor:
         self._kernel: int = vision.pooling_kernel_size
         self._side: int = vision.position_embedding_size
         self._processor = _image_processor(vision, folder)
+        self._kept: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
+        self._kept_bytes = 0
+        self._lock = threading.Lock()
 
     def tokens(self, image: Image) -> int:
         """Image tokens an image takes.
@@ -102,12 +109,33 @@ class ImagePreprocessor:
         Raises:
             ValueError: as :meth:`tokens`.
         """
-        budget, length = self._fit(slot.image)
-        out = self._processor(images=[slot.image.to_pil()], max_soft_tokens=budget, do_resize=True, return_tensors="pt")
+        return PlacedImage(slot.start, slot.length, slot.image.digest, *self.patches(slot.image))
+
+    def patches(self, image: Image) -> tuple[Tensor, Tensor]:
+        """An image's patches and their positions, as in :class:`PlacedImage`. Those of recent images are kept.
+
+        Raises:
+            ValueError: as :meth:`tokens`.
+        """
+        with self._lock:
+            if image.digest in self._kept:
+                self._kept.move_to_end(image.digest)
+                return self._kept[image.digest]
+        patches = self._cut(image)
+        with self._lock:
+            if image.digest not in self._kept:
+                self._kept[image.digest] = patches
+                self._kept_bytes += _nbytes(patches)
+            while self._kept_bytes > _KEPT_BYTES:
+                self._kept_bytes -= _nbytes(self._kept.popitem(last=False)[1])
+        return patches
+
+    def _cut(self, image: Image) -> tuple[Tensor, Tensor]:
+        budget, length = self._fit(image)
+        out = self._processor(images=[image.to_pil()], max_soft_tokens=budget, do_resize=True, return_tensors="pt")
         # Filled up to the budget; the rest would only be computed and thrown away.
         used = length * self._kernel**2
-        patches, positions = out["pixel_values"][0, :used], out["image_position_ids"][0, :used]
-        return PlacedImage(slot.start, length, slot.image.digest, patches.clone(), positions.clone())
+        return out["pixel_values"][0, :used].clone(), out["image_position_ids"][0, :used].clone()
 
     def _fit(self, image: Image) -> tuple[int, int]:
         """The largest budget at which neither side has more patches than the tower has positions, and its tokens."""
@@ -165,6 +193,10 @@ def image_identities(tokens: Sequence[int], images: Sequence[PlacedImage]) -> li
     for image in images:
         marked[image.start : image.stop] = [image.identity] * image.length
     return marked
+
+
+def _nbytes(tensors: tuple[Tensor, ...]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _image_processor(vision: Any, folder: Path | None) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dgemma_core.events import BlockEvent, DraftEvent, FinishedEvent, Generation
 from dgemma_core.messages import Message
+from dgemma_integrations._images import aprepare
 from dgemma_integrations.langchain._settings import Call
 from dgemma_integrations.langchain.errors import translated_errors
 
@@ -29,6 +30,7 @@ def generate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Gene
 
 async def agenerate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Generation]:
     """:func:`generate` on an event loop."""
+    await aprepare(engine, prompts)
     with _submitted(engine, prompts, call) as handles:
         if call.on_draft is None:
             return [await handle for handle in handles]
@@ -43,6 +45,7 @@ def stream(engine: Engine, prompt: Prompt, call: Call) -> Generator[BlockEvent |
 
 async def astream(engine: Engine, prompt: Prompt, call: Call) -> AsyncGenerator[BlockEvent | FinishedEvent]:
     """:func:`stream` on an event loop."""
+    await aprepare(engine, [prompt])
     with _submitted(engine, [prompt], call) as (handle,):
         async with aclosing(_aevents(handle, call)) as events:
             async for event in events:
@@ -59,6 +62,7 @@ def watch(engine: Engine, prompt: Prompt, call: Call) -> Generator[BlockEvent | 
 
 async def awatch(engine: Engine, prompt: Prompt, call: Call) -> AsyncGenerator[BlockEvent | DraftEvent | FinishedEvent]:
     """:func:`watch` on an event loop."""
+    await aprepare(engine, [prompt])
     with _submitted(engine, [prompt], _drafting(call)) as (handle,):
         async with aclosing(_all_aevents(handle, call)) as events:
             async for event in events:

@@ -39,6 +39,7 @@ from dgemma_integrations._common import (
     reject_unknown,
     sampling_params,
 )
+from dgemma_integrations._images import aprepare
 from dgemma_integrations._tool_use import ToolUse
 from dgemma_integrations.llama_index.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.llama_index.responses import (
@@ -504,6 +505,7 @@ class DiffusionGemma(FunctionCallingLLM):
         spec = self._spec()
         engine = self._given_engine_for(spec) or await aengine_for(spec)
         await engine.aload()
+        await aprepare(engine, [prompt])
         return self._submit(engine, prompt, options)
 
     def _answer(self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Respond[Response]) -> Response:

@@ -20,6 +20,7 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImagePr
 
 from dgemma_core import Engine, Image, LoadSpec, Message, Question, SamplingParams
 from dgemma_core import images as images_module
+from dgemma_core import vision as vision_module
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.errors import CheckpointError, ContextOverflowError, DGemmaError
 from tests.checkpoints import CONTROL_TOKENS, make_model, make_tokenizer, save_checkpoint
@@ -339,6 +340,21 @@ def test_sizes_follow_the_checkpoint(small_images: str, tiny_engine: Engine) -> 
     wide = tiny_engine.count_tokens([Message("user", ["x", img(1, 1600, 900)])]) - base - 2
     assert 70 < wide <= 140
     assert tiny_engine.generate([[Message("user", [img(1, 1600, 900)])]], SamplingParams(seed=0, max_new_tokens=4))
+
+
+def test_patches_of_recent_images_are_kept(small_images: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine(LoadSpec(model=small_images)) as engine:
+        engine.prepare_images([img(1), img(2)])
+        preprocessor = engine._image_preprocessor()
+        kept = [preprocessor.patches(img(i)) for i in (1, 2)]
+        assert preprocessor.patches(img(1)) is kept[0]
+        monkeypatch.setattr(vision_module, "_KEPT_BYTES", preprocessor._kept_bytes)
+        again = preprocessor.patches(img(3))
+        assert preprocessor.patches(img(1)) is kept[0], "the one used least recently goes first"
+        assert preprocessor.patches(img(3)) is again
+        assert preprocessor.patches(img(2)) is not kept[1]
+        assert torch.equal(preprocessor.patches(img(2))[0], kept[1][0])
+        assert engine.stats().weight_loads == 0
 
 
 def test_images_count_for_the_window(small_images: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import subprocess
@@ -12,11 +13,21 @@ from typing import Any
 
 import pytest
 from langchain_core.caches import InMemoryCache
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField
+from langchain_core.tools import tool
 
-from dgemma_core import Engine, LoadSpec
+from dgemma_core import Engine, Grammar, LoadSpec
+from dgemma_core.errors import CheckpointError
 from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaLLM
 from tests.checkpoints import make_model, make_tokenizer
+
+
+@tool
+def get_weight(name: str) -> str:
+    """Gets the weight of something."""
+    return "512 kilograms"
+
 
 BOTH = pytest.mark.parametrize("model_class", [ChatDiffusionGemma, DiffusionGemmaLLM])
 DIFFERENT: list[dict[str, Any]] = [
@@ -229,3 +240,61 @@ def test_configurable_fields_go_on_streaming(chat: ChatDiffusionGemma, engine: E
     assert answer.usage_metadata["output_tokens"] <= 5
     assert len(list(configurable.stream("fox", config={"configurable": {"length": 40, "seed": 3}}))) > 2
     assert engine.stats().weight_loads == loads
+
+
+def test_tools_and_formats_are_in_the_cache_key() -> None:
+    """LangChain's caches would otherwise take an answer without tools for one with them."""
+    chat = ChatDiffusionGemma(temperature=0)
+
+    def schema(name: str) -> dict[str, Any]:
+        return {"type": "object", "properties": {name: {"type": "integer"}}, "required": [name]}
+
+    def declared(name: str) -> dict[str, Any]:
+        return {"type": "function", "function": {"name": name, "description": "", "parameters": schema("x")}}
+
+    def format_of(name: str) -> dict[str, Any]:
+        return {"type": "json_schema", "json_schema": {"name": "A", "schema": schema(name)}}
+
+    calls: list[dict[str, Any]] = [
+        {},
+        {"tools": [declared("a")]},
+        {"tools": [declared("b")]},
+        {"tools": [declared("a")], "tool_choice": "any"},
+        {"tools": [declared("a")], "parallel_tool_calls": False},
+        {"response_format": format_of("a")},
+        {"response_format": format_of("b")},
+        {"grammar": Grammar.regex("[0-9]+")},
+        {"grammar": Grammar.regex("[a-z]+")},
+    ]
+    assert len({chat._get_llm_string(**call) for call in calls}) == len(calls)
+    assert chat._get_llm_string() != ChatDiffusionGemma(temperature=0, parallel_tool_calls=False)._get_llm_string()
+
+
+def test_tool_declarations_count_as_tokens(embedded_engine: Engine) -> None:
+    chat = ChatDiffusionGemma(engine=embedded_engine, temperature=0, max_tokens=32)
+    plain = chat.get_num_tokens_from_messages([HumanMessage("fox")])
+    counted = chat.get_num_tokens_from_messages([HumanMessage("fox")], tools=[get_weight])
+    assert counted > plain
+    used = chat.bind_tools([get_weight], tool_choice="any").invoke([HumanMessage("fox")]).usage_metadata
+    assert used["input_tokens"] == counted
+
+
+def test_fallbacks_and_retries(chat: ChatDiffusionGemma) -> None:
+    answer = chat.invoke("fox").text
+    missing = ChatDiffusionGemma(model="no/such-model")
+    assert missing.with_fallbacks([chat]).invoke("fox").text == answer
+    assert "".join(chunk.text for chunk in missing.with_fallbacks([chat]).stream("fox")) == answer
+    assert chat.with_retry(stop_after_attempt=2).invoke("fox").text == answer
+    with pytest.raises(CheckpointError, match="no/such-model"):
+        missing.invoke("fox")
+
+
+async def test_batches_share_steps(engine: Engine, chat: ChatDiffusionGemma) -> None:
+    prompts = [f"fox {number}" for number in range(6)]
+    alone = [chat.invoke(prompt).text for prompt in prompts]
+    for run in (lambda: chat.abatch(prompts), lambda: asyncio.to_thread(chat.batch, prompts)):
+        before = engine.stats()
+        assert [answer.text for answer in await run()] == alone
+        after = engine.stats()
+        # A pass that serves one request alone counts as one of its steps.
+        assert after.forward_passes - before.forward_passes < after.denoising_steps - before.denoising_steps

@@ -10,9 +10,21 @@ import time
 from collections.abc import Callable
 
 import pytest
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms.llm import LLM
 
-from .base import STREAMS, ConformanceBase, each_async, each_endpoint, needs, run, text_of, together, within
+from .base import (
+    STREAMS,
+    ConformanceBase,
+    RecordingHandler,
+    each_async,
+    each_endpoint,
+    needs,
+    run,
+    text_of,
+    together,
+    within,
+)
 
 
 class ConcurrencyTests(ConformanceBase):
@@ -179,6 +191,19 @@ class ConcurrencyTests(ConformanceBase):
 
         within(self.call_limit, leave)
         self._works_afterwards(llm)
+
+    @pytest.mark.parametrize("endpoint", ["stream_chat", "stream_complete"])
+    def test_leaving_a_stream_ends_its_event(self, endpoint: str) -> None:
+        """Fails: traces show calls that never end, or end twice."""
+        llm = self.make_slow()
+        handler = RecordingHandler()
+        llm.callback_manager = CallbackManager([handler])
+        stream = getattr(llm, endpoint)(self.argument(endpoint))
+        next(iter(stream))
+        stream.close()
+        assert len(handler.started) == 1
+        assert handler.ended == handler.started
+        self.wait_until_idle(llm)
 
     @pytest.mark.parametrize("endpoint", ["astream_chat", "astream_complete"])
     @pytest.mark.parametrize("how", ["aclose", "break", "never_started"])

@@ -152,18 +152,19 @@ class MessageTests(ConformanceBase):
         blocks = [TextBlock(text="What is on the picture?"), ImageBlock(image=png(), image_mimetype="image/png")]
         return [ChatMessage(role="user", blocks=blocks)]
 
-    def test_images(self, llm: LLM) -> None:
+    @pytest.mark.parametrize("endpoint", ["chat", "achat", "stream_chat", "astream_chat"])
+    def test_images(self, llm: LLM, endpoint: str) -> None:
         """Fails: the model answers questions about pictures that it never saw. Multimodal synthesizers and chat engines
         send ``ImageBlock`` to any chat model; one that cannot see must say so.
         """
         if self.supports_images:
-            response = llm.chat(self._with_image(), **self.limit(4))
+            response = self.call(llm, endpoint, self._with_image(), **self.limit(4))[-1]
             if self.reports_usage:
-                without = llm.chat([ChatMessage(role="user", content="What is on the picture?")], **self.limit(4))
+                without = self.call(llm, "chat", "What is on the picture?", **self.limit(4))[-1]
                 assert usage_of(response)[0] > usage_of(without)[0], "the image is not in the prompt"
             return
         with pytest.raises(Exception, match=r"(?i)image"):
-            llm.chat(self._with_image(), **self.limit(4))
+            self.call(llm, endpoint, self._with_image(), **self.limit(4))
         assert self.call(llm, "chat")
 
     def test_old_way_of_images(self, llm: LLM) -> None:

@@ -15,6 +15,7 @@ class TestDiffusionGemma(LLMConformance):
     """The embedded checkpoint, as a user makes it."""
 
     refuses_unknown_kwargs = True
+    supports_images = True
     prompt = "The Vexal bridge was built in 1931.\n\nWhen was the Vexal bridge built?"
 
     @pytest.fixture(autouse=True)

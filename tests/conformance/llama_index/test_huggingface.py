@@ -64,4 +64,34 @@ class TestHuggingFaceLLM(LLMConformance):
 
     @property
     def known_failures(self) -> Mapping[str, str]:
-        return {}
+        calls_another = ("chat", "stream_chat", "achat", "acomplete", "astream_chat", "astream_complete")
+        return {
+            "test_repr": "endless recursion: messages_to_prompt is a bound method in a field",
+            "test_pickle": "RuntimeError: dictionary changed size during iteration",
+            "test_from_dict": "model and tokenizer objects are no part of the dump: it asks the Hub for another model",
+            "test_load_llm": "it is not in RECOGNIZED_LLMS",
+            "test_extractor_from_dict": "it is not in RECOGNIZED_LLMS",
+            "test_event_loop_goes_on": "async methods call the sync ones on the loop's thread",
+            "test_images": "images are left out without an error",
+            "test_old_way_of_images": "images are left out without an error",
+            "test_usage_is_counted_once": "no usage",
+            "test_last_chunk_carries_the_usage": "no usage",
+            "test_raw_is_plain_data[chat]": "raw holds a tensor",
+            "test_raw_is_plain_data[complete]": "raw holds a tensor",
+            "test_raw_is_plain_data[achat]": "raw holds a tensor",
+            "test_raw_is_plain_data[acomplete]": "raw holds a tensor",
+            "test_answer_comes_in_pieces[stream_complete]": "the streamer holds text back until a blank comes",
+            "test_answer_comes_in_pieces[astream_complete]": "the streamer holds text back until a blank comes",
+            "test_endpoints_agree": "complete() of a chat model does not use the chat template",
+            "test_max_tokens_of_one_call": "keyword arguments of a call have no effect",
+            "test_stop_of_one_call": "keyword arguments of a call have no effect",
+            "test_predict": "an endpoint that calls another one fires its events again",
+            "test_progress_events": "an endpoint that calls another one fires its events again",
+            **{f"test_one_event_per_call[{endpoint}]": "its events are fired twice" for endpoint in calls_another},
+            **{
+                f"test_rate_limiter_is_asked_once[{endpoint}]": "the limiter is asked twice"
+                for endpoint in calls_another
+            },
+            "test_long_prompt_is_an_error": "a prompt twice as long as the window is answered with noise",
+            "test_query_engine_shows_the_error": "a prompt twice as long as the window is answered with noise",
+        }

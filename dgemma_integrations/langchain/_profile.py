@@ -32,8 +32,8 @@ def model_profile(spec: LoadSpec, *, allow_image_urls: bool = False) -> ModelPro
         "text_outputs": True,
         "image_inputs": images,
         "image_url_inputs": images and allow_image_urls,
-        # A matter of the chat template; the embedded checkpoint's takes images in every message.
-        "image_tool_message": images and spec.model == EMBEDDED,
+        # Gemma 4's chat template writes a tool's images behind its text; with one that does not, a call says so.
+        "image_tool_message": images,
         "pdf_inputs": False,
         "pdf_tool_message": False,
         "audio_inputs": False,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
-from dgemma_core import Engine, Image, LoadSpec, Message, Question, SamplingParams
+from dgemma_core import Engine, Image, LoadSpec, Message, Question, SamplingParams, ToolCall
 from dgemma_core import images as images_module
 from dgemma_core import vision as vision_module
 from dgemma_core.chat.template import ChatTemplate
@@ -280,6 +280,29 @@ def test_a_template_that_leaves_images_out_is_named() -> None:
         assert engine.count_tokens([Message("user", "fox")]) > 0
     with pytest.raises(ValueError, match="left out 1 of 1"):
         ChatTemplate(tokenizer).messages([Message("user", [img(1)])])
+
+
+def test_images_a_template_may_swap_are_refused(embedded_engine: Engine) -> None:
+    def conversation(*beside_the_call: Image) -> list[Message]:
+        call = Message("assistant", ["look", *beside_the_call], tool_calls=(ToolCall("see", {}, "c"),))
+        return [Message("user", "go"), call, Message("tool", [img(2)], tool_call_id="c")]
+
+    with pytest.raises(ValueError, match="may swap them"):
+        embedded_engine.count_tokens(conversation(img(1)))
+    assert embedded_engine.count_tokens(conversation()) > 250
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_sees_about_the_same(small_images: str, dtype: str) -> None:
+    prompt = [Message("user", ["quick ", img(1)])]
+    with Engine(LoadSpec(model=small_images)) as full, Engine(LoadSpec(model=small_images, dtype=dtype)) as half:
+        caches = []
+        for engine in (full, half):
+            engine.generate([prompt], SamplingParams(seed=0, max_new_tokens=1))
+            caches.extend(engine._worker._prefix_cache._entries.values())  # type: ignore[union-attr]
+    exact, rough = (cache.read(0, 0, cache.committed)[0].float() for cache in caches)
+    assert not torch.equal(exact, rough)
+    assert float((exact - rough).norm() / exact.norm()) < 0.03
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])

@@ -176,6 +176,13 @@ def _with_images(
         )
     if marks is None or not images:
         return Rendered(ids)
+    # Gemma 4's template writes tools' results before the text of the message that called them: which image is which?
+    calling = any(message.tool_calls and message.images for message in messages)
+    if calling and any(message.role == "tool" and message.images for message in messages):
+        raise ValueError(
+            "images both in an assistant message with tool calls and in a tool message: chat templates may swap them. "
+            "Leave them out of the assistant message"
+        )
     widened: list[int] = []
     slots = []
     done = 0

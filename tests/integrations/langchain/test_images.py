@@ -156,7 +156,7 @@ def test_profile_of_the_embedded_checkpoint() -> None:
 @pytest.mark.parametrize("spoilt", ["vision_config", "image_token_id"])
 def test_profile_of_a_checkpoint_without_eyes(tiny_checkpoint: str, tmp_path: Path, spoilt: str) -> None:
     config = json.loads((Path(tiny_checkpoint) / "config.json").read_text())
-    assert shown(model_profile(LoadSpec(model=tiny_checkpoint))) == (True, False, False)
+    assert shown(model_profile(LoadSpec(model=tiny_checkpoint))) == (True, False, True)
     (tmp_path / "config.json").write_text(json.dumps(config | {spoilt: None}))
     assert shown(model_profile(LoadSpec(model=str(tmp_path)), allow_image_urls=True)) == (False, False, False)
     assert shown(model_profile(LoadSpec(model="owner/never-downloaded"))) == (False, False, False)

@@ -47,6 +47,7 @@ class TestMockLLM(LLMConformance):
         return {
             **{f"test_one_event_per_call[{endpoint}]": _TWICE for endpoint in twice},
             **{f"test_rate_limiter_is_asked_once[{endpoint}]": _TWICE for endpoint in twice},
+            "test_leaving_a_stream_ends_its_event[stream_chat]": _TWICE,
             "test_predict[apredict]": _TWICE,
             "test_predict[astream]": _TWICE,
             "test_progress_events": _TWICE,

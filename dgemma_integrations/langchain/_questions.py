@@ -66,6 +66,8 @@ def question_set(schema: Any) -> QuestionSet:
             raise ValueError("questions={}: give at least one Question")
         return QuestionSet(dict(schema), {}, dict)
     if isinstance(schema, type) and issubclass(schema, BaseModel):
+        # Types that were not defined yet when the class was; raises where they still are not.
+        schema.model_rebuild()
         fields = {name: _of_pydantic(schema, name, field) for name, field in schema.model_fields.items()}
         return _of_fields(schema, fields, partial(_object_of, schema))
     if typing.is_typeddict(schema):

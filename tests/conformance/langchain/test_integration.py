@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from functools import cache, reduce
+from functools import reduce
 from importlib import resources
 from operator import add
 from typing import Any, Literal
 
-import httpx
-import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
-from PIL import Image
 
 from dgemma_core import Grammar
 from dgemma_integrations.langchain import ChatDiffusionGemma
@@ -22,26 +18,7 @@ _Detail = Literal["audio_input", "audio_output", "reasoning_output", "cache_read
 _CONTEXT = "The Vexal bridge was built in 1931. The owner of the Vexal bridge is Kira Vonel."
 
 
-@cache
-def _picture() -> bytes:
-    """A PNG of two colours."""
-    picture = Image.new("RGB", (64, 48), "steelblue")
-    picture.paste("orange", (16, 12, 48, 36))
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
-
-
 class TestChatDiffusionGemma(ChatModelIntegrationTests):
-    @pytest.fixture(autouse=True)
-    def no_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The suite fetches its pictures from the web; here they come from a file of our own making."""
-
-        def get(url: str, **_: Any) -> httpx.Response:
-            return httpx.Response(200, content=_picture(), request=httpx.Request("GET", url))
-
-        monkeypatch.setattr(httpx, "get", get)
-
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return ChatDiffusionGemma

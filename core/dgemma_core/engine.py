@@ -7,7 +7,7 @@ import atexit
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,17 +30,10 @@ from dgemma_core.sequence import Sequence
 from dgemma_core.spec import LoadSpec
 from dgemma_core.structured.calibration import Calibration
 from dgemma_core.structured.constraint import GrammarGuide, GrammarWalk
-from dgemma_core.structured.decide import (
-    CANVAS_STEP,
-    Answer,
-    DecisionGuide,
-    build_template,
-    decision_prompt,
-    to_answer,
-)
+from dgemma_core.structured.decide import Answer, Ask, DecisionGuide, plan_asks, read_answers
 from dgemma_core.structured.grammar import Grammar
 from dgemma_core.structured.hints import string_hints
-from dgemma_core.structured.infill import Filling, Hole, Infilled, InfillGuide, hole_tokens, join, lay_out
+from dgemma_core.structured.infill import Filling, Hole, Infilled, InfillGuide, check_params, hole_tokens, join, lay_out
 from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
 from dgemma_core.structured.questions import Question
 from dgemma_core.structured.tool_grammar import tool_grammar
@@ -353,7 +346,7 @@ class Engine:
         with _cancelling(asked):
             for handle, _, _ in asked:
                 handle.result()
-        return _answers(asked, questions, calibration)
+        return read_answers(((ask, guide) for _, ask, guide in asked), questions, calibration)
 
     async def adecide(
         self,
@@ -373,7 +366,7 @@ class Engine:
         with _cancelling(asked):
             for handle, _, _ in asked:
                 await handle
-        return _answers(asked, questions, calibration)
+        return read_answers(((ask, guide) for _, ask, guide in asked), questions, calibration)
 
     def infill(self, pieces: Seq[str | Hole], params: SamplingParams | None = None) -> Infilled:
         """Fill the holes of a text, with the text on both sides in view.
@@ -461,44 +454,35 @@ class Engine:
         seed: int | None,
         timeout: float | None,
     ) -> list[_Asked]:
-        if not isinstance(questions, Mapping) or not questions:
-            raise ValueError(f"questions={questions!r}: give a mapping from names to Question, at least one")
-        for name, question in questions.items():
-            if not isinstance(question, Question):
-                raise ValueError(f"questions[{name!r}]={question!r}: must be a Question")
-        if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-            raise ValueError(f"draws={draws!r}: must be an integer of at least 1")
-        if (isinstance(context, str) and not context.strip()) or not context:
-            raise ValueError(f"context={context!r}: there is nothing to decide about")
-        front, encode = self._open_front(), self.encode_text
+        front = self._open_front()
         deadline = None if timeout is None else time.monotonic() + timeout
+        planned: list[tuple[Ask, DecisionGuide, Rendered]] = [
+            (ask, DecisionGuide(ask.template, front.pad_id, draws), self._rendered(ask.messages, None))
+            for ask in plan_asks(context, questions, self.encode_text, front.end_id, front.canvas_limit)
+        ]
         asked: list[_Asked] = []
-        for names in _batches(list(questions), questions, encode, front.canvas_limit):
-            template = build_template([questions[n] for n in names], encode, front.end_id)
-            prompt = self._rendered(decision_prompt(context, [questions[n] for n in names]), None)
-            length = min(front.canvas_limit, -(-len(template.tokens) // CANVAS_STEP) * CANVAS_STEP)
-            params = SamplingParams(max_new_tokens=length, canvas_length=length, seed=seed)
-            guide = DecisionGuide(template, front.pad_id, draws)
-            room = self._answer_room(len(prompt.ids), length)
-            asked.append((self._queue(prompt, front.settings(params), params, room, guide, deadline), guide, names))
+        try:
+            for ask, guide, prompt in planned:
+                length = ask.canvas_length
+                params = SamplingParams(max_new_tokens=length, canvas_length=length, seed=seed)
+                room = self._answer_room(len(prompt.ids), length)
+                handle = self._queue(prompt, front.settings(params), params, room, guide, deadline)
+                asked.append((handle, ask, guide))
+        except BaseException:
+            for handle, _, _ in asked:
+                handle.cancel()
+            raise
         return asked
 
     def _submit_infill(self, pieces: Seq[str | Hole], params: SamplingParams) -> tuple[RequestHandle, list[Filling]]:
-        for name in ("max_new_tokens", "grammar"):
-            if getattr(params, name) is not None:
-                raise ValueError(f"{name}={getattr(params, name)!r}: follows from the pieces, give it to a Hole")
-        if params.stop:
-            raise ValueError(f"stop={list(params.stop)!r}: a stop string cannot cut a text whose end is given")
+        check_params(params)
         front = self._open_front()
         begin = [] if front.tokenizer.bos_token_id is None else [front.tokenizer.bos_token_id]
         layout = lay_out(pieces, begin, self.encode_text, self._grammar_walk)
-        if not layout.prompt:
-            raise ValueError("pieces begin with a Hole, and this tokenizer has no token to begin a text with")
-        length = min(front.canvas_limit, -(-(len(layout.cells) + 1) // CANVAS_STEP) * CANVAS_STEP)
-        total = -(-(len(layout.cells) + 1) // length) * length
+        length = layout.canvas_length(front.canvas_limit)
         settings = front.settings(replace(params, canvas_length=params.canvas_length or length))
         guide = InfillGuide(layout, front.end_id, front.pad_id)
-        room = self._answer_room(len(layout.prompt), total)
+        room = self._answer_room(len(layout.prompt), layout.room(length))
         return self._queue(Rendered(layout.prompt), settings, params, room, guide), layout.fillings
 
     def _infilled(self, pieces: Seq[str | Hole], generation: Generation, fillings: Seq[Filling]) -> Infilled:
@@ -587,20 +571,7 @@ def _answer_grammar(params: SamplingParams, tools: Tools | None, choice: str | N
     return tool_grammar(tools or (), choice or "auto", parallel)
 
 
-_Asked = tuple[RequestHandle, DecisionGuide, list[str]]
-
-
-def _batches(
-    names: list[str], questions: Mapping[str, Question], encode: Callable[[str], list[int]], limit: int
-) -> Iterator[list[str]]:
-    """Names of questions whose answers fit one canvas together, in order."""
-    batch: list[str] = []
-    for name in names:
-        if batch and len(build_template([questions[n] for n in (*batch, name)], encode, 0).tokens) > limit:
-            yield batch
-            batch = []
-        batch.append(name)
-    yield batch
+_Asked = tuple[RequestHandle, Ask, DecisionGuide]
 
 
 @contextmanager
@@ -611,17 +582,6 @@ def _cancelling(asked: list[_Asked]) -> Iterator[None]:
     finally:
         for handle, _, _ in asked:
             handle.cancel()
-
-
-def _answers(
-    asked: list[_Asked], questions: Mapping[str, Question], calibration: Calibration | None
-) -> dict[str, Answer]:
-    temperature = 1.0 if calibration is None else calibration.temperature
-    return {
-        name: to_answer(questions[name], p)
-        for _, guide, names in asked
-        for name, p in zip(names, guide.probabilities(temperature), strict=True)
-    }
 
 
 class _Loader:

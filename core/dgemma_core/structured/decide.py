@@ -7,7 +7,7 @@ model's own, not calibrated, unless a :class:`~dgemma_core.structured.calibratio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from dgemma_core.canvas import Canvas
 from dgemma_core.messages import Message
 from dgemma_core.readout import Rows
+from dgemma_core.structured.calibration import Calibration
 from dgemma_core.structured.questions import Question, render_questions
 
 CANVAS_STEP = 16  # Canvases for decisions are as short as their template allows, in steps of this.
@@ -87,6 +88,71 @@ def build_template(questions: Sequence[Question], encode: Callable[[str], list[i
     return Template((*tokens, end_id), tuple(slots), tuple(labels))
 
 
+@dataclass(frozen=True)
+class Ask:
+    """Questions that one canvas answers.
+
+    Attributes:
+        names: of the questions.
+        messages: the prompt.
+        template: the answers'.
+        canvas_length: positions, the template's and a few behind it.
+    """
+
+    names: tuple[str, ...]
+    messages: list[Message]
+    template: Template
+    canvas_length: int
+
+
+def plan_asks(
+    context: str | Sequence[Message],
+    questions: Mapping[str, Question],
+    encode: Callable[[str], list[int]],
+    end_id: int,
+    canvas_limit: int,
+) -> list[Ask]:
+    """As few canvases as the answers fit, questions in order.
+
+    Args:
+        context: a text, or chat messages.
+        questions: by name.
+        encode: plain text to token ids.
+        end_id: the token that ends a turn.
+        canvas_limit: positions of the longest canvas.
+
+    Raises:
+        ValueError: bad context or questions, naming them.
+    """
+    if not isinstance(questions, Mapping) or not questions:
+        raise ValueError(f"questions={questions!r}: give a mapping from names to Question, at least one")
+    for name, question in questions.items():
+        if not isinstance(question, Question):
+            raise ValueError(f"questions[{name!r}]={question!r}: must be a Question")
+    if (isinstance(context, str) and not context.strip()) or not context:
+        raise ValueError(f"context={context!r}: there is nothing to decide about")
+    asks = []
+    for names in _batches(questions, encode, canvas_limit):
+        batch = [questions[name] for name in names]
+        template = build_template(batch, encode, end_id)
+        length = min(canvas_limit, -(-len(template.tokens) // CANVAS_STEP) * CANVAS_STEP)
+        asks.append(Ask(tuple(names), decision_prompt(context, batch), template, length))
+    return asks
+
+
+def _batches(
+    questions: Mapping[str, Question], encode: Callable[[str], list[int]], canvas_limit: int
+) -> Iterator[list[str]]:
+    """Names of questions whose answers fit one canvas together."""
+    batch: list[str] = []
+    for name in questions:
+        if batch and len(build_template([questions[n] for n in (*batch, name)], encode, 0).tokens) > canvas_limit:
+            yield batch
+            batch = []
+        batch.append(name)
+    yield batch
+
+
 def decision_prompt(context: str | Sequence[Message], questions: Sequence[Question]) -> list[Message]:
     """Chat messages that put the questions behind the context, so that the context is a prefix to be reused."""
     asked = render_questions(questions)
@@ -106,6 +172,9 @@ class DecisionGuide:
         pad_id: fills the canvas behind the end.
         draws: noise draws to average over, one denoising step each.
 
+    Raises:
+        ValueError: ``draws`` is not a positive integer.
+
     Attributes:
         logits: after the last draw, per draw and slot float32 ``[labels]``.
     """
@@ -113,6 +182,8 @@ class DecisionGuide:
     reads_only = True
 
     def __init__(self, template: Template, pad_id: int, draws: int) -> None:
+        if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+            raise ValueError(f"draws={draws!r}: must be an integer of at least 1")
         self._template = template
         self._pad_id = pad_id
         self._draws = draws
@@ -152,3 +223,15 @@ def to_answer(question: Question, probabilities: Tensor) -> Answer:
     best = int(probabilities.argmax())
     named = dict(zip(question.names, probabilities.tolist(), strict=True))
     return Answer(best == 0 if question.type == "bool" else question.names[best], named)
+
+
+def read_answers(
+    asked: Iterable[tuple[Ask, DecisionGuide]], questions: Mapping[str, Question], calibration: Calibration | None
+) -> dict[str, Answer]:
+    """The answers of finished guides, by the questions' names."""
+    temperature = 1.0 if calibration is None else calibration.temperature
+    return {
+        name: to_answer(questions[name], p)
+        for ask, guide in asked
+        for name, p in zip(ask.names, guide.probabilities(temperature), strict=True)
+    }

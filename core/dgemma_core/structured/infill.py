@@ -10,10 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dgemma_core.canvas import Canvas
+from dgemma_core.params import SamplingParams
 from dgemma_core.readout import Rows
 from dgemma_core.structured.constraint import GrammarRegion, GrammarWalk
 from dgemma_core.structured.grammar import Grammar
 from dgemma_core.usage import Usage
+
+CANVAS_STEP = 16  # Canvases are as short as the pieces allow, in steps of this.
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,27 @@ class Layout:
     cells: list[int | None]
     fillings: list[Filling]
 
+    def canvas_length(self, limit: int) -> int:
+        """Positions of the shortest canvas that holds all cells and the end, or ``limit``."""
+        return min(limit, -(-(len(self.cells) + 1) // CANVAS_STEP) * CANVAS_STEP)
+
+    def room(self, canvas_length: int) -> int:
+        """Positions of the whole canvases that hold all cells and the end."""
+        return -(-(len(self.cells) + 1) // canvas_length) * canvas_length
+
+
+def check_params(params: SamplingParams) -> None:
+    """Refuse what follows from the pieces.
+
+    Raises:
+        ValueError: naming the parameter.
+    """
+    for name in ("max_new_tokens", "grammar"):
+        if getattr(params, name) is not None:
+            raise ValueError(f"{name}={getattr(params, name)!r}: follows from the pieces, give it to a Hole")
+    if params.stop:
+        raise ValueError(f"stop={list(params.stop)!r}: a stop string cannot cut a text whose end is given")
+
 
 def lay_out(
     pieces: Sequence[str | Hole],
@@ -103,7 +127,7 @@ def lay_out(
         walk: a grammar's walk with so much room.
 
     Raises:
-        ValueError: no hole, or a piece that is neither text nor hole.
+        ValueError: no hole, a piece that is neither text nor hole, or nothing at all before the first hole.
         GrammarError: a hole's grammar cannot be used, or its room is too small for it.
     """
     if isinstance(pieces, str) or not any(isinstance(piece, Hole) for piece in pieces):
@@ -123,6 +147,8 @@ def lay_out(
                 prompt += ids
         else:
             raise ValueError(f"pieces hold {piece!r}: must be text or Hole")
+    if not prompt:
+        raise ValueError("pieces begin with a Hole, and this tokenizer has no token to begin a text with")
     return Layout(prompt, cells, fillings)
 
 

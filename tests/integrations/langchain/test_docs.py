@@ -1,3 +1,5 @@
+"""The guides run as they are printed."""
+
 from __future__ import annotations
 
 import re
@@ -7,13 +9,22 @@ from typing import Any
 import pytest
 
 
-def test_every_example_of_the_guide_runs(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    guide = (repository / "docs" / "langchain.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    assert len(blocks) >= 7
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block, "docs/langchain.md", "exec"), names)
+@pytest.mark.parametrize(
+    ("page", "blocks", "words"),
+    [
+        ("langchain", 9, ["1931", "1978", "get_weight", "team="]),
+        ("agents-langchain", 6, ["get_weight", "kilograms=", "1931"]),
+    ],
+)
+def test_every_example_of_a_guide_runs(
+    page: str, blocks: int, words: list[str], repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guide = (repository / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    assert len(examples) >= blocks
+    names: dict[str, Any] = {"__name__": "guide"}
+    for example in examples:
+        exec(compile(example, f"docs/{page}.md", "exec", dont_inherit=True), names)
     printed = capsys.readouterr().out
-    assert "1931" in printed
-    assert "1978" in printed
+    for word in words:
+        assert word in printed

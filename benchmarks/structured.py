@@ -15,6 +15,8 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +115,13 @@ def _free(args: argparse.Namespace, seed: int) -> SamplingParams:
 
 
 def _invalid(schema: Any, text: str) -> str:
-    """Why a text is not a valid answer; an empty string if it is."""
+    """Why a text is not a valid answer; an empty string if it is.
+
+    Numbers are read as decimals: in binary floating point 9.2 is no multiple of 0.01.
+    """
+    schema = json.loads(json.dumps(schema), parse_float=Decimal)
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_float=Decimal)
     except json.JSONDecodeError as error:
         return f"no JSON: {error}"
     kind = jsonschema.validators.validator_for(schema)
@@ -280,20 +286,21 @@ def tools(args: argparse.Namespace) -> None:
     for name, engine in (("trained", embedded), ("random weights", random_engine(embedded))):
         engine.load()
         handles, refused, too_small, too_long = [], 0, 0, 0
-        for number, schema in enumerate(wanted):
+        # Where the file has fewer schemas than calls are asked for, they are called again with another seed.
+        for number, (again, schema) in enumerate(product(range(args.n), wanted)):
+            if len(handles) == args.n or (again and not handles):
+                break
             tool = {"type": "function", "function": {"name": f"tool_{number}", "description": "", "parameters": schema}}
-            params = SamplingParams(seed=0, max_new_tokens=args.budget, max_denoising_steps=args.steps)
+            params = SamplingParams(seed=again, max_new_tokens=args.budget, max_denoising_steps=args.steps)
             prompt = [Message("user", "Use the tool.")]
             try:
                 handles.append((schema, engine.submit(prompt, params, tools=[tool], tool_choice="any")))
             except AnswerBudgetError:
-                too_small += 1
+                too_small += not again
             except GrammarError:
-                refused += 1
+                refused += not again
             except ContextOverflowError:
-                too_long += 1
-            if len(handles) == args.n:
-                break
+                too_long += not again
         done = [(schema, handle.result()) for schema, handle in handles]
         good = sum(1 for schema, g in done if _call_fits(schema, g))
         rows.append((name, len(done), f"{good / len(done):.1%}", too_small, too_long, refused))

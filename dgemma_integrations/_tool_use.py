@@ -1,4 +1,4 @@
-"""What a call may, must or must not do besides writing text: both adapters' keyword arguments in one form."""
+"""What an answer may, must or must not hold besides plain text: both adapters' keyword arguments in one form."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from dgemma_core.structured.grammar import Grammar
 
 @dataclass(frozen=True)
 class ToolUse:
-    """Tools, and the form of an answer in words.
+    """Thoughts, tool calls, and the form of an answer in words.
 
     Attributes:
         tools: OpenAI function dicts.
         choice: as ``tool_choice`` of ``Engine.submit``.
         parallel: whether one answer may hold several calls.
         grammar: of an answer in words, from ``response_format``.
+        thinking: whether to think before answering.
     """
 
     tools: tuple[dict[str, Any], ...] = ()
     choice: str | None = None
     parallel: bool = True
     grammar: Grammar | None = None
+    thinking: bool = False
 
 
 def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:
@@ -44,6 +46,19 @@ def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:
         known = f" or one of the tools {', '.join(names)}" if names else " (there are no tools)"
         raise ValueError(f"tool_choice={choice!r}: must be 'auto', 'none', 'any', 'required'{known}")
     return choice
+
+
+def asked_to_think(asked: Any, default: bool) -> bool:
+    """A call's ``thinking``, or the model object's where the call does not say.
+
+    Raises:
+        ValueError: neither true nor false.
+    """
+    if asked is None:
+        return default
+    if not isinstance(asked, bool):
+        raise ValueError(f"thinking={asked!r}: must be True or False")
+    return asked
 
 
 def answer_grammar(response_format: Any) -> Grammar | None:

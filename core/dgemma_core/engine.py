@@ -187,13 +187,13 @@ class Engine:
         """Positions denoised together unless a request asks for fewer."""
         return self._open_front().defaults.canvas_length
 
-    def count_tokens(self, prompt: Prompt, tools: Tools | None = None) -> int:
+    def count_tokens(self, prompt: Prompt, tools: Tools | None = None, *, thinking: bool = False) -> int:
         """Tokens the rendered prompt takes, those of images included.
 
         Raises:
             ValueError, CheckpointError: as :meth:`submit`.
         """
-        return len(self._rendered(prompt, tools).ids)
+        return len(self._rendered(prompt, tools, thinking).ids)
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of plain text, without a beginning-of-sequence token; control tokens' spellings stay characters."""
@@ -227,6 +227,7 @@ class Engine:
         tools: Tools | None = None,
         tool_choice: str | None = None,
         parallel_tool_calls: bool = True,
+        thinking: bool = False,
         timeout: float | None = None,
     ) -> RequestHandle:
         """Queue a request and return at once.
@@ -240,6 +241,9 @@ class Engine:
                 ``"required"`` (it must call one), or the name of the tool it must call. A call always fits its tool's
                 schema. With ``params.grammar`` an answer either calls tools or fits it.
             parallel_tool_calls: whether one answer may hold several calls.
+            thinking: ask the model to think before it answers, as far as its chat template knows how; only with
+                messages. The thoughts are in ``Generation.reasoning`` and count as tokens of the answer. Of grammars
+                only JSON ones leave room for thoughts.
             timeout: seconds after which the request is dropped with ``RequestTimeoutError``.
 
         Raises:
@@ -256,9 +260,9 @@ class Engine:
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
             raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None")
         front = self._open_front()
-        rendered = self._rendered(prompt, tools)
+        rendered = self._rendered(prompt, tools, thinking)
         room = self._answer_room(len(rendered.ids), params.max_new_tokens)
-        grammar = _answer_grammar(params, tools, tool_choice, parallel_tool_calls)
+        grammar = _answer_grammar(params, tools, tool_choice, parallel_tool_calls, thinking)
         guide = None if grammar is None else self._grammar_guide(grammar, room)
         deadline = None if timeout is None else time.monotonic() + timeout
         return self._queue(rendered, front.settings(params), params, room, guide, deadline)
@@ -506,11 +510,11 @@ class Engine:
                 self._compiler = GrammarCompiler(Alphabet(front.tokenizer, front.vocab_size, front.end_ids))
             return self._compiler
 
-    def _rendered(self, prompt: Prompt, tools: Tools | None) -> Rendered:
+    def _rendered(self, prompt: Prompt, tools: Tools | None, thinking: bool = False) -> Rendered:
         if isinstance(prompt, str):
             if not prompt:
                 raise ValueError("prompt='': an empty prompt has nothing to answer")
-            self._no_tools(tools)
+            self._no_template(tools, thinking)
             return Rendered(self._chat_template().text(prompt))
         prompt = list(prompt) if isinstance(prompt, list | tuple) else prompt
         if not isinstance(prompt, list):
@@ -521,8 +525,8 @@ class Engine:
             if not any(m.text.strip() or m.images or m.tool_calls for m in prompt):
                 raise ValueError("prompt: all messages are empty, there is nothing to answer")
             marks = self._image_preprocessor() if any(m.images for m in prompt) else None
-            return self._chat_template().render(prompt, tools or (), marks)
-        self._no_tools(tools)
+            return self._chat_template().render(prompt, tools or (), marks, thinking)
+        self._no_template(tools, thinking)
         vocab = self._open_front().vocab_size
         for token in prompt:
             if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab:
@@ -530,9 +534,11 @@ class Engine:
         return Rendered(prompt)
 
     @staticmethod
-    def _no_tools(tools: Tools | None) -> None:
+    def _no_template(tools: Tools | None, thinking: bool) -> None:
         if tools:
             raise ValueError("tools are declared by the chat template: give the prompt as a list of Message")
+        if thinking:
+            raise ValueError("thinking=True is asked for by the chat template: give the prompt as a list of Message")
 
     def _answer_room(self, prompt_tokens: int, max_new_tokens: int | None) -> int:
         window = self.context_window
@@ -558,14 +564,17 @@ class Engine:
                 pending.result()
 
 
-def _answer_grammar(params: SamplingParams, tools: Tools | None, choice: str | None, parallel: bool) -> Grammar | None:
+def _answer_grammar(
+    params: SamplingParams, tools: Tools | None, choice: str | None, parallel: bool, thinking: bool
+) -> Grammar | None:
     """What an answer must look like, by its own grammar or by the tools at hand; None where nothing is asked for."""
     if params.grammar is not None:
-        if choice == "none" or not tools:
+        calls = tools if tools and choice != "none" else ()
+        if not calls and not thinking:
             return params.grammar
-        if choice not in (None, "auto"):
+        if calls and choice not in (None, "auto"):
             raise ValueError(f"tool_choice={choice!r}: an answer that must call a tool cannot fit a grammar as well")
-        return tool_grammar(tools, "auto", parallel, params.grammar)
+        return tool_grammar(calls, "auto", parallel, params.grammar)
     if not tools and choice in (None, "none", "auto"):
         return None
     return tool_grammar(tools or (), choice or "auto", parallel)

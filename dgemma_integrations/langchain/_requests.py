@@ -93,6 +93,7 @@ def _submit(engine: Engine, prompt: Prompt, call: Call) -> RequestHandle:
         tools=use.tools or None,
         tool_choice=use.choice,
         parallel_tool_calls=use.parallel,
+        thinking=use.thinking,
         timeout=call.timeout,
     )
 

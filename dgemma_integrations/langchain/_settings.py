@@ -157,8 +157,10 @@ class DiffusionGemmaSettings(EngineSettings):
         """Tokens of a text alone."""
         return len(self.get_token_ids(text))
 
-    def _count_messages(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None) -> int:
-        return self._engine().count_tokens(list(messages), tools) if messages else 0
+    def _count_messages(
+        self, messages: Sequence[Message], tools: list[dict[str, Any]] | None, thinking: bool = False
+    ) -> int:
+        return self._engine().count_tokens(list(messages), tools, thinking=thinking) if messages else 0
 
     def _ls_settings(self, stop: list[str] | None, params: LangSmithParams) -> LangSmithParams:
         """Tracing parameters as LangChain derives them, under this provider's name and with the default stops."""

@@ -7,12 +7,12 @@ from typing import Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from dgemma_integrations._tool_use import ToolUse, answer_grammar, tool_choice
+from dgemma_integrations._tool_use import ToolUse, answer_grammar, asked_to_think, tool_choice
 
-NAMES = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict"})
+NAMES = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "thinking"})
 
 
-def tool_use(kwargs: Mapping[str, Any], parallel: bool | None = None) -> ToolUse:
+def tool_use(kwargs: Mapping[str, Any], parallel: bool | None = None, thinking: bool = False) -> ToolUse:
     """Reads a call's keyword arguments of :data:`NAMES`.
 
     ``strict`` is accepted and without effect: calls and answers always fit their schema.
@@ -20,6 +20,7 @@ def tool_use(kwargs: Mapping[str, Any], parallel: bool | None = None) -> ToolUse
     Args:
         kwargs: of the call.
         parallel: ``parallel_tool_calls`` where the call does not say.
+        thinking: the same of ``thinking``.
 
     Raises:
         ValueError: naming the argument, its value and what is accepted.
@@ -32,4 +33,5 @@ def tool_use(kwargs: Mapping[str, Any], parallel: bool | None = None) -> ToolUse
         tool_choice(kwargs.get("tool_choice"), tools),
         True if parallel is None else bool(parallel),
         answer_grammar(kwargs.get("response_format")),
+        asked_to_think(kwargs.get("thinking"), thinking),
     )

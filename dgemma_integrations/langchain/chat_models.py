@@ -63,6 +63,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         on_draft: called with the canvas after every denoising step.
         draft_events: send it as an event of `stream_events(version="v3")`, too.
         parallel_tool_calls: whether one answer may hold several tool calls.
+        thinking: ask the model to think before it answers; its thoughts come as reasoning blocks.
 
     Unknown keyword arguments raise a `ValueError`, here and at every call.
 
@@ -120,6 +121,8 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
 
     parallel_tool_calls: bool | None = None
     """Whether one answer may hold several tool calls; `None` means yes. A call's own setting replaces it."""
+    thinking: bool = False
+    """Whether to ask the model to think before it answers. A call's own setting replaces it."""
     draft_events: bool = False
     """Whether `stream_events(version="v3")` also sends the canvas after every denoising step."""
 
@@ -129,7 +132,10 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
-        return {**super()._identifying_params, "tool_use": {"parallel_tool_calls": self.parallel_tool_calls}}
+        return {
+            **super()._identifying_params,
+            "tool_use": {"parallel_tool_calls": self.parallel_tool_calls, "thinking": self.thinking},
+        }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return self._ls_settings(stop, super()._get_ls_params(stop=stop, **kwargs))
@@ -146,7 +152,8 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
     ) -> int:
         """Tokens of the prompt the checkpoint's chat template makes of these messages, tool declarations included."""
         declarations = [convert_to_openai_tool(tool) for tool in tools] if tools else None
-        return self._count_messages(to_engine_messages(messages, allow_image_urls=self.allow_image_urls), declarations)
+        translated = to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
+        return self._count_messages(translated, declarations, self.thinking)
 
     def bind_tools(
         self,
@@ -201,7 +208,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         return structured(self, schema, method, include_raw, strict)
 
     def _call(self, stop: list[str] | str | None, kwargs: Mapping[str, Any]) -> Call:
-        use = tool_use(kwargs, parallel=self.parallel_tool_calls)
+        use = tool_use(kwargs, parallel=self.parallel_tool_calls, thinking=self.thinking)
         others = {name: value for name, value in kwargs.items() if name not in TOOL_NAMES}
         draft_events = others.pop("draft_events", None)
         draft_events = self.draft_events if draft_events is None else draft_events

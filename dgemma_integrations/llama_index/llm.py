@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from dgemma_core.handle import RequestHandle
 
 _LOAD_FIELDS = tuple(field.name for field in fields(LoadSpec))
+_CALL_FIELDS = ("timeout", "thinking")
 _SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens", "grammar"}))
 
 _dispatcher = get_dispatcher(__name__)
@@ -122,6 +123,8 @@ class DiffusionGemma(FunctionCallingLLM):
         confidence_threshold: nats; mean entropy below which a canvas may be final.
         canvas_length: positions denoised together.
         stop_at_eos: positions after the answer's end neither delay it nor are computed again.
+        thinking: ask the model to think before it answers; chat responses hold its thoughts as a
+            ``ThinkingBlock``.
         drafts: streams also yield a chunk per denoising step, with ``delta=""`` and the canvas as it reads now in
             ``additional_kwargs["draft"]`` (``text``, ``step``, ``entropy``).
         allow_image_urls: whether images that a message only names by an ``http(s)`` address are downloaded.
@@ -168,6 +171,7 @@ class DiffusionGemma(FunctionCallingLLM):
     confidence_threshold: float | None = Field(default=None, description="Mean entropy (nats) of a final canvas.")
     canvas_length: _Int | None = Field(default=None, description="Positions denoised together.")
     stop_at_eos: bool = Field(default=True, description="Positions after the answer's end do not delay it.")
+    thinking: bool = Field(default=False, description="Ask the model to think before it answers.")
     drafts: bool = Field(default=False, description="Stream the canvas after every denoising step, too.")
     allow_image_urls: bool = Field(default=False, description="Download images that are named by their address.")
 
@@ -222,7 +226,7 @@ class DiffusionGemma(FunctionCallingLLM):
 
     def to_payload(self) -> dict[str, Any]:
         """This object's settings for events and callbacks; unlike ``metadata`` it never touches a file."""
-        settings = {name: getattr(self, name) for name in (*_LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout")}
+        settings = {name: getattr(self, name) for name in (*_LOAD_FIELDS, *_SAMPLING_FIELDS, *_CALL_FIELDS)}
         return {"class_name": self.class_name(), "model_name": self.model, "is_chat_model": True, **settings}
 
     # --- the eight endpoints; each fires one LLM event, so none calls another ---
@@ -423,7 +427,7 @@ class DiffusionGemma(FunctionCallingLLM):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield "model", self.model
-        for name in (*_LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout"):
+        for name in (*_LOAD_FIELDS, *_SAMPLING_FIELDS, *_CALL_FIELDS):
             value = getattr(self, name)
             if name != "model" and value != type(self).model_fields[name].default:
                 yield name, value
@@ -440,7 +444,7 @@ class DiffusionGemma(FunctionCallingLLM):
 
     def _options(self, overrides: Mapping[str, Any]) -> _Options:
         owner = type(self).__name__
-        use = tool_use(overrides)
+        use = tool_use(overrides, self.thinking)
         given = {name: value for name, value in overrides.items() if name not in _SENT_BY_LLAMA_INDEX | TOOL_NAMES}
         reject_unknown(given, {*PARAMETER_NAMES, "timeout", *TOOL_NAMES}, owner=owner)
         timeout = given.pop("timeout", None)
@@ -477,7 +481,9 @@ class DiffusionGemma(FunctionCallingLLM):
             excess = error.prompt_tokens + error.max_new_tokens - error.context_window
             room = error.max_new_tokens - excess
             bare = [replace(message, content="x") for message in prompt]
-            if room < 1 or excess > engine.count_tokens(bare, options.tool_use.tools):
+            if room < 1 or excess > engine.count_tokens(
+                bare, options.tool_use.tools, thinking=options.tool_use.thinking
+            ):
                 raise
             shorter = replace(options, params=replace(options.params, max_new_tokens=room))
             return self._submit_chat(engine, prompt, shorter)
@@ -491,6 +497,7 @@ class DiffusionGemma(FunctionCallingLLM):
             tools=use.tools or None,
             tool_choice=use.choice,
             parallel_tool_calls=use.parallel,
+            thinking=use.thinking,
             timeout=options.timeout,
         )
 

@@ -10,14 +10,14 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageR
 from llama_index.core.llms.llm import ToolSelection
 
 from dgemma_core.messages import ToolCall
-from dgemma_integrations._tool_use import ToolUse, answer_grammar, tool_choice
+from dgemma_integrations._tool_use import ToolUse, answer_grammar, asked_to_think, tool_choice
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
 # Two spellings of the same switch: LlamaIndex's own and the one of chat APIs.
 _PARALLEL = ("allow_parallel_tool_calls", "parallel_tool_calls")
-NAMES = frozenset({"tools", "tool_choice", "tool_required", "tool_names", "response_format", *_PARALLEL})
+NAMES = frozenset({"tools", "tool_choice", "tool_required", "tool_names", "response_format", "thinking", *_PARALLEL})
 
 
 def chat_arguments(
@@ -56,8 +56,12 @@ def chat_arguments(
     return {**arguments, "tool_names": renamed} if renamed else arguments
 
 
-def tool_use(arguments: Mapping[str, Any]) -> ToolUse:
+def tool_use(arguments: Mapping[str, Any], thinking: bool = False) -> ToolUse:
     """Reads a call's keyword arguments of :data:`NAMES`.
+
+    Args:
+        arguments: of the call.
+        thinking: whether to think where the call does not say.
 
     Raises:
         ValueError: naming the argument, its value and what is accepted.
@@ -73,7 +77,8 @@ def tool_use(arguments: Mapping[str, Any]) -> ToolUse:
     if arguments.get("tool_required") and tools and choice in (None, "auto"):
         choice = "any"
     given = [arguments[name] for name in _PARALLEL if arguments.get(name) is not None]
-    return ToolUse(tools, choice, all(given), answer_grammar(arguments.get("response_format")))
+    grammar = answer_grammar(arguments.get("response_format"))
+    return ToolUse(tools, choice, all(given), grammar, asked_to_think(arguments.get("thinking"), thinking))
 
 
 def call_blocks(calls: Sequence[ToolCall], names: Mapping[str, str]) -> list[ToolCallBlock]:

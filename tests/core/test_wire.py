@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import dgemma_core
-from dgemma_core import Engine, Message, SamplingParams, ToolCall
+from dgemma_core import Engine, Grammar, Message, SamplingParams, ToolCall
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.chat.wire import MAX_DEPTH, Turn, format_call, format_value
@@ -389,3 +389,24 @@ def test_generation_without_calls_just_stops(tiny_engine: Engine, monkeypatch: p
     _close_with(monkeypatch, ChatTemplate(tiny_engine.tokenizer).markup("ok<|tool_call>call:f{"), "stop")
     [answer] = tiny_engine.generate(["x"], SamplingParams(max_new_tokens=16))
     assert (answer.text, answer.finish_reason, answer.tool_calls) == ("okcall:f{", "stop", ())
+
+
+def test_thinking_is_asked_for_by_the_template(embedded_engine: Engine) -> None:
+    prompt = [Message("user", "The Vexal bridge was built in 1931.\n\nWhen was it built?")]
+    plain, thinking = embedded_engine.count_tokens(prompt), embedded_engine.count_tokens(prompt, thinking=True)
+    assert thinking > plain
+    handle = embedded_engine.submit(prompt, SamplingParams(seed=0, max_new_tokens=4), thinking=True)
+    assert handle.result().usage.prompt_tokens == thinking
+    for text in ("Hello", [2, 3]):
+        with pytest.raises(ValueError, match="thinking=True"):
+            embedded_engine.submit(text, thinking=True)
+
+
+def test_an_answer_that_must_fit_may_be_thought_about(embedded_engine: Engine) -> None:
+    schema = {"type": "object", "properties": {"year": {"type": "integer"}}, "required": ["year"]}
+    prompt = [Message("user", "The Vexal bridge was built in 1931.\n\nWhen was it built?")]
+    params = SamplingParams(seed=0, max_new_tokens=64, max_denoising_steps=4, grammar=Grammar.json_schema(schema))
+    generation = embedded_engine.submit(prompt, params, thinking=True).result()
+    assert isinstance(json.loads(generation.text)["year"], int)
+    with pytest.raises(ValueError, match="only JSON does"):
+        embedded_engine.submit(prompt, SamplingParams(grammar=Grammar.choice(["a", "b"])), thinking=True)

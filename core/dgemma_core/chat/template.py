@@ -96,6 +96,7 @@ class ChatTemplate:
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] = (),
         marks: ImageMarks | None = None,
+        thinking: bool = False,
     ) -> Rendered:
         """A conversation to ids, ending where the assistant is to speak.
 
@@ -103,6 +104,7 @@ class ChatTemplate:
             messages: at least one.
             tools: OpenAI function dicts.
             marks: how images are marked; only needed if there are some.
+            thinking: ask the model to think before it answers.
 
         Raises:
             ValueError: the template refuses the conversation (its reason is in the message), or leaves images out.
@@ -110,9 +112,11 @@ class ChatTemplate:
         escaped: list[str] = []
         conversation = [self._escape(_as_dict(message), escaped) for message in messages]
         declared = [self._escape(dict(tool), escaped) for tool in tools]
+        # A template without the switch ignores it; it is left out where it is off, as other callers do.
+        switches = {"enable_thinking": True} if thinking else {}
         try:
             rendered = self._tokenizer.apply_chat_template(
-                conversation, tools=declared or None, tokenize=False, add_generation_prompt=True
+                conversation, tools=declared or None, tokenize=False, add_generation_prompt=True, **switches
             )
         except Exception as error:  # Templates raise jinja2 errors of their own choosing.
             raise ValueError(f"the chat template refused these messages: {error}") from error

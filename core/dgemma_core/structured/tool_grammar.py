@@ -121,7 +121,8 @@ def tool_grammar(
     if answer is not None:
         if answer.kind != "json_schema" or choice != "auto":
             raise ValueError(
-                f"an answer of a {answer.kind} grammar and tools with choice={choice!r} do not go together"
+                f"an answer of a {answer.kind} grammar does not go together with tools, choice={choice!r} or thoughts: "
+                "only JSON does, with choice='auto'"
             )
         writer.rules["answer"] = f"%json {json.dumps(json.loads(answer.source) | {'x-guidance': COMPACT})}"
         turn = f"thought? ({calls}{'+' if parallel else ''} | answer)" if calls else "thought? answer"

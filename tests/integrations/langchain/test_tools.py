@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, TypedDict
 
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
@@ -158,3 +158,27 @@ def test_the_string_model_says_where_tools_are(chat: ChatDiffusionGemma) -> None
     llm = DiffusionGemmaLLM(engine=chat.engine)
     with pytest.raises(ValueError, match="use ChatDiffusionGemma"):
         llm.invoke("fox", tools=[{}])
+
+
+async def test_thinking_is_asked_for_in_every_way(embedded_engine: Engine) -> None:
+    question = "The Vexal bridge was built in 1931.\n\nWhen was it built?"
+    chat = ChatDiffusionGemma(engine=embedded_engine, seed=0, max_tokens=4)
+    thinking = ChatDiffusionGemma(engine=embedded_engine, seed=0, max_tokens=4, thinking=True)
+
+    def asked(message: AIMessage) -> int:
+        assert message.usage_metadata is not None
+        return message.usage_metadata["input_tokens"]
+
+    short = asked(chat.invoke(question))
+    for message in (
+        thinking.invoke(question),
+        await thinking.ainvoke(question),
+        chat.invoke(question, thinking=True),
+        chat.bind(thinking=True).invoke(question),
+    ):
+        assert asked(message) > short
+    assert asked(thinking.invoke(question, thinking=False)) == short
+    assert thinking.get_num_tokens_from_messages([HumanMessage(question)]) > short
+    assert thinking._get_llm_string() != chat._get_llm_string()
+    with pytest.raises(ValueError, match="thinking='yes'"):
+        chat.invoke(question, thinking="yes")

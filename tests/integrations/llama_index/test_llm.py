@@ -283,7 +283,6 @@ def test_a_closed_engine_says_so(tiny_checkpoint: str) -> None:
         llm.complete("Hello")
 
 
-
 # --- metadata, weights, settings ---
 
 

@@ -168,6 +168,24 @@ def test_thoughts_stand_behind_the_text_and_beside_it() -> None:
     assert response.additional_kwargs["prompt_tokens"] == 3
 
 
+async def test_thinking_is_asked_for_in_every_way(llm: DiffusionGemma, tools: list[BaseTool]) -> None:
+    user = [ChatMessage(role="user", content=ASKED)]
+    short = llm.chat(user, max_tokens=4).raw["usage"]["prompt_tokens"]
+    thinking = llm.model_copy(update={"thinking": True})
+    for response in (
+        llm.chat(user, thinking=True, max_tokens=4),
+        thinking.chat(user, max_tokens=4),
+        await thinking.achat(user, max_tokens=4),
+        list(thinking.stream_chat(user, max_tokens=4))[-1],
+        thinking.complete(ASKED, max_tokens=4),
+    ):
+        assert response.raw["usage"]["prompt_tokens"] > short
+    assert thinking.chat(user, thinking=False, max_tokens=4).raw["usage"]["prompt_tokens"] == short
+    assert calls_of(thinking.chat_with_tools(tools, ASKED, tool_required=True, max_tokens=96))
+    with pytest.raises(ValueError, match="thinking='yes'"):
+        llm.chat(user, thinking="yes")
+
+
 # --- agents ---
 
 

@@ -239,9 +239,10 @@ def test_shared_engines_are_counted(tiny_checkpoint: str) -> None:
 
 
 def test_a_forgotten_engine_ends_its_thread(tiny_checkpoint: str) -> None:
+    others = set(threading.enumerate())  # A shared engine of another test may serve the same checkpoint.
     engine = Engine(LoadSpec(model=tiny_checkpoint))
     engine.generate([[2, 50]], SamplingParams(max_new_tokens=4))
-    (thread,) = [t for t in threading.enumerate() if t.name == f"dgemma-{tiny_checkpoint}"]
+    (thread,) = [t for t in set(threading.enumerate()) - others if t.name == f"dgemma-{tiny_checkpoint}"]
     del engine
     gc.collect()
     thread.join(10)

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+# At once, not at the first grammar: an import reads files, and that grammar may be made on an event loop.
+from llguidance import LLMatcher, regex_to_lark
+
 from dgemma_core.errors import GrammarError
 
 if TYPE_CHECKING:
@@ -116,9 +119,6 @@ class Grammar:
 
     def compiled(self) -> str:
         """The grammar in llguidance's own form."""
-        # Imported late: only who uses grammars pays for it.
-        from llguidance import LLMatcher, regex_to_lark
-
         if self.kind == "json_schema":
             return LLMatcher.grammar_from_json_schema(self.source, defaults=COMPACT)
         if self.kind == "regex":
@@ -144,7 +144,5 @@ def _without_unknown_formats(schema: Any) -> Any:
 
 def _problem(compiled: str) -> str:
     """Why llguidance refuses a grammar, or an empty string. Warnings count: what is warned of is not enforced."""
-    from llguidance import LLMatcher
-
     failed, messages = LLMatcher.validate_grammar_with_warnings(compiled)
     return "; ".join(str(m).strip() for m in messages if failed or _NO_TOKENIZER not in str(m))

@@ -195,7 +195,10 @@ async def test_how_many_requests_a_mode_has_at_a_time(
 ) -> None:
     def synthesizer(**options: Any) -> Any:
         # Chunks so small that every node is one, and not so small that the answers of four are two.
-        helper = PromptHelper(context_window=4096, num_output=8, chunk_size_limit=80, chunk_overlap_ratio=0.0)
+        # Counted in words: whatever tokenizer LlamaIndex's settings hold.
+        helper = PromptHelper(
+            context_window=4096, num_output=8, chunk_size_limit=50, chunk_overlap_ratio=0.0, tokenizer=str.split
+        )
         return get_response_synthesizer(llm=llm, response_mode=ResponseMode(mode), prompt_helper=helper, **options)
 
     nodes = [NodeWithScore(node=TextNode(text=f"{text} " * 6), score=0.5) for text in PASSAGES]

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import pytest
-from llama_index.core import PropertyGraphIndex, SummaryIndex
+import sqlalchemy
+from llama_index.core import KnowledgeGraphIndex, PropertyGraphIndex, SQLDatabase, SummaryIndex
+from llama_index.core.agent.workflow import CodeActAgent
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.indices.property_graph import DynamicLLMPathExtractor, SchemaLLMPathExtractor
 from llama_index.core.postprocessor import StructuredLLMRerank
 from llama_index.core.program.function_program import FunctionCallingProgram
 from llama_index.core.prompts import PromptTemplate
-from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
+from llama_index.core.query_engine import NLSQLTableQueryEngine, RetrieverQueryEngine, RouterQueryEngine
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.schema import Document, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.selectors import PydanticMultiSelector, PydanticSingleSelector
@@ -153,3 +155,32 @@ def test_property_graphs_with_a_schema(llm: DiffusionGemma, kind: str) -> None:
     assert (
         index.property_graph_store.get_llama_nodes([node.node_id for node in index.docstore.docs.values()]) is not None
     )
+
+
+def test_knowledge_graph_index(llm: DiffusionGemma) -> None:
+    index = KnowledgeGraphIndex.from_documents(
+        [Document(text=PASSAGES[0])], llm=llm, max_triplets_per_chunk=2, embed_model=MockEmbedding(embed_dim=8)
+    )
+    # Triplets are read from prose, as far as the model writes some; the passage is indexed either way.
+    assert len(index.docstore.docs) == 1
+    assert str(index.as_query_engine(llm=llm).query(QUESTION)).strip()
+
+
+def test_questions_to_a_database(llm: DiffusionGemma) -> None:
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("CREATE TABLE bridges (name TEXT, year INTEGER)"))
+        connection.execute(sqlalchemy.text("INSERT INTO bridges VALUES ('Vexal bridge', 1931)"))
+    query_engine = NLSQLTableQueryEngine(SQLDatabase(engine), tables=["bridges"], llm=llm, embed_model=MockEmbedding(8))
+    # What this model writes is hardly SQL; LlamaIndex hands the database's complaint to it and answers all the same.
+    response = query_engine.query("When was the Vexal bridge built?")
+    assert str(response).strip()
+    assert "sql_query" in (response.metadata or {})
+
+
+async def test_code_act_agent(llm: DiffusionGemma) -> None:
+    async def execute(code: str) -> str:
+        return "done"
+
+    agent = CodeActAgent(code_execute_fn=execute, llm=llm, tools=[])
+    assert str(await agent.run("Hello", max_iterations=3)).strip()

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dgemma_core.messages import Message
+from dgemma_core.params import SamplingParams
 from dgemma_core.structured.grammar import Grammar
+
+if TYPE_CHECKING:
+    from dgemma_core import Engine
+    from dgemma_core.handle import RequestHandle
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,20 @@ class ToolUse:
     parallel: bool = True
     grammar: Grammar | None = None
     thinking: bool = False
+
+    def submit(
+        self, engine: Engine, prompt: str | list[Message], params: SamplingParams, timeout: float | None
+    ) -> RequestHandle:
+        """Queues a request with these tools; raises what ``Engine.submit`` raises."""
+        return engine.submit(
+            prompt,
+            params,
+            tools=self.tools or None,
+            tool_choice=self.choice,
+            parallel_tool_calls=self.parallel,
+            thinking=self.thinking,
+            timeout=timeout,
+        )
 
 
 def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:

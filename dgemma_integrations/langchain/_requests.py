@@ -77,25 +77,12 @@ def _submitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> Iterato
         with translated_errors():
             for prompt in prompts:
                 # One by one: what was submitted before a failure must be cancelled below.
-                handles.append(_submit(engine, prompt, call))  # noqa: PERF401
+                handles.append(call.tool_use.submit(engine, prompt, call.params, call.timeout))  # noqa: PERF401
         yield handles
     finally:
         # Without effect on requests that have finished.
         for handle in handles:
             handle.cancel()
-
-
-def _submit(engine: Engine, prompt: Prompt, call: Call) -> RequestHandle:
-    use = call.tool_use
-    return engine.submit(
-        prompt,
-        call.params,
-        tools=use.tools or None,
-        tool_choice=use.choice,
-        parallel_tool_calls=use.parallel,
-        thinking=use.thinking,
-        timeout=call.timeout,
-    )
 
 
 def _drafting(call: Call) -> Call:

@@ -12,13 +12,13 @@ from langchain_core.prompt_values import PromptValue, StringPromptValue
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import PrivateAttr, model_validator
 
-from dgemma_core.messages import Message
 from dgemma_core.structured.questions import Question
 from dgemma_integrations._common import reject_unknown
+from dgemma_integrations._images import aprepare
 from dgemma_integrations.langchain._loading import EngineSettings, check_timeout
 from dgemma_integrations.langchain._questions import QuestionSet, question_set
 from dgemma_integrations.langchain.errors import translated_errors
-from dgemma_integrations.langchain.messages import to_engine_messages
+from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
 
 if TYPE_CHECKING:
     from dgemma_core.structured.decide import Answer
@@ -143,16 +143,19 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
 
     def decide(self, context: LanguageModelInput | BaseMessage) -> dict[str, Answer]:
         """The answers with all their probabilities, by name; without config and callbacks."""
-        given = _context(context)
+        given = _as_text_or_messages(context)
+        prompt = given if isinstance(given, str) else to_engine_messages(given)
         with translated_errors():
-            return self._engine().decide(given, self._set.questions, **self._settings())
+            return self._engine().decide(prompt, self._set.questions, **self._settings())
 
     async def adecide(self, context: LanguageModelInput | BaseMessage) -> dict[str, Answer]:
         """:meth:`decide` without blocking the event loop."""
-        given = _context(context)
+        given = _as_text_or_messages(context)
+        prompt = given if isinstance(given, str) else await ato_engine_messages(given)
         engine = await self._aengine()
+        await aprepare(engine, [prompt])
         with translated_errors():
-            return await engine.adecide(given, self._set.questions, **self._settings())
+            return await engine.adecide(prompt, self._set.questions, **self._settings())
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -175,22 +178,20 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
         return type(self)(**{**own, **kwargs})
 
 
-def _context(given: Any) -> str | list[Message]:
-    """What the engine takes, from what LangChain's models take.
+def _as_text_or_messages(given: Any) -> str | list[BaseMessage]:
+    """What LangChain's models take, in one of two forms.
 
     Raises:
         ValueError: neither text nor messages.
     """
-    if isinstance(given, StringPromptValue):
-        return given.text
-    if isinstance(given, BaseMessage):
-        return given.text
     if isinstance(given, str):
         return given
+    if isinstance(given, StringPromptValue | BaseMessage):
+        return given.text
     if isinstance(given, PromptValue):
-        return to_engine_messages(given.to_messages())
+        return given.to_messages()
     if isinstance(given, Sequence):
-        return to_engine_messages(convert_to_messages(given))
+        return convert_to_messages(given)
     raise ValueError(f"input of type {type(given).__name__}: must be a text, messages or a prompt value")
 
 

@@ -474,7 +474,7 @@ class DiffusionGemma(FunctionCallingLLM):
                 raise ValueError("tools with formatted=True: a prompt with markup has declared its tools itself")
             return engine.submit(ids, options.params, timeout=options.timeout)
         try:
-            return self._submit_chat(engine, prompt, options)
+            return options.tool_use.submit(engine, prompt, options.params, options.timeout)
         except ContextOverflowError as error:
             # LlamaIndex fills the window to the brim without counting the template's markup: that much may come off the
             # answer's upper bound.
@@ -485,21 +485,7 @@ class DiffusionGemma(FunctionCallingLLM):
                 bare, options.tool_use.tools, thinking=options.tool_use.thinking
             ):
                 raise
-            shorter = replace(options, params=replace(options.params, max_new_tokens=room))
-            return self._submit_chat(engine, prompt, shorter)
-
-    @staticmethod
-    def _submit_chat(engine: Engine, messages: list[Message], options: _Options) -> RequestHandle:
-        use = options.tool_use
-        return engine.submit(
-            messages,
-            options.params,
-            tools=use.tools or None,
-            tool_choice=use.choice,
-            parallel_tool_calls=use.parallel,
-            thinking=use.thinking,
-            timeout=options.timeout,
-        )
+            return use.submit(engine, prompt, replace(options.params, max_new_tokens=room), options.timeout)
 
     def _start(self, prompt: _Prompt, overrides: Mapping[str, Any]) -> RequestHandle:
         options = self._options(overrides)

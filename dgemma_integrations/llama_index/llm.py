@@ -468,24 +468,22 @@ class DiffusionGemma(FunctionCallingLLM):
         return await ato_engine_messages(messages, allow_image_urls=self.allow_image_urls)
 
     def _submit(self, engine: Engine, prompt: _Prompt, options: _Options) -> RequestHandle:
+        params, use, timeout = options.params, options.tool_use, options.timeout
         if isinstance(prompt, str):
-            ids, use = engine.encode_markup(prompt), options.tool_use
             if use.tools:
                 raise ValueError("tools with formatted=True: a prompt with markup has declared its tools itself")
-            return engine.submit(ids, options.params, timeout=options.timeout)
+            return engine.submit(engine.encode_markup(prompt), params, timeout=timeout)
         try:
-            return options.tool_use.submit(engine, prompt, options.params, options.timeout)
+            return use.submit(engine, prompt, params, timeout)
         except ContextOverflowError as error:
             # LlamaIndex fills the window to the brim without counting the template's markup: that much may come off the
             # answer's upper bound.
             excess = error.prompt_tokens + error.max_new_tokens - error.context_window
             room = error.max_new_tokens - excess
             bare = [replace(message, content="x") for message in prompt]
-            if room < 1 or excess > engine.count_tokens(
-                bare, options.tool_use.tools, thinking=options.tool_use.thinking
-            ):
+            if room < 1 or excess > engine.count_tokens(bare, use.tools, thinking=use.thinking):
                 raise
-            return use.submit(engine, prompt, replace(options.params, max_new_tokens=room), options.timeout)
+            return use.submit(engine, prompt, replace(params, max_new_tokens=room), timeout)
 
     def _start(self, prompt: _Prompt, overrides: Mapping[str, Any]) -> RequestHandle:
         options = self._options(overrides)

@@ -15,7 +15,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -114,14 +114,22 @@ def _free(args: argparse.Namespace, seed: int) -> SamplingParams:
     return SamplingParams(seed=seed, max_new_tokens=64, max_denoising_steps=args.steps)
 
 
+def _decimal(number: str) -> Decimal | float:
+    """A number as it is written; one with an exponent beyond decimals' limits as Python's JSON reads it."""
+    try:
+        return Decimal(number)
+    except InvalidOperation:
+        return float(number)
+
+
 def _invalid(schema: Any, text: str) -> str:
     """Why a text is not a valid answer; an empty string if it is.
 
     Numbers are read as decimals: in binary floating point 9.2 is no multiple of 0.01.
     """
-    schema = json.loads(json.dumps(schema), parse_float=Decimal)
+    schema = json.loads(json.dumps(schema), parse_float=_decimal)
     try:
-        value = json.loads(text, parse_float=Decimal)
+        value = json.loads(text, parse_float=_decimal)
     except json.JSONDecodeError as error:
         return f"no JSON: {error}"
     kind = jsonschema.validators.validator_for(schema)

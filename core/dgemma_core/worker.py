@@ -280,14 +280,16 @@ class Worker:
         generation = Generation(
             detokenizer.text, tuple(detokenizer.kept), reason, usage, detokenizer.tool_calls, detokenizer.reasoning
         )
-        self._forget(sequence)
         ending = "cancelled" if reason == "cancelled" else "finished"
-        self._count(**{ending: 1}, completion_tokens=usage.completion_tokens, canvases=usage.canvases)
+        with self._changed:  # No snapshot shows a request that has left and is not counted.
+            self._forget(sequence)
+            self._count(**{ending: 1}, completion_tokens=usage.completion_tokens, canvases=usage.canvases)
         sequence.handle.finish(generation)
 
     def _fail(self, sequence: Sequence, error: BaseException) -> None:
-        self._forget(sequence)
-        self._count(failed=1)
+        with self._changed:
+            self._forget(sequence)
+            self._count(failed=1)
         sequence.handle.fail(error)
 
     def _forget(self, sequence: Sequence) -> None:

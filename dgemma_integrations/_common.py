@@ -1,4 +1,4 @@
-"""What both adapters share: which engine serves a spec, and how keyword arguments become ``SamplingParams``."""
+"""What both adapters share: which engine serves a spec, how keyword arguments become ``SamplingParams``, checks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dgemma_core.events import Generation
 from dgemma_core.params import SamplingParams
 from dgemma_core.spec import LoadSpec
+from dgemma_core.structured.calibration import Calibration
 
 if TYPE_CHECKING:
     from dgemma_core import Engine
@@ -138,6 +139,18 @@ def reject_unknown(names: Iterable[str], accepted: Iterable[str], *, owner: str)
         parts.append(f"{name!r} (did you mean {close[0]!r}?)" if close else repr(name))
     plural = "s" if len(unknown) > 1 else ""
     raise ValueError(f"{owner}: unknown keyword argument{plural} {', '.join(parts)}. Accepted: {', '.join(known)}")
+
+
+def check_probability(name: str, value: Any) -> None:
+    """Raises a ``ValueError`` that names a setting unless its value is a probability."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{name}={value!r}: must be a probability from 0 to 1")
+
+
+def check_calibration(calibration: Any) -> None:
+    """Raises a ``ValueError`` for anything that is not a calibration."""
+    if calibration is not None and not isinstance(calibration, Calibration):
+        raise ValueError(f"calibration={calibration!r}: must be what dgemma_core.fit_calibration returns, or None")
 
 
 def generation_numbers(generation: Generation) -> dict[str, Any]:

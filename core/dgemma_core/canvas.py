@@ -10,6 +10,13 @@ from torch import Tensor
 
 from dgemma_core.sampling import entropy_bound_mask, first_end, renoise, temperature
 
+_LENGTH_STEP = 16  # Few lengths: kernels are reused.
+
+
+def shortest_canvas(positions: int, limit: int) -> int:
+    """Length of the shortest canvas that holds so many positions, or ``limit``, for a turn whose layout is known."""
+    return min(limit, -(-positions // _LENGTH_STEP) * _LENGTH_STEP)
+
 
 @dataclass(frozen=True)
 class DenoiseSettings:

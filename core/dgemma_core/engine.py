@@ -346,8 +346,7 @@ class Engine:
             ValueError: bad questions, naming them.
             DGemmaError: as :meth:`submit`.
         """
-        asked = self._submit_decisions(context, questions, draws, seed, timeout)
-        with _cancelling(asked):
+        with self._decisions(context, questions, draws, seed, timeout) as asked:
             for handle, _, _ in asked:
                 handle.result()
         return read_answers(((ask, guide) for _, ask, guide in asked), questions, calibration)
@@ -366,8 +365,7 @@ class Engine:
         images = [] if isinstance(context, str) else [i for m in context if isinstance(m, Message) for i in m.images]
         if images:
             await asyncio.to_thread(self.prepare_images, images)
-        asked = self._submit_decisions(context, questions, draws, seed, timeout)
-        with _cancelling(asked):
+        with self._decisions(context, questions, draws, seed, timeout) as asked:
             for handle, _, _ in asked:
                 await handle
         return read_answers(((ask, guide) for _, ask, guide in asked), questions, calibration)
@@ -450,21 +448,23 @@ class Engine:
             self._images = ImagePreprocessor(front.config, front.folder)
         return self._images
 
-    def _submit_decisions(
+    @contextmanager
+    def _decisions(
         self,
         context: str | Seq[Message],
         questions: Mapping[str, Question],
         draws: int,
         seed: int | None,
         timeout: float | None,
-    ) -> list[_Asked]:
+    ) -> Iterator[list[tuple[RequestHandle, Ask, DecisionGuide]]]:
+        """Requests that ask the questions. Whatever way the waiting ends, none is left behind."""
         front = self._open_front()
         deadline = None if timeout is None else time.monotonic() + timeout
         planned: list[tuple[Ask, DecisionGuide, Rendered]] = [
             (ask, DecisionGuide(ask.template, front.pad_id, draws), self._rendered(ask.messages, None))
             for ask in plan_asks(context, questions, self.encode_text, front.end_id, front.canvas_limit)
         ]
-        asked: list[_Asked] = []
+        asked: list[tuple[RequestHandle, Ask, DecisionGuide]] = []
         try:
             for ask, guide, prompt in planned:
                 length = ask.canvas_length
@@ -472,11 +472,10 @@ class Engine:
                 room = self._answer_room(len(prompt.ids), length)
                 handle = self._queue(prompt, front.settings(params), params, room, guide, deadline)
                 asked.append((handle, ask, guide))
-        except BaseException:
+            yield asked
+        finally:
             for handle, _, _ in asked:
-                handle.cancel()
-            raise
-        return asked
+                handle.cancel()  # Without effect on finished ones.
 
     def _submit_infill(self, pieces: Seq[str | Hole], params: SamplingParams) -> tuple[RequestHandle, list[Filling]]:
         check_params(params)
@@ -578,19 +577,6 @@ def _answer_grammar(
     if not tools and choice in (None, "none", "auto"):
         return None
     return tool_grammar(tools or (), choice or "auto", parallel)
-
-
-_Asked = tuple[RequestHandle, Ask, DecisionGuide]
-
-
-@contextmanager
-def _cancelling(asked: list[_Asked]) -> Iterator[None]:
-    """Whatever way the waiting ends, no request is left behind; without effect on finished ones."""
-    try:
-        yield
-    finally:
-        for handle, _, _ in asked:
-            handle.cancel()
 
 
 class _Loader:

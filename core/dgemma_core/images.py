@@ -85,7 +85,7 @@ class Image:
             return cls.from_url(source, fetch=fetch)
         if isinstance(source, str | os.PathLike):
             return cls.from_file(source)
-        if isinstance(source, _pillow().Image.Image):
+        if isinstance(source, pillow().Image.Image):
             return cls.from_pil(source)
         raise ValueError(
             f"{type(source).__name__} is not an image: give a Pillow image, encoded bytes, a path or a data: URI"
@@ -117,17 +117,17 @@ class Image:
         """
         if len(data) > MAX_IMAGE_BYTES:
             raise ValueError(f"the image has more than {MAX_IMAGE_BYTES} bytes, the limit: scale it down first")
-        pillow = _pillow()
+        pil = pillow()
         try:
-            with pillow.Image.open(BytesIO(data), formats=_FORMATS) as opened:
+            with pil.Image.open(BytesIO(data), formats=_FORMATS) as opened:
                 # Before anything is decoded: a small file may hold a huge picture.
                 _check_size(*opened.size)
                 return cls.from_pil(opened)
-        except pillow.UnidentifiedImageError as error:
+        except pil.UnidentifiedImageError as error:
             raise ValueError(
                 f"the image's {len(data)} bytes are none of {', '.join(_FORMATS)}: convert it to PNG or JPEG"
             ) from error
-        except pillow.Image.DecompressionBombError as error:
+        except pil.Image.DecompressionBombError as error:
             raise ValueError(f"the image has more than {MAX_IMAGE_PIXELS} pixels, the limit: scale it down") from error
         except (OSError, SyntaxError) as error:
             raise ValueError(f"the image cannot be decoded, its data are damaged or incomplete: {error}") from error
@@ -182,19 +182,19 @@ class Image:
             ValueError: too large, or a color mode that has no RGB form.
             ImportError: Pillow is not installed.
         """
-        pillow = _pillow()
+        pil = pillow()
         _check_size(*image.size)
-        upright = pillow.ImageOps.exif_transpose(image) or image
+        upright = pil.ImageOps.exif_transpose(image) or image
         if "A" in upright.getbands() or "transparency" in upright.info:
             upright = upright.convert("RGBA")
-            white = pillow.Image.new("RGBA", upright.size, (255, 255, 255, 255))
-            upright = pillow.Image.alpha_composite(white, upright)
+            white = pil.Image.new("RGBA", upright.size, (255, 255, 255, 255))
+            upright = pil.Image.alpha_composite(white, upright)
         rgb = upright.convert("RGB")
         return cls(rgb.width, rgb.height, rgb.tobytes())
 
     def to_pil(self) -> PillowImage:
         """The same picture as a Pillow image."""
-        image: PillowImage = _pillow().Image.frombytes("RGB", (self.width, self.height), self.pixels)
+        image: PillowImage = pillow().Image.frombytes("RGB", (self.width, self.height), self.pixels)
         return image
 
     @classmethod
@@ -224,7 +224,12 @@ def _shortened(url: str) -> str:
     return url if len(url) <= 80 else f"{url[:77]}..."
 
 
-def _pillow() -> Any:
+def pillow() -> Any:
+    """The package PIL.
+
+    Raises:
+        ImportError: it is not installed; says how to install it.
+    """
     try:
         import PIL.Image
         import PIL.ImageOps

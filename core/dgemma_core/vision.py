@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dgemma_core.chat.template import Slot
 from dgemma_core.errors import CheckpointError
-from dgemma_core.images import Image
+from dgemma_core.images import Image, pillow
 
 # Sizes the image processor knows: image tokens of one image, at most.
 _BUDGETS = (1120, 560, 280, 140, 70)
@@ -188,7 +188,7 @@ class VisionTower:
 
 
 def image_identities(tokens: Sequence[int], images: Sequence[PlacedImage]) -> list[int]:
-    """A prompt's tokens with each image's in its own colors, so that prompts with other images differ."""
+    """A prompt's tokens, each image's replaced by its identity, so that prompts with other images differ."""
     marked = list(tokens)
     for image in images:
         marked[image.start : image.stop] = [image.identity] * image.length
@@ -200,10 +200,7 @@ def _nbytes(tensors: tuple[Tensor, ...]) -> int:
 
 
 def _image_processor(vision: Any, folder: Path | None) -> Any:
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise ImportError("images need Pillow: pip install 'dgemma[images]'") from error
+    pillow()  # The class below would fail without it, and not say what to do.
     # The class behind AutoProcessor wants torchvision; this one does not.
     from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 

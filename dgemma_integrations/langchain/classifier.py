@@ -12,8 +12,8 @@ from langchain_core.prompt_values import PromptValue, StringPromptValue
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import PrivateAttr, model_validator
 
-from dgemma_core.structured.questions import Question
-from dgemma_integrations._common import reject_unknown
+from dgemma_core.structured.questions import Question, check_draws
+from dgemma_integrations._common import check_calibration, reject_unknown
 from dgemma_integrations._images import aprepare
 from dgemma_integrations.langchain._loading import EngineSettings, check_timeout
 from dgemma_integrations.langchain._questions import QuestionSet, question_set
@@ -100,10 +100,8 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
     def _check_diffusiongemma_questions(self) -> Self:
         self._set = question_set(self.questions)
         self._thresholds = _thresholds(self.threshold, self._set.questions)
-        if self.draws < 1:
-            raise ValueError(f"draws={self.draws!r}: must be an integer of at least 1")
-        if self.calibration is not None and not hasattr(self.calibration, "temperature"):
-            raise ValueError(f"calibration={self.calibration!r}: must come from dgemma_core.fit_calibration")
+        check_draws(self.draws)
+        check_calibration(self.calibration)
         check_timeout(self.timeout)
         return self
 

@@ -6,7 +6,6 @@ Needs the package ``langchain``; nothing else in this integration does.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -23,6 +22,7 @@ from pydantic import BaseModel
 
 from dgemma_core.errors import DGemmaError
 from dgemma_core.structured.questions import Question
+from dgemma_integrations._common import check_probability
 from dgemma_integrations.langchain.classifier import DiffusionGemmaClassifier
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class DiffusionGemmaRouter(AgentMiddleware[AgentState[Any], Any, Any]):
                 raise ValueError(f"routes[{name!r}]={route!r}: must be a Route")
         if fallback is not None and fallback not in routes:
             raise ValueError(f"fallback={fallback!r}: must be one of the routes {', '.join(routes)}")
-        _check_probability("min_confidence", min_confidence)
+        check_probability("min_confidence", min_confidence)
         self.routes = dict(routes)
         self.fallback = fallback
         self.min_confidence = min_confidence
@@ -172,7 +172,7 @@ class DiffusionGemmaGuard(AgentMiddleware[AgentState[Any], Any, Any]):
             raise ValueError(f"check={check!r}: must be one of {', '.join(get_args(Checked))}")
         if on_violation not in get_args(OnViolation):
             raise ValueError(f"on_violation={on_violation!r}: must be one of {', '.join(get_args(OnViolation))}")
-        _check_probability("threshold", threshold)
+        check_probability("threshold", threshold)
         self.question = question
         self.check = check
         self.threshold = threshold
@@ -250,9 +250,3 @@ def _tool_name(tool: Any) -> str:
     if isinstance(tool, Mapping):
         return str(tool.get("function", tool).get("name", ""))
     return str(tool.name)
-
-
-def _check_probability(name: str, value: Any) -> None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
-    if not good:
-        raise ValueError(f"{name}={value!r}: must be a probability from 0 to 1")

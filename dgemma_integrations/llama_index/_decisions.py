@@ -69,26 +69,6 @@ def as_line(template: PromptTemplate, **values: Any) -> str:
     return " ".join(template.format(**values).split())
 
 
-def check_threshold(threshold: Any, *, optional: bool = False) -> None:
-    """Raises a ``ValueError`` unless the threshold is a probability."""
-    if threshold is None and optional:
-        return
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise ValueError(f"threshold={threshold!r}: must be a probability from 0 to 1")
-
-
-def check_draws(draws: Any) -> None:
-    """Raises a ``ValueError`` unless draws is a count."""
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-        raise ValueError(f"draws={draws!r}: must be an integer of at least 1")
-
-
-def check_calibration(calibration: Any) -> None:
-    """Raises a ``ValueError`` for anything that is not a calibration."""
-    if calibration is not None and not isinstance(calibration, Calibration):
-        raise ValueError(f"calibration={calibration!r}: must be what dgemma_core.fit_calibration returns, or None")
-
-
 class Decisions:
     """Asks an engine questions for one operation of a component; belongs to the event loop it is used on.
 

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.prompts.mixin import PromptDictType
 
-from dgemma_core.structured.questions import Question
+from dgemma_core.structured.questions import Question, check_draws
+from dgemma_integrations._common import check_calibration, check_probability
 from dgemma_integrations.llama_index._decisions import (
     Decisions,
     as_line,
     as_template,
-    check_calibration,
-    check_draws,
-    check_threshold,
     resolve_llm,
     run_blocking,
 )
@@ -83,7 +81,7 @@ class DiffusionGemmaEvaluator(BaseEvaluator):
         calibration: Calibration | None = None,
     ) -> None:
         self._llm = resolve_llm(llm, type(self).__name__)
-        check_threshold(threshold)
+        check_probability("threshold", threshold)
         check_draws(draws)
         check_calibration(calibration)
         self._question = as_template("question", question or self.default_question)

@@ -16,17 +16,14 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import Field, field_serializer, field_validator
 
 from dgemma_core.structured.calibration import Calibration
-from dgemma_core.structured.questions import Question
-from dgemma_integrations._common import reject_unknown
+from dgemma_core.structured.questions import Question, check_draws
+from dgemma_integrations._common import check_calibration, check_probability, reject_unknown
 from dgemma_integrations.llama_index._decisions import (
     LONG_TEXT,
     Decisions,
     LongText,
     as_line,
     as_template,
-    check_calibration,
-    check_draws,
-    check_threshold,
     resolve_llm,
     run_blocking,
     together,
@@ -111,7 +108,8 @@ class DiffusionGemmaRerank(BaseNodePostprocessor):
     @field_validator("threshold", mode="before")
     @classmethod
     def _check_threshold(cls, value: Any) -> Any:
-        check_threshold(value, optional=True)
+        if value is not None:
+            check_probability("threshold", value)
         return value
 
     @field_validator("draws", mode="before")

@@ -13,14 +13,12 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 
 from dgemma_core.errors import ContextOverflowError
-from dgemma_core.structured.questions import LETTERS, Question
+from dgemma_core.structured.questions import LETTERS, Question, check_draws
+from dgemma_integrations._common import check_calibration, check_probability
 from dgemma_integrations.llama_index._decisions import (
     Decisions,
     as_line,
     as_template,
-    check_calibration,
-    check_draws,
-    check_threshold,
     resolve_llm,
     run_blocking,
     together,
@@ -95,7 +93,7 @@ class DiffusionGemmaSelector(BaseSelector):
             isinstance(max_outputs, bool) or not isinstance(max_outputs, int) or max_outputs < 1
         ):
             raise ValueError(f"max_outputs={max_outputs!r}: must be an integer of at least 1, or None")
-        check_threshold(threshold)
+        check_probability("threshold", threshold)
         check_draws(draws)
         check_calibration(calibration)
         self._multi = multi

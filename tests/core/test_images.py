@@ -279,7 +279,7 @@ def test_a_template_that_leaves_images_out_is_named() -> None:
             engine.count_tokens([Message("user", "x"), Message("tool", [img(1)])])
         assert engine.count_tokens([Message("user", "fox")]) > 0
     with pytest.raises(ValueError, match="left out 1 of 1"):
-        ChatTemplate(tokenizer).messages([Message("user", [img(1)])])
+        ChatTemplate(tokenizer).render([Message("user", [img(1)])])
 
 
 def test_images_a_template_may_swap_are_refused(embedded_engine: Engine) -> None:

@@ -327,8 +327,8 @@ tool_calls = st.builds(
 
 def turn_of(message: Message) -> list[int]:
     """The tokens the chat template writes for an assistant message."""
-    before = TEMPLATE.messages([QUESTION])
-    ids = TEMPLATE.messages([QUESTION, message])
+    before = TEMPLATE.render([QUESTION]).ids
+    ids = TEMPLATE.render([QUESTION, message]).ids
     assert ids[: len(before)] == before
     return ids[len(before) :]
 

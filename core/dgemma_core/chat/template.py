@@ -87,10 +87,6 @@ class ChatTemplate:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
-    def messages(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
-        """:meth:`render` of a conversation without images, the ids alone."""
-        return self.render(messages, tools).ids
-
     def render(
         self,
         messages: Sequence[Message],

@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dgemma_core.canvas import Canvas
+from dgemma_core.canvas import Canvas, shortest_canvas
 from dgemma_core.messages import Message
 from dgemma_core.readout import Rows
 from dgemma_core.structured.calibration import Calibration
-from dgemma_core.structured.questions import Question, render_questions
-
-CANVAS_STEP = 16  # Canvases for decisions are as short as their template allows, in steps of this.
+from dgemma_core.structured.questions import Question, check_draws, render_questions
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def plan_asks(
     for names in _batches(questions, encode, canvas_limit):
         batch = [questions[name] for name in names]
         template = build_template(batch, encode, end_id)
-        length = min(canvas_limit, -(-len(template.tokens) // CANVAS_STEP) * CANVAS_STEP)
+        length = shortest_canvas(len(template.tokens), canvas_limit)
         asks.append(Ask(tuple(names), decision_prompt(context, batch), template, length))
     return asks
 
@@ -182,8 +180,7 @@ class DecisionGuide:
     reads_only = True
 
     def __init__(self, template: Template, pad_id: int, draws: int) -> None:
-        if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-            raise ValueError(f"draws={draws!r}: must be an integer of at least 1")
+        check_draws(draws)
         self._template = template
         self._pad_id = pad_id
         self._draws = draws

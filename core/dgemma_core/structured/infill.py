@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from dgemma_core.canvas import Canvas
+from dgemma_core.canvas import Canvas, shortest_canvas
 from dgemma_core.params import SamplingParams
 from dgemma_core.readout import Rows
 from dgemma_core.structured.constraint import GrammarRegion, GrammarWalk
 from dgemma_core.structured.grammar import Grammar
 from dgemma_core.usage import Usage
-
-CANVAS_STEP = 16  # Canvases are as short as the pieces allow, in steps of this.
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class Layout:
 
     def canvas_length(self, limit: int) -> int:
         """Positions of the shortest canvas that holds all cells and the end, or ``limit``."""
-        return min(limit, -(-(len(self.cells) + 1) // CANVAS_STEP) * CANVAS_STEP)
+        return shortest_canvas(len(self.cells) + 1, limit)
 
     def room(self, canvas_length: int) -> int:
         """Positions of the whole canvases that hold all cells and the end."""

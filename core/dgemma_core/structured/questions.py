@@ -83,6 +83,12 @@ def render_questions(questions: Sequence[Question]) -> str:
     return "\n".join(lines)
 
 
+def check_draws(draws: object) -> None:
+    """Raises a ``ValueError`` unless ``draws``, noise draws that answers are averaged over, is a positive integer."""
+    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"draws={draws!r}: must be an integer of at least 1")
+
+
 def render_answers(labels: Sequence[str]) -> str:
     """The model's turn: one line per question."""
     return "\n".join(f"{number}: {label}" for number, label in enumerate(labels, 1))

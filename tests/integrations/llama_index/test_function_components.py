@@ -98,7 +98,8 @@ async def test_output_classes_in_every_response_mode(
     for response in (query_engine.query(QUESTION), await query_engine.aquery(QUESTION)):
         assert response.source_nodes
         if as_text:
-            assert mode == ResponseMode.SIMPLE_SUMMARIZE or "name='" in str(response)
+            assert isinstance(response.response, str)
+            assert mode == ResponseMode.SIMPLE_SUMMARIZE or "name='" in response.response
         else:
             assert isinstance(response.response, Bridge)
 

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ _engine_imported = False
 _ALIASES = {"max_tokens": "max_new_tokens"}
 # Where the published schedule starts; ``temperature`` never asks for a colder one, see sampling_params().
 _COLDEST = 0.8
+LOAD_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(LoadSpec))
 PARAMETER_NAMES: tuple[str, ...] = tuple(sorted(SamplingParams.names() | {"max_tokens", "temperature"}))
 
 
@@ -89,6 +91,27 @@ def load_spec(
     }
     # LoadSpec turns a path object into a string itself.
     return LoadSpec(model=model, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+
+
+def load_settings(engine: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a given engine holds, as load settings.
+
+    Args:
+        engine: what the user passed as an engine.
+        given: load settings that the user passed beside it; ``None`` means "not given".
+
+    Raises:
+        ValueError: not an engine, or a setting that contradicts it.
+    """
+    spec = getattr(engine, "spec", None)
+    if not isinstance(spec, LoadSpec) or not callable(getattr(engine, "submit", None)):
+        raise ValueError(f"engine={engine!r}: must be a dgemma_core.Engine")
+    held = {name: getattr(spec, name) for name in LOAD_FIELDS}
+    wanted = load_spec(**{**held, **{name: value for name, value in given.items() if value is not None}})
+    for name in given:
+        if getattr(wanted, name) != held[name]:
+            raise ValueError(f"{name}={given[name]!r}: the given engine has {held[name]!r}; leave {name} out")
+    return held
 
 
 def sampling_params(defaults: Mapping[str, Any], overrides: Mapping[str, Any], *, owner: str) -> SamplingParams:

@@ -24,7 +24,7 @@ from dgemma_core.handle import RequestHandle
 from dgemma_core.images import Image
 from dgemma_core.kv_cache import PrefixCache
 from dgemma_core.messages import Message
-from dgemma_core.params import SamplingParams
+from dgemma_core.params import SamplingParams, check_timeout
 from dgemma_core.runner import ModelRunner
 from dgemma_core.sequence import Sequence
 from dgemma_core.spec import LoadSpec
@@ -257,8 +257,7 @@ class Engine:
         params = params or SamplingParams()
         if not isinstance(params, SamplingParams):
             raise ValueError(f"params={params!r}: must be a SamplingParams")
-        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
-            raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None")
+        check_timeout(timeout)
         front = self._open_front()
         rendered = self._rendered(prompt, tools, thinking)
         room = self._answer_room(len(rendered.ids), params.max_new_tokens)
@@ -458,6 +457,7 @@ class Engine:
         timeout: float | None,
     ) -> Iterator[list[tuple[RequestHandle, Ask, DecisionGuide]]]:
         """Requests that ask the questions. Whatever way the waiting ends, none is left behind."""
+        check_timeout(timeout)
         front = self._open_front()
         deadline = None if timeout is None else time.monotonic() + timeout
         planned: list[tuple[Ask, DecisionGuide, Rendered]] = [

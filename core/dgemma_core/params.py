@@ -9,6 +9,13 @@ from typing import Any
 from dgemma_core.structured.grammar import Grammar
 
 
+def check_timeout(timeout: object) -> None:
+    """Raises a ``ValueError`` unless ``timeout`` is a positive, finite number of seconds or None."""
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (number and 0 < timeout < math.inf):  # type: ignore[operator]
+        raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")
+
+
 @dataclass(frozen=True)
 class SamplingParams:
     """Per-request settings; ``None`` means the checkpoint's own default (its ``generation_config.json``).

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dgemma_core.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
-from dgemma_integrations._common import aengine_for, engine_for, load_spec, reject_unknown
+from dgemma_integrations._common import LOAD_FIELDS, aengine_for, engine_for, load_settings, load_spec, reject_unknown
 
 if TYPE_CHECKING:
     from dgemma_core import Engine
-
-LOAD_FIELDS = tuple(field.name for field in fields(LoadSpec))
 
 
 class EngineSettings(BaseModel):
@@ -67,15 +64,9 @@ class EngineSettings(BaseModel):
 
     def _adopt_engine(self) -> None:
         """Makes the load settings say what the given engine holds."""
-        spec = getattr(self.engine, "spec", None)
-        if not isinstance(spec, LoadSpec) or not callable(getattr(self.engine, "submit", None)):
-            raise ValueError(f"engine={self.engine!r}: must be a dgemma_core.Engine")
-        for name in LOAD_FIELDS:
-            held = getattr(spec, name)
-            if name in self.model_fields_set and getattr(self, name) != held:
-                raise ValueError(f"{name}={getattr(self, name)!r}: the given engine has {held!r}; leave {name} out")
-            # Past __setattr__, which would count the field as set by the caller.
-            self.__dict__[name] = held
+        given = {name: getattr(self, name) for name in LOAD_FIELDS if name in self.model_fields_set}
+        # Past __setattr__, which would count the fields as set by the caller.
+        self.__dict__.update(load_settings(self.engine, given))
 
     # --- copies ---
 
@@ -124,10 +115,3 @@ class EngineSettings(BaseModel):
         if wanted != engine.spec.model:
             raise ValueError(f"model={wanted!r}: this object was given an engine that holds {engine.spec.model!r}")
         return engine
-
-
-def check_timeout(timeout: Any) -> None:
-    """Raises a ``ValueError`` on what is no number of seconds."""
-    good = timeout is None or (isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout > 0)
-    if not good:
-        raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")

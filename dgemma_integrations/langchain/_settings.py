@@ -11,15 +11,16 @@ from pydantic import Field, field_validator, model_validator
 from dgemma_core import __version__
 from dgemma_core.events import DraftEvent, Generation
 from dgemma_core.messages import Message
-from dgemma_core.params import SamplingParams
+from dgemma_core.params import SamplingParams, check_timeout
 from dgemma_integrations._common import (
+    LOAD_FIELDS,
     PARAMETER_NAMES,
     generation_numbers,
     reject_unknown,
     sampling_params,
 )
 from dgemma_integrations._tool_use import ToolUse
-from dgemma_integrations.langchain._loading import LOAD_FIELDS, EngineSettings, check_timeout
+from dgemma_integrations.langchain._loading import EngineSettings
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams

@@ -12,10 +12,11 @@ from langchain_core.prompt_values import PromptValue, StringPromptValue
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import PrivateAttr, model_validator
 
+from dgemma_core.params import check_timeout
 from dgemma_core.structured.questions import Question, check_draws
 from dgemma_integrations._common import check_calibration, reject_unknown
 from dgemma_integrations._images import aprepare
-from dgemma_integrations.langchain._loading import EngineSettings, check_timeout
+from dgemma_integrations.langchain._loading import EngineSettings
 from dgemma_integrations.langchain._questions import QuestionSet, question_set
 from dgemma_integrations.langchain.errors import translated_errors
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
@@ -29,12 +28,14 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_vali
 
 from dgemma_core.errors import ContextOverflowError
 from dgemma_core.messages import Message
-from dgemma_core.params import SamplingParams
+from dgemma_core.params import SamplingParams, check_timeout
 from dgemma_core.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
 from dgemma_integrations._common import (
+    LOAD_FIELDS,
     PARAMETER_NAMES,
     aengine_for,
     engine_for,
+    load_settings,
     load_spec,
     reject_unknown,
     sampling_params,
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     from dgemma_core import Engine
     from dgemma_core.handle import RequestHandle
 
-_LOAD_FIELDS = tuple(field.name for field in fields(LoadSpec))
 _CALL_FIELDS = ("timeout", "thinking")
 _SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens", "grammar"}))
 
@@ -181,7 +181,9 @@ class DiffusionGemma(FunctionCallingLLM):
         # A dumped LLM carries its class name.
         settings.pop("class_name", None)
         reject_unknown(settings, {*type(self).model_fields, "engine"}, owner=type(self).__name__)
-        super().__init__(**settings if engine is None else _settings_of(engine, settings))
+        if engine is not None:
+            settings |= load_settings(engine, {n: v for n, v in settings.items() if n in LOAD_FIELDS})
+        super().__init__(**settings)
         self._given_engine = engine
 
     @field_validator("model", "device", "dtype", mode="before")
@@ -226,7 +228,7 @@ class DiffusionGemma(FunctionCallingLLM):
 
     def to_payload(self) -> dict[str, Any]:
         """This object's settings for events and callbacks; unlike ``metadata`` it never touches a file."""
-        settings = {name: getattr(self, name) for name in (*_LOAD_FIELDS, *_SAMPLING_FIELDS, *_CALL_FIELDS)}
+        settings = {name: getattr(self, name) for name in (*LOAD_FIELDS, *_SAMPLING_FIELDS, *_CALL_FIELDS)}
         return {"class_name": self.class_name(), "model_name": self.model, "is_chat_model": True, **settings}
 
     # --- the eight endpoints; each fires one LLM event, so none calls another ---
@@ -427,7 +429,7 @@ class DiffusionGemma(FunctionCallingLLM):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield "model", self.model
-        for name in (*_LOAD_FIELDS, *_SAMPLING_FIELDS, *_CALL_FIELDS):
+        for name in (*LOAD_FIELDS, *_SAMPLING_FIELDS, *_CALL_FIELDS):
             value = getattr(self, name)
             if name != "model" and value != type(self).model_fields[name].default:
                 yield name, value
@@ -435,7 +437,7 @@ class DiffusionGemma(FunctionCallingLLM):
     # --- from a call to the engine and back ---
 
     def _spec(self) -> LoadSpec:
-        return load_spec(**{name: getattr(self, name) for name in _LOAD_FIELDS})
+        return load_spec(**{name: getattr(self, name) for name in LOAD_FIELDS})
 
     def _given_engine_for(self, spec: LoadSpec) -> Engine | None:
         engine: Engine | None = self._given_engine
@@ -449,8 +451,7 @@ class DiffusionGemma(FunctionCallingLLM):
         reject_unknown(given, {*PARAMETER_NAMES, "timeout", *TOOL_NAMES}, owner=owner)
         timeout = given.pop("timeout", None)
         timeout = self.timeout if timeout is None else timeout
-        if timeout is not None and not (_is_number(timeout) and timeout > 0):
-            raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None")
+        check_timeout(timeout)
         defaults = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
         params = sampling_params(defaults, given, owner=owner)
         if use.grammar is not None:
@@ -557,25 +558,3 @@ def _chat_respond(arguments: Mapping[str, Any]) -> ChatRespond:
 
 def _prompt(prompt: str, formatted: bool) -> _Prompt:
     return prompt if formatted else [Message("user", prompt)]
-
-
-def _settings_of(engine: Engine, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with those that say what the given engine holds.
-
-    Raises:
-        ValueError: not an engine, or a load setting that contradicts it.
-    """
-    spec = getattr(engine, "spec", None)
-    if not isinstance(spec, LoadSpec):
-        raise ValueError(f"engine={engine!r}: must be a dgemma_core.Engine")
-    held = {name: getattr(spec, name) for name in _LOAD_FIELDS}
-    given = {name: value for name, value in settings.items() if name in held}
-    wanted = load_spec(**{**held, **{name: value for name, value in given.items() if value is not None}})
-    for name in given:
-        if getattr(wanted, name) != held[name]:
-            raise ValueError(f"{name}={given[name]!r}: the given engine has {held[name]!r}; leave {name} out")
-    return {**settings, **held}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -27,7 +27,12 @@ demo: $(FOR_DEMO) ## questions over examples/corpus, answered through LlamaIndex
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(FOR_DEV) ## run all tests; ARGS="tests/core -k name" runs some
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
+else # What measures time runs first, by itself; then one process per core, each with one torch thread.
+	@$(BIN)/python -m pytest -q -m alone
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone" -n logical --dist loadscope
+endif
 
 lint: $(FOR_DEV) ## ruff and mypy (strict on the packages)
 	@$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from dgemma_core import Engine, LoadSpec, SamplingParams
 from dgemma_core.errors import DGemmaError
 from dgemma_core.runner import ModelRunner
 
+pytestmark = pytest.mark.alone
 REQUESTS, THREADS, LOOPS = 500, 64, 4
 POISON = 77
 

@@ -192,6 +192,7 @@ async def test_abatch_shares_forward_passes(tiny_checkpoint: str) -> None:
     assert [answer.text for answer in together] == [chat.invoke(prompt).text for prompt in prompts]
 
 
+@pytest.mark.alone
 async def test_the_loop_stays_free(engine: Engine) -> None:
     chat = ChatDiffusionGemma(engine=engine, **(ENDLESS | {"max_tokens": 300}))
     lags: list[float] = []

@@ -68,6 +68,7 @@ def test_importing_and_constructing_load_nothing_heavy(repository: Path) -> None
     assert done.returncode == 0
 
 
+@pytest.mark.alone
 @BOTH
 def test_constructors_are_cheap(model_class: type[ChatDiffusionGemma]) -> None:
     model_class()

@@ -29,13 +29,13 @@ class Preset:
     expert_feed_forward: int
     canvas_length: int
     batch_tokens: int
-    vocabulary: int = 2560
+    vocabulary: int = 3072
     sliding_window: int = 512
     max_positions: int = 4096
 
 
 PRESETS: dict[str, Preset] = {
-    "cpu": Preset(192, 4, 4, 2, 48, 384, 4, 1, 128, 64, 6144),
+    "cpu": Preset(192, 6, 4, 2, 48, 384, 4, 1, 128, 64, 6144),
     "gpu": Preset(320, 6, 5, 1, 64, 768, 4, 1, 256, 64, 65536),
     "tiny": Preset(32, 2, 2, 1, 16, 48, 2, 1, 16, 16, 512),
 }

@@ -101,8 +101,27 @@ def next_canvas(
     return torch.where(chosen.to(device), own, noised.view(shape)).view(rows, width)
 
 
+def causal_loss(walk: Walk, batch: Packed, hidden: Tensor) -> Tensor:
+    """Weighted next-token cross-entropy of the encoder's normed hidden states [B * L, H]."""
+    labels = batch.labels.reshape(-1)
+    labelled = (labels != -100).nonzero()[:, 0]
+    count = labelled.shape[0]
+    labelled = F.pad(labelled, (0, -count % STEP))  # padded to few shapes; the surplus is cut off again
+    told = batch.label_weight.reshape(-1)[labelled[:count]]
+    each = walk.losses(hidden[labelled], labels[labelled].clamp(min=0))[:count]
+    return (each * told).sum() / told.sum().clamp(min=1.0)  # A batch may have blanks only.
+
+
 def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Losses:
-    """Diffusion cross-entropy on all canvas positions, plus the causal loss on the answers."""
+    """Diffusion cross-entropy on all canvas positions, plus the causal loss on the answers.
+
+    A batch without canvases has the causal loss alone, at full weight.
+    """
+    if not batch.canvas.numel():
+        hidden, _ = walk.encode(batch)
+        causal = causal_loss(walk, batch, hidden)
+        none = torch.zeros(len(TASKS))
+        return Losses(causal + BALANCE_WEIGHT * walk.balance, float(causal.detach()), 0.0, none, none, 0.0, 0)
     vocabulary = walk.text.vocab_size
     noised, exact = add_noise(batch, vocabulary, generator)
     condition = bool(torch.rand((), generator=generator) < CONDITIONED)
@@ -120,13 +139,7 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
             once = exact & once.to(exact.device).repeat_interleave(batch.canvas_length, 1)
             soft = soft.masked_fill(once.view(-1, 1), 0.0)
             noised = torch.where(once, noised, next_canvas(batch, noised, guess, entropy, vocabulary, generator))
-    labels = batch.labels.reshape(-1)
-    labelled = (labels != -100).nonzero()[:, 0]
-    count = labelled.shape[0]
-    labelled = F.pad(labelled, (0, -count % STEP))  # padded to few shapes; the surplus is cut off again
-    told = batch.label_weight.reshape(-1)[labelled[:count]]
-    causal = walk.losses(hidden[labelled], labels[labelled].clamp(min=0))[:count]
-    causal = (causal * told).sum() / told.sum().clamp(min=1.0)  # A batch may have blanks only.
+    causal = causal_loss(walk, batch, hidden)
     hidden = walk.denoise(batch, noised, cache, soft, masks)
     target = batch.canvas.reshape(-1)
     each = walk.losses(hidden, target)

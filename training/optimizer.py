@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -28,6 +29,18 @@ def orthogonalize(stack: Tensor, steps: int = 5) -> Tensor:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return (x.mT if tall else x).to(stack.dtype)
+
+
+def orthogonalize_shared(stack: Tensor) -> Tensor:
+    """The same, with the matrices dealt out to all processes of a group, if there is one."""
+    if not dist.is_initialized():
+        return orthogonalize(stack)
+    mine = slice(dist.get_rank(), None, dist.get_world_size())
+    result = torch.zeros_like(stack)
+    if stack[mine].shape[0]:
+        result[mine] = orthogonalize(stack[mine])
+    dist.all_reduce(result)
+    return result
 
 
 class Muon(torch.optim.Optimizer):
@@ -54,7 +67,7 @@ class Muon(torch.optim.Optimizer):
                     updates.append(p.grad.lerp(state["momentum"], group["momentum"]).reshape(-1, rows, columns))
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 sizes = [u.shape[0] for u in updates]
-                for p, update in zip(params, orthogonalize(torch.cat(updates)).split(sizes), strict=True):
+                for p, update in zip(params, orthogonalize_shared(torch.cat(updates)).split(sizes), strict=True):
                     p.mul_(1 - group["lr"] * group["decay"]).add_(update.view_as(p), alpha=-scale)
 
 

@@ -1,4 +1,7 @@
-"""Writes a trained checkpoint and its card: `python -m training.ship --run DIR --diffusion A.json --causal B.json`."""
+"""Writes a trained checkpoint and its card.
+
+`python -m training.ship --run DIR --curve 3-deep --diffusion A.json --causal B.json`
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 
 from .evaluate import EMBEDDED
 
+CURVES = Path(__file__).parent / "curves"  # with `stages.json`, what the card says about each
 FILES = (
     "model.safetensors",
     "config.json",
@@ -29,31 +33,29 @@ NAMES = {
 }
 CARD = """# The embedded checkpoint
 
-A real `DiffusionGemmaForBlockDiffusion`, only small: {parameters:.1f} M parameters in the text model (hidden 192, four
-layers sliding/full/sliding/full, four experts of which one is used per token, vocabulary 2,560, canvas 64), {size:.1f}
-MB. It exists so that the whole product runs offline on a laptop CPU, with answers that come from the weights.
+A real `DiffusionGemmaForBlockDiffusion`, only small: {parameters:.1f} M parameters in the text model (hidden {hidden},
+{layers} layers, sliding and full by turns, {experts} experts of which one is used per token, vocabulary {vocabulary:,},
+canvas {canvas}), {size:.1f} MB. It exists so that the whole product runs offline on a laptop CPU, with answers that
+come from the weights.
 
 ## What it was trained on
 
-Templated English over invented names and a list of words, made by the seeded generators in `training/data/`: questions
+Templated English over invented names and common words, made by the seeded generators in `training/data/`: questions
 over one to ten facts in the prompt formats that LlamaIndex and LangChain send, questions that the context does not
-answer, lists, tool calls in Gemma 4's wire format, decisions, JSON. No text from anywhere else. One name in eight is
-held out by its hash; evaluation uses only those.
+answer, lists, tool calls in Gemma 4's wire format, decisions, JSON, blanks in text, and conversations of many short
+turns of all these. No text from anywhere else. One name in eight is held out by its hash; evaluation uses only those.
+Of the words, 545 are common ones and each a token; eight in a hundred come from a list of 7,000 others.
 
 ## How
 
-    python -m training.train --budget {elapsed:.0f} --out training/runs/main --compile
+On CPU cores, in stages that each begin with the weights of the one before; the curves are in `training/curves/`:
 
-One CPU core, {minutes:.0f} minutes, {steps} steps, {canvases} canvases; the curve is in `training/curve.csv`. The
-recipe was changed twice on the way, and the run resumed from its state each time; `training/` holds the last version,
-so a run from the start with it is not the same run:
+| stage | minutes | steps | canvases | what |
+|---|---|---|---|---|
+{stages}
 
-- up to 55 minutes: one noise rate for all positions of a canvas, contexts at full length after a quarter of the time;
-- from 55 minutes: half of the canvases noised with a front, more tool calls (`training/loss.py`, `data/mixture.py`);
-- from 70 minutes: most canvases hold what the model itself would have settled one denoising step earlier, so that it
-  learns to mend its mistakes; more questions without an answer, fewer lists.
-
-The shipped weights are the last ones or their moving average, whichever did better on examples of another seed.
+`training/README.md` has the commands. The recipe changed from stage to stage, so a run from nothing with the present
+one is not the same run.
 
 ## How good it is
 
@@ -65,10 +67,7 @@ a time (`--decoder causal`, n = {causal_n}):
 |---|---|---|---|---|
 {rows}
 
-On short contexts of up to three facts, or one declared tool (`--level 0 --n 100`): questions 0.88, nothing in the
-context 0.72, tool calls 0.53, JSON 0.53, decisions 0.48. Decisions are near guessing: the model has not learned to
-compare. One by one is ahead where answers are long or structured; block diffusion was trained too briefly there.
-
+{remarks}
 ## What it is not
 
 Not a general assistant. It knows no facts, holds no conversation beyond greetings, and answers only in the forms it was
@@ -95,13 +94,20 @@ def text_parameters(model: Path) -> float:
 
 
 def write_curve(source: Path, target: Path) -> None:
-    """Copies the training curve; steps that a resumed run did again count once."""
+    """Copies a training curve; steps that a resumed run did again count once."""
     with source.open(encoding="utf-8") as file:
         rows = {int(row["step"]): row for row in csv.DictReader(file)}
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(next(iter(rows.values()))), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[step] for step in sorted(rows))
+
+
+def stage_row(curve: Path, what: str) -> str:
+    """One row of the card's table of stages, from a curve such as `2-dialogues.csv`. Canvases are one process's."""
+    with curve.open(encoding="utf-8") as file:
+        last = list(csv.DictReader(file))[-1]
+    return f"| {curve.stem} | {float(last['elapsed_s']) / 60:.0f} | {last['step']} | {last['canvases']} | {what} |"
 
 
 def read_figures(paths: list[Path]) -> dict[str, Any]:
@@ -111,10 +117,10 @@ def read_figures(paths: list[Path]) -> dict[str, Any]:
     return {"settings": parts[0]["settings"], "tasks": {k: v for p in parts for k, v in p["tasks"].items()}}
 
 
-def card(run: Path, folder: Path, diffusion: dict[str, Any], causal: dict[str, Any]) -> str:
-    """The text of the card."""
-    with (run / "curve.csv").open(encoding="utf-8") as file:
-        last = list(csv.DictReader(file))[-1]
+def card(folder: Path, notes: dict[str, str], diffusion: dict[str, Any], causal: dict[str, Any]) -> str:
+    """The text of the card. `notes` says what each stage was, by the name of its curve, and `remarks`."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = config["text_config"]
     rows = []
     for task, name in NAMES.items():
         d, c = diffusion["tasks"][task], causal["tasks"][task]
@@ -128,13 +134,16 @@ def card(run: Path, folder: Path, diffusion: dict[str, Any], causal: dict[str, A
     return CARD.format(
         parameters=text_parameters(folder / "model.safetensors"),
         size=(folder / "model.safetensors").stat().st_size / 1e6,
-        elapsed=float(last["elapsed_s"]),
-        minutes=float(last["elapsed_s"]) / 60,
-        steps=last["step"],
-        canvases=last["canvases"],
+        hidden=text["hidden_size"],
+        layers=text["num_hidden_layers"],
+        experts=text["num_experts"],
+        vocabulary=text["vocab_size"],
+        canvas=config["canvas_length"],
+        stages="\n".join(stage_row(CURVES / f"{name}.csv", what) for name, what in notes.items() if name != "remarks"),
         n=diffusion["settings"]["n"],
         causal_n=causal["settings"]["n"],
         rows="\n".join(rows),
+        remarks=notes["remarks"],
     )
 
 
@@ -142,6 +151,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--curve", required=True, help="name of the run's curve in training/curves, such as 3-deep")
     parser.add_argument("--diffusion", type=Path, nargs="+", required=True, help="figures written by the evaluation")
     parser.add_argument("--causal", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, default=EMBEDDED)
@@ -149,9 +159,10 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(args.run / "checkpoint" / name, args.out / name)
-    write_curve(args.run / "curve.csv", Path(__file__).parent / "curve.csv")
+    write_curve(args.run / "curve.csv", CURVES / f"{args.curve}.csv")
     diffusion, causal = read_figures(args.diffusion), read_figures(args.causal)
-    (args.out / "README.md").write_text(card(args.run, args.out, diffusion, causal), encoding="utf-8")
+    notes = json.loads((CURVES / "stages.json").read_text(encoding="utf-8"))
+    (args.out / "README.md").write_text(card(args.out, notes, diffusion, causal), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from .data.lexicon import WORDS, Source
+from .data.lexicon import COMMON, SYLLABLES, WORDS, Source
 from .data.mixture import DEFAULT_MIX, draw_tree
 
 CONTROL = [
@@ -17,6 +17,8 @@ CONTROL = [
     "<|tool>", "<tool|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>',
     "<|image>", "<image|>", "<|image|>",
 ]  # fmt: skip
+# Words (with the blank before them), parts of camelCase names, runs of capitals, single digits, signs.
+PIECES = r" ?\p{Lu}?\p{Ll}+| ?\p{Lu}+(?!\p{Ll})| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
 def _text(trees: int, seed: int) -> Iterator[str]:
@@ -34,13 +36,23 @@ def _text(trees: int, seed: int) -> Iterator[str]:
             yield branch.answer
             yield from (str(c["function"]) for c in branch.calls)
     yield from WORDS
+    # Every common word should be one token, with and without a blank before it, and every syllable a token, too.
+    for _ in range(2000):
+        yield from COMMON
+        yield " " + " ".join(COMMON)
+    for _ in range(3000):
+        yield from SYLLABLES
+        yield " " + " ".join(s.capitalize() for s in SYLLABLES)
 
 
 def train_tokenizer(vocabulary: int, trees: int = 12000, seed: int = 1) -> PreTrainedTokenizerFast:
     """Trains the tokenizer and attaches the chat template."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

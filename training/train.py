@@ -29,7 +29,8 @@ from .optimizer import build_optimizers, fast_dtype
 from .tokenizer import train_tokenizer
 from .walk import Walk
 
-WARMUP_STEPS = 200
+WARMUP_STEPS = 60
+FAINT = 0.1
 FLOOR = 0.03
 EMA_DECAY = 0.998
 LOG_EVERY = 25
@@ -64,6 +65,40 @@ def build_model(preset: Preset, tokenizer: PreTrainedTokenizerFast, seed: int) -
     return model
 
 
+def take_weights(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerFast, source: Path) -> None:
+    """Copies a checkpoint's weights into a model that may be deeper and have another tokenizer.
+
+    Tokens that both tokenizers have keep their embeddings. Additional layers come in the middle; they begin as copies
+    of the source's last ones whose outputs are faint, so that the model still does what the source did (a damped form
+    of depthwise stacking, https://arxiv.org/abs/2405.15319).
+    """
+    small = DiffusionGemmaForBlockDiffusion.from_pretrained(source, dtype=torch.float32)
+    weights = small.state_dict()
+    ids = PreTrainedTokenizerFast.from_pretrained(source).get_vocab()
+    shared = {new: ids[token] for token, new in tokenizer.get_vocab().items() if token in ids}
+    count, wanted = small.config.text_config.num_hidden_layers, model.config.text_config.num_hidden_layers
+    begin, added = count // 4 * 2, wanted - count
+    if added % 2:
+        raise ValueError(f"{wanted} layers cannot grow from {count}: kinds of layers alternate, so add an even number")
+    fresh = model.state_dict()
+    for name, tensor in fresh.items():
+        head, _, tail = name.partition(".layers.")
+        if "vision" in head or not tail:
+            if tensor.shape == weights[name].shape and not name.endswith(("embed_tokens.weight", "lm_head.weight")):
+                fresh[name] = weights[name]
+            else:
+                tensor[list(shared)] = weights[name][list(shared.values())]
+            continue
+        index, _, rest = tail.partition(".")
+        layer = int(index)
+        new = begin <= layer < begin + added
+        origin = count - added + layer - begin if new else layer if layer < begin else layer - added
+        copied = weights[f"{head}.layers.{origin}.{rest}"]
+        damped = new and rest in ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")
+        fresh[name] = FAINT * copied if damped else copied
+    model.load_state_dict(fresh)
+
+
 class Trainer:
     """Model, optimisers, moving average and clock of one run; everything in it can be saved and restored."""
 
@@ -76,22 +111,21 @@ class Trainer:
         compiled: bool = False,
         init: Path | None = None,
         peak: float = 1.0,
+        new_tokenizer: bool = False,
     ) -> None:
         self.run, self.preset, self.seed, self.peak = run, preset, seed, peak
         run.mkdir(parents=True, exist_ok=True)
         saved = run / "tokenizer"
         if RANK == 0 and not saved.exists():
-            fresh = (
-                train_tokenizer(preset.vocabulary) if init is None else PreTrainedTokenizerFast.from_pretrained(init)
-            )
+            same = init is not None and not new_tokenizer
+            fresh = PreTrainedTokenizerFast.from_pretrained(init) if same else train_tokenizer(preset.vocabulary)
             fresh.save_pretrained(saved)
         if PROCESSES > 1:
             dist.barrier()
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(saved)
         self.model = build_model(preset, self.tokenizer, seed).to(device)
         if init is not None:
-            weights = DiffusionGemmaForBlockDiffusion.from_pretrained(init, dtype=torch.float32).state_dict()
-            self.model.load_state_dict(weights)
+            take_weights(self.model, self.tokenizer, init)
         self.walk = Walk(self.model, fast_dtype(self.model.device), compiled)
         self.optimizers = build_optimizers(self.model, LR_MATRIX, LR_REST)
         self.parameters = [p for p in self.model.model.decoder.parameters() if p.requires_grad]
@@ -106,6 +140,7 @@ class Trainer:
             "causal": 0.0,
             "diffusion": 0.0,
             "steps": 0,
+            "with_canvases": 0,
             "tokens": 0,
             "sum": 0,
             "count": 0,
@@ -138,6 +173,7 @@ class Trainer:
         w["causal"] += losses.causal
         w["diffusion"] += losses.diffusion
         w["steps"] += 1
+        w["with_canvases"] += int(batch.canvas.numel() > 0)
         w["tokens"] += batch.tokens.numel() + batch.canvas.numel()
         w["sum"] = w["sum"] + losses.task_sum
         w["count"] = w["count"] + losses.task_count
@@ -151,7 +187,7 @@ class Trainer:
             "elapsed_s": round(self.elapsed, 1),
             "canvases": self.examples,
             "causal": round(w["causal"] / w["steps"], 4),
-            "diffusion": round(w["diffusion"] / w["steps"], 4),
+            "diffusion": round(w["diffusion"] / max(1, w["with_canvases"]), 4),
             "tokens_per_s": round(w["tokens"] / (time.time() - w["since"])),
         }
         for index, task in enumerate(TASKS):
@@ -223,6 +259,7 @@ def main() -> None:
     parser.add_argument("--preset", choices=PRESETS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="start from this checkpoint's weights and tokenizer")
+    parser.add_argument("--new-tokenizer", action="store_true", help="with --init, train a tokenizer all the same")
     parser.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument("--level", type=float, default=0.0, help="place in the curriculum to begin at, 0 to 1")
     parser.add_argument("--steps", type=int, help="stop after this many steps")
@@ -236,7 +273,7 @@ def main() -> None:
     preset = replace(preset, batch_tokens=args.batch_tokens or preset.batch_tokens)
     if PROCESSES > 1:
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
-    trainer = Trainer(args.out, preset, device, args.seed, args.compile, args.init, args.peak)
+    trainer = Trainer(args.out, preset, device, args.seed, args.compile, args.init, args.peak, args.new_tokenizer)
     if args.resume and (args.out / "state.pt").exists():
         trainer.restore()
         trainer.pool += 1

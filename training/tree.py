@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from .data.dialogue import dialogue
 from .data.example import TASKS, Branch
 from .data.lexicon import Source
 from .data.mixture import draw_tree
@@ -18,7 +19,7 @@ from .walk import Packed
 
 # How often a batch has each canvas length, and how many canvases its rows hold.
 CANVAS_LENGTHS = {16: 0.25, 32: 0.45, 64: 0.3}
-CANVASES_PER_ROW = {16: 12, 32: 8, 64: 6}
+CANVASES_PER_ROW = {16: 16, 32: 10, 64: 8}
 ROUND = 32  # rows are padded to a multiple of this: few shapes, so that kernels are reused
 TURN_END, TOOL_END = "<turn|>", "<|tool_response>"
 # A short answer is one choice told in few tokens: its tokens weigh more, up to LIGHT times, than those of a sentence.
@@ -166,6 +167,63 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
     )
 
 
+QUESTION_WEIGHT = 0.1  # of the tokens of questions and contexts, which are hard to foresee, in a dialogue's loss
+
+
+def encode_dialogue(tokenizer: PreTrainedTokenizerFast, turns: list[Branch]) -> tuple[list[int], list[float]]:
+    """Token ids of a conversation, and how much each of them weighs in the loss."""
+    ids: list[int] = []
+    weights: list[float] = []
+    for number, item in enumerate(encode_branches(tokenizer, turns)):
+        between = tokenizer("\n", add_special_tokens=False).input_ids if number else []
+        asked = [*between, *(item.prompt[1:] if number else item.prompt)]
+        ids += asked + item.target
+        weights += [QUESTION_WEIGHT] * len(asked) + [item.weight] * len(item.target)
+    return ids, weights
+
+
+def pack_dialogues(dialogues: list[tuple[list[int], list[float]]], canvas_length: int) -> Packed:
+    """One row per conversation, without canvases: the causal loss alone, on every token."""
+    rows, length = len(dialogues), -(-max(len(ids) for ids, _ in dialogues) // ROUND) * ROUND
+    tokens, branch = np.zeros((rows, length), np.int64), np.full((rows, length), -1, np.int64)
+    labels, label_weight = np.full((rows, length), -100, np.int64), np.zeros((rows, length), np.float32)
+    for row, (ids, weights) in enumerate(dialogues):
+        tokens[row, : len(ids)], branch[row, : len(ids)] = ids, 0
+        labels[row, : len(ids) - 1], label_weight[row, : len(ids) - 1] = ids[1:], weights[1:]
+    none = torch.zeros(rows, 0, dtype=torch.long)
+    return Packed(
+        tokens=torch.from_numpy(tokens),
+        branch=torch.from_numpy(branch),
+        position=torch.arange(length).expand(rows, length).clone(),
+        labels=torch.from_numpy(labels),
+        label_weight=torch.from_numpy(label_weight),
+        canvas=none,
+        canvas_branch=none,
+        canvas_slot=none,
+        canvas_start=none,
+        canvas_position=none,
+        canvas_task=none,
+        canvas_weight=none.float(),
+        canvas_hole=none.bool(),
+        canvas_length=canvas_length,
+    )
+
+
+def draw_dialogues(
+    tokenizer: PreTrainedTokenizerFast, source: Source, level: float, batch_tokens: int, trees: int, longest: int
+) -> list[Packed]:
+    """Batches of conversations of similar length."""
+    drawn = (encode_dialogue(tokenizer, dialogue(source, level)) for _ in range(trees))
+    sized = sorted((d for d in drawn if len(d[0]) <= longest), key=lambda d: len(d[0]))
+    batches = []
+    while sized:
+        count = max(1, round(batch_tokens / (-(-len(sized[-1][0]) // ROUND) * ROUND)))
+        if len(sized) >= count:  # What is left over would make a batch of another size.
+            batches.append(pack_dialogues(sized[-count:], 16))
+        del sized[-count:]
+    return batches
+
+
 def draw_batches(
     tokenizer: PreTrainedTokenizerFast,
     seed: str,
@@ -175,10 +233,15 @@ def draw_batches(
     trees: int = 64,
     longest: int = 1200,
 ) -> Iterator[Packed]:
-    """Batches of one pool of trees: rows of similar length share a batch, batches come in random order."""
+    """Batches of one pool: rows of similar length share a batch, batches come in random order.
+
+    The share `mix["dialogue"]` of a pool are conversations, the rest trees with canvases.
+    """
     source = Source(random.Random(seed))
     rng = source.rng
-    pool = (encode_branches(tokenizer, draw_tree(source, mix, level)) for _ in range(trees))
+    dialogues = round(trees * mix["dialogue"])
+    batches = draw_dialogues(tokenizer, source, level, batch_tokens, dialogues, longest)
+    pool = (encode_branches(tokenizer, draw_tree(source, mix, level)) for _ in range(trees - dialogues))
     sized = sorted(((packed_length(t), t) for t in pool), key=lambda pair: pair[0])
     sized = [pair for pair in sized if pair[0] <= longest]
     groups: list[tuple[list[list[Encoded]], int]] = []
@@ -190,6 +253,6 @@ def draw_batches(
         group += rng.choices(group, k=count - len(group))  # the last group is filled up: same shape, other noise
         groups.append((group, canvas_length))
         del sized[-count:]
-    rng.shuffle(groups)
-    for group, canvas_length in groups:
-        yield pack(group, canvas_length, rng)
+    batches += [pack(group, canvas_length, rng) for group, canvas_length in groups]
+    rng.shuffle(batches)
+    yield from batches

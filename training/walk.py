@@ -18,6 +18,7 @@ from transformers import DiffusionGemmaForBlockDiffusion
 
 SOFTCAP = 30.0
 STEP = 128
+CAUSAL_STEP = 128  # queries of a causal pass that share one set of keys
 
 
 @dataclass
@@ -125,17 +126,24 @@ def after_attention(
     return x, dense, (plain * pre_norm_2).to(dtype), scores
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, masks: list[Tensor]) -> Tensor:
     """Attention of q [B, heads, T, d] over k and v [B, kv_heads, K, d] -> [B, T, heads * d].
 
-    `mask` is additive, [B * kv_heads, groups * T, K]: the query heads of one key head lie one after the other. On a CPU
-    this is twice as fast, backward included, as the fused attention kernel.
+    Each mask is about the next few queries and the keys up to its own width; it is additive, [B * kv_heads, groups * t,
+    K']: the query heads of one key head lie one after the other. On a CPU this is twice as fast, backward included, as
+    the fused attention kernel.
     """
-    rows, heads, length, head_dim = q.shape
-    grouped, k, v = (t.reshape(rows * k.shape[1], -1, head_dim) for t in (q, k, v))
-    weights = torch.baddbmm(mask, grouped, k.transpose(1, 2)).softmax(-1)
-    out = (weights @ v).view(rows, heads, length, head_dim)
-    return out.transpose(1, 2).reshape(rows, length, -1)
+    rows, heads, _, head_dim = q.shape
+    shared = k.shape[1]
+    parts, at = [], 0
+    for mask in masks:
+        length, width = mask.shape[1] * shared // heads, mask.shape[2]
+        grouped = q[:, :, at : at + length].reshape(rows * shared, -1, head_dim)
+        keys, values = (t[:, :, :width].reshape(rows * shared, width, head_dim) for t in (k, v))
+        weights = torch.baddbmm(mask, grouped, keys.transpose(1, 2)).softmax(-1)
+        parts.append((weights @ values).view(rows, heads, length, head_dim))
+        at += length
+    return torch.cat(parts, 2).transpose(1, 2).reshape(rows, at, -1)
 
 
 def softcapped_logits(hidden: Tensor, head: Tensor, dtype: torch.dtype) -> Tensor:
@@ -217,7 +225,7 @@ class Walk(nn.Module):
         x: Tensor,
         rows: int,
         position: Tensor,
-        mask: Tensor,
+        masks: list[Tensor],
         cache: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """One layer over x [B * T, H]; `cache` holds the encoder's keys and values [B, kv_heads, L, d] for canvases."""
@@ -239,7 +247,7 @@ class Walk(nn.Module):
         )
         q, k, v = (t.view(rows, -1, t.shape[1], t.shape[2]).transpose(1, 2) for t in (q, k, v))
         keys, values = (k, v) if cache is None else (torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2))
-        out = attend(q, keys, values, mask).view(x.shape[0], -1)
+        out = attend(q, keys, values, masks).view(x.shape[0], -1)
         x, dense, expert_in, scores = self.after(
             x,
             out,
@@ -261,16 +269,24 @@ class Walk(nn.Module):
         )
         return x, (k, v)
 
-    def attention_masks(self, mask: Callable[[Packed, int | None], Tensor], batch: Packed) -> dict[str, Tensor]:
-        """Additive masks per layer type, laid out for `attend`: [B * kv_heads, groups * T, K]."""
+    def attention_masks(
+        self, mask: Callable[[Packed, int | None], Tensor], batch: Packed, causal: bool = False
+    ) -> dict[str, list[Tensor]]:
+        """Additive masks per layer type, laid out for `attend`; causal ones come in parts with fewer keys."""
         result = {}
         heads, shared = self.text.num_attention_heads, self.text.num_key_value_heads
         for kind, window in (("full_attention", None), ("sliding_attention", self.text.sliding_window)):
             seen = mask(batch, window)
             rows, queries, keys = seen.shape
-            additive = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device).masked_fill_(~seen, -1e9)
-            wide = additive[:, None].expand(rows, heads, queries, keys)
-            result[kind] = wide.reshape(rows * shared, heads // shared * queries, keys)
+            step = CAUSAL_STEP if causal else queries
+            parts = []
+            for begin in range(0, queries, step):
+                end = min(begin + step, queries)
+                part = seen[:, begin:end, : end if causal else keys]
+                additive = torch.zeros(part.shape, dtype=self.dtype, device=seen.device).masked_fill_(~part, -1e9)
+                wide = additive[:, None].expand(rows, heads, *part.shape[1:])
+                parts.append(wide.reshape(rows * shared, heads // shared * part.shape[1], part.shape[2]))
+            result[kind] = parts
         return result
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -280,7 +296,7 @@ class Walk(nn.Module):
 
     def encode(self, batch: Packed) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Causal pass over the encoder tokens -> normed hidden states [B * L, H] and keys/values per layer."""
-        masks = self.attention_masks(encoder_mask, batch)
+        masks = self.attention_masks(encoder_mask, batch, causal=True)
         x, cache = self.embed(batch.tokens), []
         self.balance = torch.zeros((), device=x.device)
         for index, kind in enumerate(self.text.layer_types):
@@ -302,7 +318,7 @@ class Walk(nn.Module):
         noised: Tensor,
         cache: list[tuple[Tensor, Tensor]],
         soft: Tensor | None,
-        masks: dict[str, Tensor] | None = None,
+        masks: dict[str, list[Tensor]] | None = None,
     ) -> Tensor:
         """Bidirectional pass over noised canvases [B, D] -> normed hidden states [B * D, H]."""
         masks = masks or self.attention_masks(canvas_mask, batch)

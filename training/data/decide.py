@@ -105,7 +105,7 @@ def decide(source: Source, context: Context, count: int, most: int = 8) -> list[
         asked = [
             source.choice(KINDS)(source, context) for _ in range(min(most, source.choice((1, 1, 2, 3, 4, 5, 6, 8))))
         ]
-        branches.append(_branch(head, context.text, asked))
+        branches.append(branch_of(head, context.text, asked))
     return branches
 
 
@@ -135,11 +135,12 @@ def route(source: Source, count: int) -> list[Branch]:
             other = source.choice(topics)
             asked.append(_label(Question("bool", f"Is this about {other}?"), "yes" if other == topic else "no"))
             source.rng.shuffle(asked)
-        branches.append(_branch(None, request, asked))
+        branches.append(branch_of(None, request, asked))
     return branches
 
 
-def _branch(system: str | None, context: str, asked: list[Typed]) -> Branch:
+def branch_of(system: str | None, context: str, asked: list[Typed]) -> Branch:
+    """One branch that asks all of these questions about a context, which may be empty where it came before."""
     head = [] if system is None else [{"role": "system", "content": system}]
     prompt = f"{context}\n\n{render_questions([q for q, _ in asked])}"
     answer = render_answers([label for _, label in asked])

@@ -15,7 +15,10 @@ SYLLABLES = (
     "el fal gri hal is jo kir lan mon nev or pra rin sol tor ur val wil xan yel zor bar cor den fer gol a be chi du "
     "en fo ge hu im ja ko li ma ne o pi qua re si te us vi wa ya zu ash ber cro dan eth fla gwen har ing"
 ).split()
+# Nearly all words are common ones, so that a small model can know each; the long list keeps it used to unknown words.
+COMMON = Path(__file__).with_name("common.txt").read_text(encoding="utf-8").split()
 WORDS = Path(__file__).with_name("words.txt").read_text(encoding="utf-8").split()
+RARE = 0.08
 COLOURS = "red blue green black white silver amber violet orange teal brown yellow grey pink golden purple".split()
 MONTHS = "January February March April May June July August September October November December".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
@@ -61,8 +64,8 @@ class Source:
         return f"{self.name()} {self.name()}"
 
     def word(self) -> str:
-        """A real English word."""
-        return self.rng.choice(WORDS)
+        """A word: most are common English ones, some come from the long list."""
+        return self.rng.choice(WORDS if self.rng.random() < RARE else COMMON)
 
     def words(self, low: int, high: int) -> str:
         """Several words, separated by blanks."""

@@ -14,7 +14,8 @@ from .refine import refine
 from .selection import selection_branches
 from .tools import tool_branches
 
-# Relative shares of branches; "context" tasks share one context, the others come as their own trees.
+# Relative shares of branches; "context" tasks share one context, the others come as their own trees. "dialogue" is the
+# share of batches that hold conversations without canvases instead of trees.
 DEFAULT_MIX: dict[str, float] = {
     "qa": 0.22,
     "abstain": 0.13,
@@ -26,6 +27,7 @@ DEFAULT_MIX: dict[str, float] = {
     "refine": 0.02,
     "decide": 0.1,
     "infill": 0.05,
+    "dialogue": 0.3,
 }
 MAX_FACTS = 10
 

@@ -51,7 +51,7 @@ RELATIONS: list[Relation] = [
        "How much does {e} cost? | What is the price of {e}? | What does {e} cost?", "Does {e} cost {v} dollars?", True),
     _r("thing", "opened", "opening date", S.date, "{e} opened on {v}. | On {v} {e} opened. | The opening date of {e} is {v}.",
        "When did {e} open? | On what date did {e} open? | What is the opening date of {e}?", "Did {e} open on {v}?"),
-    _r("thing", "fuel", "fuel", S.word, "{e} runs on {v}. | {e} needs {v} to run. | {v} is the fuel of {e}.",
+    _r("thing", "fuel", "fuel", S.word, "{e} runs on {v}. | {e} needs {v} to run. | The fuel of {e} is {v}.",
        "What does {e} run on? | What is the fuel of {e}? | What does {e} need to run?", "Does {e} run on {v}?"),
     _r("thing", "purpose", "purpose", S.pair, "{e} is used for {v}. | People use {e} for {v}. | The purpose of {e} is {v}.",
        "What is {e} used for? | What is the purpose of {e}? | What do people use {e} for?", "Is {e} used for {v}?"),

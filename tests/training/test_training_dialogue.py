@@ -1,0 +1,60 @@
+"""Conversations: written as the chat template writes them, told by every token, without canvases."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from training.data.dialogue import dialogue
+from training.data.lexicon import Source
+from training.data.mixture import DEFAULT_MIX
+from training.loss import compute_losses
+from training.tokenizer import train_tokenizer
+from training.train import PRESETS, build_model
+from training.tree import QUESTION_WEIGHT, draw_batches, encode_dialogue
+from training.walk import Walk
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return train_tokenizer(900, trees=60)
+
+
+def test_turns_about_facts_read_like_one_chat(tokenizer: PreTrainedTokenizerFast) -> None:
+    source = Source(random.Random(4))
+    compared = 0
+    while compared < 5:
+        turns = dialogue(source, 0.5)
+        if any(t.calls or t.tools or t.raw for t in turns) or any(len(t.messages) > 1 for t in turns[1:]):
+            continue
+        messages = []
+        for turn in turns:
+            messages += [*turn.messages, {"role": "assistant", "content": turn.answer}]
+        ids, weights = encode_dialogue(tokenizer, turns)
+        assert tokenizer.decode(ids) + "\n" == tokenizer.apply_chat_template(messages, tokenize=False)
+        answers = [i for i, weight in zip(ids, weights, strict=True) if weight != QUESTION_WEIGHT]
+        text = tokenizer.decode(answers).split("<turn|>")[:-1]
+        assert text == [turn.answer for turn in turns]
+        compared += 1
+
+
+def test_conversations_have_a_causal_loss_alone(tokenizer: PreTrainedTokenizerFast) -> None:
+    (batch, *_) = draw_batches(tokenizer, "talk", DEFAULT_MIX | {"dialogue": 1.0}, 0.0, 1500, trees=8)
+    assert batch.canvas.shape == (batch.tokens.shape[0], 0)
+    labels, following = batch.labels[:, :-1], batch.tokens[:, 1:]
+    assert torch.equal(labels[labels >= 0], following[labels >= 0])
+    walk = Walk(build_model(PRESETS["tiny"], tokenizer, 0), torch.float32)
+    losses = compute_losses(walk, batch, torch.Generator().manual_seed(0))
+    losses.total.backward()
+    assert losses.diffusion == 0.0
+    assert losses.causal > 1.0
+    assert walk.model.model.decoder.layers[0].self_attn.q_proj.weight.grad is not None
+
+
+def test_pools_mix_conversations_and_trees(tokenizer: PreTrainedTokenizerFast) -> None:
+    batches = list(draw_batches(tokenizer, "mixed", DEFAULT_MIX | {"dialogue": 0.5}, 0.0, 1500, trees=24))
+    kinds = {batch.canvas.numel() > 0 for batch in batches}
+    assert kinds == {True, False}

@@ -1,0 +1,78 @@
+"""Conversations of many short turns over one context: every turn is a task, so few tokens carry many answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from .context import Context, Frame, make_context
+from .decide import KINDS, Typed, branch_of, decide, route
+from .example import Branch
+from .lexicon import Source
+from .questions import QUESTIONS
+from .selection import selection_branches
+from .tools import tool_branches
+
+OPENINGS = (
+    Frame("{c}\n\n{q}"),
+    Frame("{c}\n\n{q}"),
+    Frame("Context: {c}\n\nQuestion: {q}"),
+    Frame("Context:\n{c}\n\n{q}"),
+)
+# Weights of the kinds of turns over facts; long answers are rare.
+TURNS = {"qa": 0.3, "abstain": 0.17, "decisions": 0.28, "json": 0.11, "lists": 0.04, "typed": 0.1}
+
+
+def _fact_turn(source: Source, context: Context) -> Branch:
+    """One turn about the context, without repeating it."""
+    task = source.rng.choices(list(TURNS), list(TURNS.values()))[0]
+    if task == "typed":
+        asked: list[Typed] = [source.choice(KINDS)(source, context) for _ in range(source.choice((1, 1, 1, 2, 3)))]
+        return branch_of(None, "", asked)
+    question, answer = QUESTIONS[task](source, context)
+    return Branch(task, [{"role": "user", "content": question}], answer)
+
+
+def _about_facts(source: Source, level: float) -> list[Branch]:
+    context = make_context(source, source.rng.randint(1, max(1, round(3 + 6 * level))))
+    turns = [_fact_turn(source, context) for _ in range(source.rng.randint(6, 8 + round(8 * max(0.0, level))))]
+    first = turns[0]
+    opened = source.choice(OPENINGS).messages(context.text, str(first.messages[0]["content"]).strip())
+    return [replace(first, messages=list(opened)), *turns[1:]]
+
+
+def _drill(source: Source, level: float) -> list[Branch]:
+    """Many decisions about a few facts; comparing is learned late and from many labels only."""
+    context = make_context(source, source.rng.randint(1, max(1, round(2 + 4 * level))))
+    questions = [QUESTIONS["decisions"](source, context) for _ in range(source.rng.randint(10, 20))]
+    messages = [[{"role": "user", "content": question}] for question, _ in questions]
+    messages[0] = list(source.choice(OPENINGS).messages(context.text, questions[0][0]))
+    return [Branch("decisions", asked, answer) for asked, (_, answer) in zip(messages, questions, strict=True)]
+
+
+def _with_tools(source: Source, level: float) -> list[Branch]:
+    """Declared tools and several requests; all but the first turn leave out what comes before it."""
+    turns = tool_branches(source, source.rng.randint(4, 9), max(0.0, level))
+    later = [replace(t, messages=[m for m in t.messages if m["role"] != "system"], tools=None) for t in turns[1:]]
+    return [*turns[:1], *later]
+
+
+def _choices(source: Source, level: float) -> list[Branch]:
+    kind: Callable[[Source, int], list[Branch]] = source.choice((selection_branches, route))
+    return [b for _ in range(3) for b in kind(source, 3)]
+
+
+def _typed(source: Source, level: float) -> list[Branch]:
+    """Typed decisions as the engine asks them; several conversations' beginnings in a row."""
+    branches = []
+    for _ in range(3):
+        context = make_context(source, source.rng.randint(1, max(1, round(2 + 4 * level))))
+        branches += decide(source, context, 1, 8)
+    return branches
+
+
+def dialogue(source: Source, level: float) -> list[Branch]:
+    """The turns of one conversation, in order; each branch holds only the messages since the one before."""
+    kinds = (_about_facts, _drill, _with_tools, _choices, _typed)
+    turns = source.rng.choices(kinds, (0.48, 0.08, 0.27, 0.05, 0.12))[0](source, level)
+    return turns or dialogue(source, level)

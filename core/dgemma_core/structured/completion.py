@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -98,7 +97,8 @@ def _greedy(state: Matcher, alphabet: Alphabet, limit: int, hints: Sequence[str]
 
 def _by_byte(allowed: NDArray[np.bool_], alphabet: Alphabet) -> dict[int, int]:
     """Allowed single bytes and their tokens."""
-    return {byte: token for token, byte in alphabet.byte_of.items() if allowed[token]}
+    tokens = alphabet.byte_tokens[allowed[alphabet.byte_tokens]].tolist()
+    return {alphabet.byte_of[token]: token for token in tokens}
 
 
 def _special(state: Matcher, alphabet: Alphabet, specials: list[int], others: bool) -> int | None:
@@ -111,14 +111,9 @@ def _special(state: Matcher, alphabet: Alphabet, specials: list[int], others: bo
 
 
 def _specials(allowed: NDArray[np.bool_], alphabet: Alphabet) -> list[int]:
-    """Allowed control tokens."""
-    return [token for token in _special_ids(alphabet) if allowed[token]]
-
-
-@lru_cache(maxsize=4)
-def _special_ids(alphabet: Alphabet) -> list[int]:
-    """Control tokens that do not end an answer."""
-    return [t for t in range(alphabet.vocab_size) if alphabet.is_special(t) and t not in alphabet.end_ids]
+    """Allowed control tokens that do not end an answer."""
+    found: list[int] = alphabet.special_tokens[allowed[alphabet.special_tokens]].tolist()
+    return found
 
 
 def _after(state: Matcher, tokens: Sequence[int]) -> Matcher:

@@ -86,24 +86,30 @@ class GrammarWalk:
         """
         body = list(draft[: self._first_end(draft)])
         count = self._matcher.accepts(body)
-        if count and not self._advance(body[:count]):
+        way = self._way_after(body[:count]) if count else None
+        if count and way is None:
             low, high = 0, count - 1
             while low < high:  # Any beginning that keeps the promise will do; a long one is wanted.
                 middle = (low + high + 1) // 2
-                if self._keeps_promise(body[:middle]):
-                    low = middle
-                else:
+                shorter = self._way_after(body[:middle])
+                if shorter is None:
                     high = middle - 1
+                else:
+                    low, way = middle, shorter
             count = low
-            if count and not self._advance(body[:count]):
-                count = 0
+        if way is not None:
+            self._follow(body[:count], way)
         ended = count == len(body) < len(draft) and self._matcher.accepting
         return body[:count], ended or self.stopped
 
     def take_forced(self, limit: int) -> list[int]:
         """Verify up to ``limit`` tokens that must follow anyway."""
         forced = self._matcher.forced()[:limit]
-        return forced if forced and self._advance(forced) else []
+        way = self._way_after(forced) if forced else None
+        if way is None:
+            return []
+        self._follow(forced, way)
+        return forced
 
     def repair(self, logits: Tensor, limit: int, careful: bool) -> list[int] | None:
         """Verify the best token that can follow, or several where room runs out.
@@ -121,20 +127,21 @@ class GrammarWalk:
         probabilities = scores.softmax(-1)
         likely, tokens = probabilities.topk(min(_CANDIDATES, int(allowed.sum())))
         wanted = BEAM if careful and float(likely[0]) < SURE else 1
-        fitting = (t for t in tokens.tolist() if t in self._alphabet.end_ids or self._keeps_promise([t]))
-        candidates = list(islice(fitting, wanted))
+        ends = self._alphabet.end_ids
+        ways = ((token, [] if token in ends else self._way_after([token])) for token in tokens.tolist())
+        candidates = dict(islice(((token, way) for token, way in ways if way is not None), wanted))
         if not candidates:
             way = self._promise[:limit]
             self._matcher.consume(way)
             self.room -= len(way)
             self._promise = self._promise[limit:]
             return way or None
-        best = candidates[0]
+        best = next(iter(candidates))
         if len(candidates) > 1:
             best = max(candidates, key=lambda token: self._outlook(token, logits))
-        if best in self._alphabet.end_ids:
+        if best in ends:
             return None
-        self._advance([best])
+        self._follow([best], candidates[best])
         return [best]
 
     def _outlook(self, token: int, logits: Tensor) -> float:
@@ -156,27 +163,21 @@ class GrammarWalk:
     def _first_end(self, tokens: Sequence[int]) -> int:
         return next((i for i, token in enumerate(tokens) if token in self._alphabet.end_ids), len(tokens))
 
-    def _keeps_promise(self, tokens: Sequence[int]) -> bool:
-        """Whether the text could still be finished after ``tokens``. Changes nothing."""
-        room, promise = self.room, self._promise
-        kept = self._advance(tokens)
-        if kept:
-            self._matcher.rollback(len(tokens))
-            self.room, self._promise = room, promise
-        return kept
-
-    def _advance(self, tokens: Sequence[int]) -> bool:
-        """Let acceptable tokens follow if a way to a complete text remains; else change nothing."""
+    def _way_after(self, tokens: Sequence[int]) -> list[int] | None:
+        """A way to a complete text behind acceptable tokens, None if none fits the room. Changes nothing."""
         left = self.room - len(tokens)
         if left < 0:
-            return False
+            return None
         self._matcher.consume(tokens)
         way = self._way(left)
-        if way is None:
-            self._matcher.rollback(len(tokens))
-            return False
-        self.room, self._promise = left, way
-        return True
+        self._matcher.rollback(len(tokens))
+        return way
+
+    def _follow(self, tokens: Sequence[int], way: list[int]) -> None:
+        """Let tokens follow whose way to a complete text is known."""
+        self._matcher.consume(tokens)
+        self.room -= len(tokens)
+        self._promise = way
 
     def _way(self, left: int) -> list[int] | None:
         if self._matcher.accepting:

@@ -112,11 +112,17 @@ class Alphabet:
         self.end_ids = end_ids
         self.inner = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocab_size, eos_token=sorted(end_ids))
         self.byte_of: dict[int, int] = {}
+        specials = []
         for token in range(vocab_size):
-            if not self.inner.is_special_token(token):
-                spelled = self.inner.decode_bytes([token])
-                if len(spelled) == 1:
-                    self.byte_of[token] = spelled[0]
+            if self.inner.is_special_token(token):
+                specials.append(token)
+                continue
+            spelled = self.inner.decode_bytes([token])
+            if len(spelled) == 1:
+                self.byte_of[token] = spelled[0]
+        # The keys of `byte_of`, and control tokens that do not end an answer, to index masks with.
+        self.byte_tokens = np.array(list(self.byte_of), dtype=np.int64)
+        self.special_tokens = np.array([t for t in specials if t not in end_ids], dtype=np.int64)
 
     def spell(self, text: bytes) -> list[int]:
         """Token ids of bytes, control tokens left as characters."""

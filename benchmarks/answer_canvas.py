@@ -19,7 +19,7 @@ from benchmarks.common import console, machine, median_seconds, show, wide_model
 from dgemma_core import Engine, LoadSpec, SamplingParams
 from dgemma_core.events import Generation
 from dgemma_core.readout import Readout, Statistics
-from training.data.example import TASKS
+from training.data.example import CHAT_TASKS
 from training.evaluate import EMBEDDED, is_right, make_cases, strip_end
 
 END_AT = 15
@@ -48,8 +48,8 @@ def run(engine: Engine, prompts: list[list[int]], **params: Any) -> tuple[list[G
 def embedded(model: str, count: int) -> None:
     """The held-out prompts."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
-    share = -(-count // len(TASKS))
-    cases = [(task, case) for task in TASKS for case in make_cases(tokenizer, task, share, seed=2)][:count]
+    share = -(-count // len(CHAT_TASKS))
+    cases = [(task, case) for task in CHAT_TASKS for case in make_cases(tokenizer, task, share, seed=2)][:count]
     prompts = [case.prompt for _, case in cases]
     with Engine(LoadSpec(model=model)) as engine:
         run(engine, prompts[:32], seed=0)

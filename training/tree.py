@@ -18,7 +18,7 @@ from .data.mixture import draw_tree
 from .walk import Packed
 
 # How often a batch has each canvas length, and how many canvases its rows hold.
-CANVAS_LENGTHS = {16: 0.25, 32: 0.45, 64: 0.3}
+CANVAS_LENGTHS = {16: 0.4, 32: 0.35, 64: 0.25}
 CANVASES_PER_ROW = {16: 16, 32: 10, 64: 8}
 ROUND = 32  # rows are padded to a multiple of this: few shapes, so that kernels are reused
 TURN_END, TOOL_END = "<turn|>", "<|tool_response>"

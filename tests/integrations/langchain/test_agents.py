@@ -48,7 +48,7 @@ class Report(BaseModel):
 @pytest.fixture
 def chat(embedded_engine: Engine) -> ChatDiffusionGemma:
     return ChatDiffusionGemma(
-        engine=embedded_engine, temperature=0, seed=12, entropy_bound=0.02, max_tokens=64, parallel_tool_calls=False
+        engine=embedded_engine, temperature=0, seed=10, entropy_bound=0.02, max_tokens=64, parallel_tool_calls=False
     )
 
 
@@ -104,7 +104,7 @@ async def test_structured_responses(chat: ChatDiffusionGemma, response_format: A
 @pytest.mark.parametrize("response_format", STRATEGIES)
 def test_structured_responses_beside_tools(chat: ChatDiffusionGemma, response_format: Any) -> None:
     # How long these weights go on calling is theirs to decide; with this seed it is short.
-    hasty = chat.model_copy(update={"seed": 0, "entropy_bound": None, "max_denoising_steps": 12})
+    hasty = chat.model_copy(update={"seed": 1, "entropy_bound": None, "max_denoising_steps": 12})
     agent = create_agent(hasty, tools=[get_weight, get_owner], response_format=response_format)
     state = agent.invoke({"messages": [HumanMessage(QUESTION)]}, {"recursion_limit": 40})
     assert isinstance(state["structured_response"], Report)

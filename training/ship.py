@@ -50,7 +50,7 @@ Of the words, 545 are common ones and each a token; eight in a hundred come from
 
 On CPU cores, in stages that each begin with the weights of the one before; the curves are in `training/curves/`:
 
-| stage | minutes | steps | canvases | what |
+| stage | minutes | steps | canvases per process | what |
 |---|---|---|---|---|
 {stages}
 

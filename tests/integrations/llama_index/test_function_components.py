@@ -48,14 +48,14 @@ def model_may_name_none(message: str) -> Iterator[None]:
     try:
         yield
     except (IndexError, ValueError) as error:
-        if message not in str(error) and "list index out of range" not in str(error):
+        if message not in str(error):
             raise
 
 
 @pytest.fixture
 def llm(embedded_engine: Engine) -> DiffusionGemma:
     # Few steps: what is looked at here does not depend on how good an answer is.
-    return DiffusionGemma(engine=embedded_engine, seed=0, max_tokens=96, max_denoising_steps=6)
+    return DiffusionGemma(engine=embedded_engine, seed=4, max_tokens=96, max_denoising_steps=6)
 
 
 async def test_pydantic_selectors_get_the_form_they_ask_for(llm: DiffusionGemma) -> None:

@@ -117,7 +117,8 @@ def load_settings(engine: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 def sampling_params(defaults: Mapping[str, Any], overrides: Mapping[str, Any], *, owner: str) -> SamplingParams:
     """Merges a model object's settings with those of one call.
 
-    A value of the call replaces the model's; ``None`` means "not given". Two names are not the engine's own:
+    A value of the call replaces the model's; ``None`` means "not given". A call's grammar also sets the model's stops
+    aside. Two names are not the engine's own:
 
     - ``max_tokens`` is ``max_new_tokens``.
     - ``temperature`` is what users of other models expect of it, not a step's temperature:
@@ -138,7 +139,11 @@ def sampling_params(defaults: Mapping[str, Any], overrides: Mapping[str, Any], *
     Raises:
         ValueError: on an unknown name or a bad value.
     """
-    merged = _resolve(defaults, owner) | _resolve(overrides, owner)
+    own = _resolve(overrides, owner)
+    merged = _resolve(defaults, owner) | own
+    if "grammar" in own and "stop" not in own:
+        # The object's stops are for answers in words.
+        merged.pop("stop", None)
     if merged.pop("temperature", None) == 0:
         merged.setdefault("seed", 0)
     try:

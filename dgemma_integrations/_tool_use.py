@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dgemma_core.handle import submit_in_thread
 from dgemma_core.messages import Message
 from dgemma_core.params import SamplingParams
 from dgemma_core.structured.grammar import Grammar
@@ -46,6 +47,12 @@ class ToolUse:
             thinking=self.thinking,
             timeout=timeout,
         )
+
+    async def off_loop(self, params: SamplingParams, submit: Callable[[], RequestHandle]) -> RequestHandle:
+        """The handle from ``submit``, called beside the event loop where it would compile a grammar."""
+        if params.grammar is None and not self.tools:
+            return submit()
+        return await submit_in_thread(submit)
 
 
 def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import threading
 import time
 import weakref
@@ -20,7 +21,7 @@ from dgemma_core.checkpoint import FrontDoor, Progress, front_door, load_weights
 from dgemma_core.errors import ContextOverflowError, EngineClosedError, QueueFullError
 from dgemma_core.events import Generation
 from dgemma_core.guide import Guide
-from dgemma_core.handle import RequestHandle
+from dgemma_core.handle import RequestHandle, submit_in_thread
 from dgemma_core.images import Image
 from dgemma_core.kv_cache import PrefixCache
 from dgemma_core.messages import Message
@@ -230,7 +231,10 @@ class Engine:
         thinking: bool = False,
         timeout: float | None = None,
     ) -> RequestHandle:
-        """Queue a request and return at once.
+        """Queue a request and return without waiting for it.
+
+        A grammar, or tools, seen for the first time are compiled here; on an event loop call this by
+        ``asyncio.to_thread``.
 
         Args:
             prompt: raw text, token ids, or chat messages (rendered by the checkpoint's template), which may hold
@@ -385,7 +389,11 @@ class Engine:
 
     async def ainfill(self, pieces: Seq[str | Hole], params: SamplingParams | None = None) -> Infilled:
         """:meth:`infill` without blocking the event loop."""
-        handle, fillings = self._submit_infill(pieces, params or SamplingParams())
+        params = params or SamplingParams()
+        if any(isinstance(piece, Hole) and piece.grammar is not None for piece in pieces):
+            handle, fillings = await submit_in_thread(lambda: self._submit_infill(pieces, params))
+        else:
+            handle, fillings = self._submit_infill(pieces, params)
         return self._infilled(pieces, await handle, fillings)
 
     def stats(self) -> EngineStats:
@@ -590,6 +598,8 @@ class _Loader:
         if engine is None:
             raise EngineClosedError("the engine was dropped before its weights were loaded")
         front = engine._open_front()
+        # Takes a while for a large vocabulary: better here than at the first prompt, which may come on an event loop.
+        engine._chat_template()
         began = time.monotonic()
         model = engine._model if engine._model is not None else load_weights(engine.spec, front, engine._progress)
         runner = ModelRunner(model, front.end_ids)
@@ -613,6 +623,15 @@ def _close_all() -> None:
         worker.close(timeout=5)
 
 
+def _after_fork() -> None:
+    # Locks another thread held at the fork are held for ever in the child.
+    Engine._shared_lock = threading.Lock()
+    for worker in list(_workers):
+        worker.after_fork()
+
+
 atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 __all__ = ["Engine", "Prompt"]

@@ -8,9 +8,12 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, TypeVar
 
 from dgemma_core.errors import RequestTimeoutError
 from dgemma_core.events import Event, FinishedEvent, Generation
+
+T = TypeVar("T")
 
 
 class RequestHandle:
@@ -146,3 +149,27 @@ class RequestHandle:
         self._changed.notify_all()
         for wake in self._wakers:
             wake()
+
+
+async def submit_in_thread(submit: Callable[[], T]) -> T:
+    """What ``submit`` returns, run on another thread: compiling a grammar takes too long for an event loop.
+
+    Args:
+        submit: queues a request; returns its handle, or a tuple that begins with it.
+
+    A task cancelled meanwhile leaves no request behind.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(submit))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_cancel_orphan)
+        raise
+
+
+def _cancel_orphan(task: asyncio.Future[Any]) -> None:
+    if task.cancelled() or task.exception() is not None:
+        return
+    made = task.result()
+    handle: RequestHandle = made[0] if isinstance(made, tuple) else made
+    handle.cancel()

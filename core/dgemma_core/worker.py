@@ -145,6 +145,21 @@ class Worker:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
+    def after_fork(self) -> None:
+        """In a forked child: the thread stayed in the parent, so a worker that was started has ended here."""
+        self._changed = threading.Condition()  # Whoever held it did not come along.
+        if self._thread is None:
+            return
+        self._ended = EngineDeadError(
+            "the process was forked after this engine had started, and its thread is in the parent only: make a new "
+            "engine here, or start processes with the spawn method"
+        )
+        self._open, self._inbox, self._clearing = {}, deque(), []
+        self._prefix_cache = None
+        if not self.ready.done():
+            self.ready = Future()
+            self.ready.set_exception(self._ended)
+
     def _check_usable(self) -> None:
         if self._ended is not None:
             if isinstance(self._ended, DGemmaError):

@@ -111,7 +111,12 @@ class EngineSettings(BaseModel):
 
     def _given_engine(self, model: str | None) -> Engine:
         engine: Engine = self.engine
-        wanted = self.model if model is None else model
-        if wanted != engine.spec.model:
-            raise ValueError(f"model={wanted!r}: this object was given an engine that holds {engine.spec.model!r}")
+        wanted = self._spec(model)
+        for name in LOAD_FIELDS:
+            # By a call's `model`, or a copy's update of load settings.
+            if getattr(wanted, name) != getattr(engine.spec, name):
+                raise ValueError(
+                    f"{name}={getattr(wanted, name)!r}: this object was given an engine that holds "
+                    f"{getattr(engine.spec, name)!r}; make one without engine="
+                )
         return engine

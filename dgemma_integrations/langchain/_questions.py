@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+import typing_extensions
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -70,8 +71,9 @@ def question_set(schema: Any) -> QuestionSet:
         schema.model_rebuild()
         fields = {name: _of_pydantic(schema, name, field) for name, field in schema.model_fields.items()}
         return _of_fields(schema, fields, partial(_object_of, schema))
-    if typing.is_typeddict(schema):
-        hints = typing.get_type_hints(schema, include_extras=True)
+    # On Python before 3.13 typing knows only its own TypedDict.
+    if typing_extensions.is_typeddict(schema):
+        hints = typing_extensions.get_type_hints(schema, include_extras=True)
         return _of_fields(schema, {name: _of_hint(hint) for name, hint in hints.items()}, dict)
     raise ValueError(f"questions={schema!r}: must be {_ACCEPTED}")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from dgemma_core.errors import QueueFullError
 from dgemma_core.events import BlockEvent, DraftEvent, FinishedEvent, Generation
 from dgemma_core.messages import Message
 from dgemma_integrations._images import aprepare
@@ -21,7 +23,10 @@ Prompt = str | list[Message]
 
 
 def generate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Generation]:
-    """Submits all prompts at once, so that they share forward passes, and waits for all answers."""
+    """Submits all prompts at once, so that they share forward passes, and waits for all answers.
+
+    Prompts that the queue has no room for wait for the first ones' answers.
+    """
     with _submitted(engine, prompts, call) as handles:
         if call.on_draft is None:
             return [handle.result() for handle in handles]
@@ -30,8 +35,7 @@ def generate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Gene
 
 async def agenerate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Generation]:
     """:func:`generate` on an event loop."""
-    await aprepare(engine, prompts)
-    with _submitted(engine, prompts, call) as handles:
+    async with _asubmitted(engine, prompts, call) as handles:
         if call.on_draft is None:
             return [await handle for handle in handles]
         return [_last([event async for event in _aevents(handle, call)]) for handle in handles]
@@ -45,11 +49,9 @@ def stream(engine: Engine, prompt: Prompt, call: Call) -> Generator[BlockEvent |
 
 async def astream(engine: Engine, prompt: Prompt, call: Call) -> AsyncGenerator[BlockEvent | FinishedEvent]:
     """:func:`stream` on an event loop."""
-    await aprepare(engine, [prompt])
-    with _submitted(engine, [prompt], call) as (handle,):
-        async with aclosing(_aevents(handle, call)) as events:
-            async for event in events:
-                yield event
+    async with _asubmitted(engine, [prompt], call) as (handle,), aclosing(_aevents(handle, call)) as events:
+        async for event in events:
+            yield event
 
 
 def watch(engine: Engine, prompt: Prompt, call: Call) -> Generator[BlockEvent | DraftEvent | FinishedEvent]:
@@ -62,27 +64,67 @@ def watch(engine: Engine, prompt: Prompt, call: Call) -> Generator[BlockEvent | 
 
 async def awatch(engine: Engine, prompt: Prompt, call: Call) -> AsyncGenerator[BlockEvent | DraftEvent | FinishedEvent]:
     """:func:`watch` on an event loop."""
-    await aprepare(engine, [prompt])
-    with _submitted(engine, [prompt], _drafting(call)) as (handle,):
-        async with aclosing(_all_aevents(handle, call)) as events:
-            async for event in events:
-                if call.draft_events or not isinstance(event, DraftEvent):
-                    yield event
+    call = _drafting(call)
+    async with _asubmitted(engine, [prompt], call) as (handle,), aclosing(_all_aevents(handle, call)) as events:
+        async for event in events:
+            if call.draft_events or not isinstance(event, DraftEvent):
+                yield event
 
 
 @contextmanager
 def _submitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> Iterator[list[RequestHandle]]:
+    if inspect.iscoroutinefunction(call.on_draft):
+        raise ValueError(f"on_draft={call.on_draft!r}: nothing would await it here; use it with the async methods")
+    # Before the clock of `timeout` starts.
+    engine.load()
+    handles: list[RequestHandle] = []
+    try:
+        with translated_errors():
+            # One by one: what was submitted before a failure must be cancelled below.
+            for prompt in prompts:
+                while True:
+                    try:
+                        handles.append(call.tool_use.submit(engine, prompt, call.params, call.timeout))
+                        break
+                    except QueueFullError:
+                        if (pending := _pending(handles)) is None:
+                            raise
+                        pending.result()
+        yield handles
+    finally:
+        _cancel(handles)
+
+
+@asynccontextmanager
+async def _asubmitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> AsyncIterator[list[RequestHandle]]:
+    await aprepare(engine, prompts)
     handles: list[RequestHandle] = []
     try:
         with translated_errors():
             for prompt in prompts:
-                # One by one: what was submitted before a failure must be cancelled below.
-                handles.append(call.tool_use.submit(engine, prompt, call.params, call.timeout))  # noqa: PERF401
+                while True:
+                    try:
+                        submit = partial(call.tool_use.submit, engine, prompt, call.params, call.timeout)
+                        handles.append(await call.tool_use.off_loop(call.params, submit))
+                        break
+                    except QueueFullError:
+                        if (pending := _pending(handles)) is None:
+                            raise
+                        await pending
         yield handles
     finally:
-        # Without effect on requests that have finished.
-        for handle in handles:
-            handle.cancel()
+        _cancel(handles)
+
+
+def _pending(handles: Sequence[RequestHandle]) -> RequestHandle | None:
+    """One of a call's own requests that will make room in a full queue."""
+    return next((handle for handle in handles if not handle.done()), None)
+
+
+def _cancel(handles: Sequence[RequestHandle]) -> None:
+    # Without effect on requests that have finished.
+    for handle in handles:
+        handle.cancel()
 
 
 def _drafting(call: Call) -> Call:

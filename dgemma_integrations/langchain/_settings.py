@@ -79,7 +79,7 @@ class DiffusionGemmaSettings(EngineSettings):
     allow_image_urls: bool = False
     """Whether images that a message only names by an ``http(s)`` address are downloaded."""
     streaming: bool | None = None
-    """``True`` makes ``invoke`` stream to callbacks; ``False`` turns streaming off altogether."""
+    """``True`` makes ``invoke`` stream to callbacks; ``False`` makes a chat model's ``stream`` yield one chunk."""
     on_draft: Callable[[DraftEvent], Any] | None = Field(default=None, exclude=True, repr=False)
     """Called with a ``DraftEvent`` after every denoising step. Drafts are never part of text chunks."""
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
+
+from dgemma_integrations.langchain._schemas import answer_schema, openai_tool
 
 if TYPE_CHECKING:
     from dgemma_integrations.langchain.chat_models import ChatDiffusionGemma
@@ -45,23 +46,21 @@ def _parts(
     told = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
     if method == "function_calling":
         assert schema is not None
-        name = convert_to_openai_tool(schema)["function"]["name"]
+        name = openai_tool(schema)["function"]["name"]
         bound = model.bind_tools(
             [schema],
             tool_choice=name,
             parallel_tool_calls=False,
             strict=strict,
-            ls_structured_output_format={**told, "schema": convert_to_openai_tool(schema)},
+            ls_structured_output_format={**told, "schema": openai_tool(schema)},
         )
         if pydantic:
             return bound, PydanticToolsParser(tools=[schema], first_tool_only=True)  # type: ignore[list-item]
         return bound, JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
     response_format: dict[str, Any] = {"type": "json_object"}
     if schema is not None:
-        described = convert_to_json_schema(schema)
-        # Pydantic's titles and a TypedDict's docstring do not restrict; the name is what APIs of this form ask for.
-        name = described.get("title", "answer")
-        response_format = {"type": "json_schema", "json_schema": {"name": name, "schema": described}}
+        described = answer_schema(schema)
+        response_format = {"type": "json_schema", "json_schema": {"name": described["title"], "schema": described}}
         told["schema"] = described
     bound = model.bind(response_format=response_format, ls_structured_output_format=told)
     return bound, PydanticOutputParser(pydantic_object=schema) if pydantic else JsonOutputParser()  # type: ignore[arg-type]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_core.utils.function_calling import convert_to_openai_tool
-
 from dgemma_integrations._tool_use import ToolUse, answer_grammar, asked_to_think, tool_choice
+from dgemma_integrations.langchain._schemas import openai_tool
 
 NAMES = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "thinking"})
 
@@ -25,7 +24,7 @@ def tool_use(kwargs: Mapping[str, Any], parallel: bool | None = None, thinking: 
     Raises:
         ValueError: naming the argument, its value and what is accepted.
     """
-    tools = tuple(convert_to_openai_tool(tool) for tool in kwargs.get("tools") or ())
+    tools = tuple(openai_tool(tool) for tool in kwargs.get("tools") or ())
     asked = kwargs.get("parallel_tool_calls")
     parallel = parallel if asked is None else asked
     return ToolUse(

@@ -13,7 +13,6 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.utils import LC_ID_PREFIX
 
 from dgemma_core.events import DraftEvent
@@ -22,6 +21,7 @@ from dgemma_integrations._tool_use import tool_choice as normal_choice
 from dgemma_integrations.langchain import _requests
 from dgemma_integrations.langchain._answers import ChunkWriter, EventWriter, chat_result
 from dgemma_integrations.langchain._profile import model_profile
+from dgemma_integrations.langchain._schemas import openai_tool
 from dgemma_integrations.langchain._settings import Call, DiffusionGemmaSettings
 from dgemma_integrations.langchain._structured import structured
 from dgemma_integrations.langchain._tools import NAMES as TOOL_NAMES
@@ -151,7 +151,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Tokens of the prompt the checkpoint's chat template makes of these messages, tool declarations included."""
-        declarations = [convert_to_openai_tool(tool) for tool in tools] if tools else None
+        declarations = [openai_tool(tool) for tool in tools] if tools else None
         translated = to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
         return self._count_messages(translated, declarations, self.thinking)
 
@@ -175,7 +175,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
             ValueError: a choice that no tool answers to.
             GrammarError: a tool's schema that cannot be enforced, when the model is called.
         """
-        declared = [convert_to_openai_tool(tool) for tool in tools]
+        declared = [openai_tool(tool) for tool in tools]
         choice = normal_choice(tool_choice, declared)
         given = {"tools": declared} | ({} if choice is None else {"tool_choice": choice})
         return self.bind(**given, **kwargs)
@@ -214,9 +214,11 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         draft_events = self.draft_events if draft_events is None else draft_events
         if not isinstance(draft_events, bool):
             raise ValueError(f"draft_events={draft_events!r}: must be True or False")
-        call = super()._call(stop, others)
-        params = call.params if use.grammar is None else replace(call.params, grammar=use.grammar)
-        return replace(call, params=params, tool_use=use, draft_events=draft_events)
+        if use.grammar is not None:
+            if others.get("grammar") is not None:
+                raise ValueError("response_format and grammar both say what the answer must fit; give one of them")
+            others["grammar"] = use.grammar
+        return replace(super()._call(stop, others), tool_use=use, draft_events=draft_events)
 
     def _generate(
         self,

@@ -144,8 +144,10 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
         """The answers with all their probabilities, by name; without config and callbacks."""
         given = _as_text_or_messages(context)
         prompt = given if isinstance(given, str) else to_engine_messages(given)
+        engine = self._engine()
+        engine.load()
         with translated_errors():
-            return self._engine().decide(prompt, self._set.questions, **self._settings())
+            return engine.decide(prompt, self._set.questions, **self._settings())
 
     async def adecide(self, context: LanguageModelInput | BaseMessage) -> dict[str, Answer]:
         """:meth:`decide` without blocking the event loop."""

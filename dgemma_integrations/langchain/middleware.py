@@ -112,16 +112,16 @@ class DiffusionGemmaRouter(AgentMiddleware[AgentState[Any], Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Routes the request, then calls the model."""
-        text = _last_text(request.messages, HumanMessage)
-        return handler(self._routed(request, self.classifier.decide(text)[_ASKED]) if text else request)
+        said = _last_said(request.messages)
+        return handler(self._routed(request, self.classifier.decide(said)[_ASKED]) if said else request)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """The same on an event loop."""
-        text = _last_text(request.messages, HumanMessage)
-        if text:
-            request = self._routed(request, (await self.classifier.adecide(text))[_ASKED])
+        said = _last_said(request.messages)
+        if said:
+            request = self._routed(request, (await self.classifier.adecide(said))[_ASKED])
         return await handler(request)
 
     def _routed(self, request: ModelRequest[Any], answer: Answer) -> ModelRequest[Any]:
@@ -189,14 +189,14 @@ class DiffusionGemmaGuard(AgentMiddleware[AgentState[Any], Any, Any]):
     @hook_config(can_jump_to=["end"])
     def before_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Checks the last user message."""
-        text = self._input(state)
-        return self._verdict(self.classifier.decide(text)[_ASKED], "input", None) if text else None
+        said = self._input(state)
+        return self._verdict(self.classifier.decide(said)[_ASKED], "input", None) if said else None
 
     @hook_config(can_jump_to=["end"])
     async def abefore_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
         """The same on an event loop."""
-        text = self._input(state)
-        return self._verdict((await self.classifier.adecide(text))[_ASKED], "input", None) if text else None
+        said = self._input(state)
+        return self._verdict((await self.classifier.adecide(said))[_ASKED], "input", None) if said else None
 
     @hook_config(can_jump_to=["end"])
     def after_model(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
@@ -210,8 +210,8 @@ class DiffusionGemmaGuard(AgentMiddleware[AgentState[Any], Any, Any]):
         text = self._output(state)
         return self._verdict((await self.classifier.adecide(text))[_ASKED], "output", state) if text else None
 
-    def _input(self, state: AgentState[Any]) -> str:
-        return "" if self.check == "output" else _last_text(state["messages"], HumanMessage)
+    def _input(self, state: AgentState[Any]) -> str | list[BaseMessage]:
+        return "" if self.check == "output" else _last_said(state["messages"])
 
     def _output(self, state: AgentState[Any]) -> str:
         if self.check == "input":
@@ -236,8 +236,15 @@ class DiffusionGemmaGuard(AgentMiddleware[AgentState[Any], Any, Any]):
         return update
 
 
-def _last_text(messages: Sequence[AnyMessage], kind: type[BaseMessage]) -> str:
-    return next((message.text for message in reversed(messages) if isinstance(message, kind)), "").strip()
+def _last_said(messages: Sequence[AnyMessage]) -> str | list[BaseMessage]:
+    """The last user message: its text, or the message where it holds more than text."""
+    last = next((message for message in reversed(messages) if isinstance(message, HumanMessage)), None)
+    if last is None:
+        return ""
+    parts = [last.content] if isinstance(last.content, str) else last.content
+    if all(isinstance(part, str) or part.get("type") == "text" for part in parts):
+        return last.text.strip()
+    return [last]
 
 
 def _as_text(value: Any) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from llama_index.core.prompts import PromptTemplate
@@ -28,6 +29,8 @@ LONG_TEXT: tuple[str, ...] = get_args(LongText)
 
 # A piece of a text with fewer tokens says too little to be judged: the questions themselves are too long then.
 _SHORTEST_PIECE = 16
+# Characters per token that are looked at, so that cutting a text takes time in proportion to its length.
+_LONGEST_TOKEN = 16
 
 
 def resolve_llm(llm: Any, owner: str) -> DiffusionGemma:
@@ -155,11 +158,10 @@ class Decisions:
         excess = overflow.prompt_tokens + overflow.max_new_tokens - overflow.context_window
         room = len(self._engine.encode_text(context)) - excess
         while room >= _SHORTEST_PIECE:
-            parts = split_text(self._engine, context, room)
+            pieces = islice(split_text(self._engine, context, room), 1 if long_text == "truncate" else None)
+            parts = await asyncio.to_thread(list, pieces)
             try:
-                return await together(
-                    self.ask(part, questions) for part in (parts[:1] if long_text == "truncate" else parts)
-                )
+                return await together(self.ask(part, questions) for part in parts)
             except ContextOverflowError as error:
                 # A text and what surrounds it may take a few tokens more together than alone.
                 overflow = error
@@ -168,18 +170,18 @@ class Decisions:
         raise overflow
 
 
-def split_text(engine: Engine, text: str, room: int) -> list[str]:
+def split_text(engine: Engine, text: str, room: int) -> Iterator[str]:
     """The text in pieces of at most ``room`` tokens, cut between words where there are any."""
-    pieces = []
-    rest = text.strip()
-    while rest:
-        length = _prefix_length(engine, rest, room)
-        cut = length
-        if length < len(rest) and not rest[length].isspace():
-            cut = max((at for at in range(length, 0, -1) if rest[at - 1].isspace()), default=length)
-        pieces.append(rest[:cut].strip())
-        rest = rest[cut:].strip()
-    return pieces
+    begin, length = 0, len(text)
+    while begin < length:
+        if text[begin].isspace():
+            begin += 1
+            continue
+        end = begin + _prefix_length(engine, text[begin : begin + room * _LONGEST_TOKEN], room)
+        if end < length and not text[end].isspace():
+            end = next((at for at in range(end, begin, -1) if text[at - 1].isspace()), end)
+        yield text[begin:end].strip()
+        begin = end
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

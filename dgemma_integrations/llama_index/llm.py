@@ -40,6 +40,7 @@ from dgemma_integrations._common import (
     reject_unknown,
     sampling_params,
 )
+from dgemma_integrations._facts import checkpoint_facts
 from dgemma_integrations._images import aprepare
 from dgemma_integrations._tool_use import ToolUse
 from dgemma_integrations.llama_index.messages import ato_engine_messages, to_engine_messages
@@ -217,10 +218,10 @@ class DiffusionGemma(FunctionCallingLLM):
     @property
     def metadata(self) -> LLMMetadata:
         """What LlamaIndex plans prompts with. Reads the checkpoint's configuration once, never its weights."""
-        engine = self.engine
+        window, length = self._limits()
         return LLMMetadata(
-            context_window=engine.context_window,
-            num_output=self.max_tokens or engine.default_max_new_tokens,
+            context_window=window,
+            num_output=self.max_tokens or length,
             is_chat_model=True,
             is_function_calling_model=True,
             model_name=self.model,
@@ -258,9 +259,9 @@ class DiffusionGemma(FunctionCallingLLM):
         Args:
             prompt: the text of one user message.
             formatted: the prompt already carries the chat template's markup, with its control tokens.
-            **kwargs: as for :meth:`chat`.
+            **kwargs: as for :meth:`chat`, without those about tools.
         """
-        return self._answer(_prompt(prompt, formatted), kwargs, completion_response)
+        return self._answer(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
@@ -273,7 +274,8 @@ class DiffusionGemma(FunctionCallingLLM):
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """As :meth:`complete`, streamed like :meth:`stream_chat`."""
-        return cast(CompletionResponseGen, self._stream(_prompt(prompt, formatted), kwargs, completion_response))
+        asked = _completion_prompt(prompt, formatted, kwargs)
+        return cast(CompletionResponseGen, self._stream(asked, kwargs, completion_response))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -283,7 +285,7 @@ class DiffusionGemma(FunctionCallingLLM):
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """As :meth:`complete`, without blocking the event loop."""
-        return await self._aanswer(_prompt(prompt, formatted), kwargs, completion_response)
+        return await self._aanswer(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
@@ -294,7 +296,7 @@ class DiffusionGemma(FunctionCallingLLM):
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """As :meth:`stream_complete`, without blocking the event loop."""
-        stream = await self._astream(_prompt(prompt, formatted), kwargs, completion_response)
+        stream = await self._astream(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
         return cast(CompletionResponseAsyncGen, stream)
 
     # --- tools ---
@@ -436,6 +438,21 @@ class DiffusionGemma(FunctionCallingLLM):
 
     # --- from a call to the engine and back ---
 
+    def _limits(self) -> tuple[int, int]:
+        """Tokens of the context window, and of an answer unless a call says.
+
+        From the configuration files where they are at hand: LlamaIndex asks on event loops, and an engine would import
+        torch and read the tokenizer first.
+        """
+        spec = self._spec()
+        engine = self._given_engine_for(spec)
+        if engine is None:
+            facts = checkpoint_facts(spec)
+            if facts.window is not None and facts.answer_tokens is not None:
+                return min(facts.window, spec.max_context or facts.window), facts.answer_tokens
+            engine = engine_for(spec)
+        return engine.context_window, engine.default_max_new_tokens
+
     def _spec(self) -> LoadSpec:
         return load_spec(**{name: getattr(self, name) for name in LOAD_FIELDS})
 
@@ -453,14 +470,13 @@ class DiffusionGemma(FunctionCallingLLM):
         timeout = self.timeout if timeout is None else timeout
         check_timeout(timeout)
         defaults = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
-        params = sampling_params(defaults, given, owner=owner)
         if use.grammar is not None:
-            if params.grammar is not None:
+            if given.get("grammar") is not None:
                 raise ValueError(
                     f"{owner}: response_format and grammar both say what the answer must fit; give one of them"
                 )
-            params = replace(params, grammar=use.grammar)
-        return _Options(params, timeout, use)
+            given["grammar"] = use.grammar
+        return _Options(sampling_params(defaults, given, owner=owner), timeout, use)
 
     def _messages(self, messages: Sequence[ChatMessage]) -> list[Message]:
         return to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
@@ -471,8 +487,6 @@ class DiffusionGemma(FunctionCallingLLM):
     def _submit(self, engine: Engine, prompt: _Prompt, options: _Options) -> RequestHandle:
         params, use, timeout = options.params, options.tool_use, options.timeout
         if isinstance(prompt, str):
-            if use.tools:
-                raise ValueError("tools with formatted=True: a prompt with markup has declared its tools itself")
             return engine.submit(engine.encode_markup(prompt), params, timeout=timeout)
         try:
             return use.submit(engine, prompt, params, timeout)
@@ -498,7 +512,7 @@ class DiffusionGemma(FunctionCallingLLM):
         engine = self._given_engine_for(spec) or await aengine_for(spec)
         await engine.aload()
         await aprepare(engine, [prompt])
-        return self._submit(engine, prompt, options)
+        return await options.tool_use.off_loop(options.params, lambda: self._submit(engine, prompt, options))
 
     def _answer(self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Respond[Response]) -> Response:
         handle = self._start(prompt, overrides)
@@ -556,5 +570,7 @@ def _chat_respond(arguments: Mapping[str, Any]) -> ChatRespond:
     return ChatRespond(arguments.get("tool_names"))
 
 
-def _prompt(prompt: str, formatted: bool) -> _Prompt:
+def _completion_prompt(prompt: str, formatted: bool, arguments: Mapping[str, Any]) -> _Prompt:
+    if arguments.get("tools"):
+        raise ValueError("tools: a completion has no place for tool calls; give them to chat or chat_with_tools")
     return prompt if formatted else [Message("user", prompt)]

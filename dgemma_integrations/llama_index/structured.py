@@ -16,7 +16,7 @@ from llama_index.core.program.streaming_utils import process_streaming_content_i
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.types import Model, PydanticProgramMode
 
-from dgemma_integrations.llama_index.tools import NAMES, selections
+from dgemma_integrations.llama_index.tools import TOOL_NAMES, selections
 
 if TYPE_CHECKING:
     from llama_index.core.prompts import BasePromptTemplate
@@ -54,7 +54,7 @@ class StructuredPrediction(Generic[Model]):
         self._llm = llm
         self._output_cls = output_cls
         self._by_tool = llm.pydantic_program_mode == PydanticProgramMode.FUNCTION
-        options = {name: value for name, value in (llm_kwargs or {}).items() if name not in NAMES}
+        options = {name: value for name, value in (llm_kwargs or {}).items() if name not in TOOL_NAMES}
         messages = llm._extend_messages(prompt.format_messages(llm=llm, **prompt_args))
         schema = output_cls.model_json_schema()
         if self._by_tool:

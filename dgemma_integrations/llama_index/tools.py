@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 # Two spellings of the same switch: LlamaIndex's own and the one of chat APIs.
 _PARALLEL = ("allow_parallel_tool_calls", "parallel_tool_calls")
-NAMES = frozenset({"tools", "tool_choice", "tool_required", "tool_names", "response_format", "thinking", *_PARALLEL})
+TOOL_NAMES = frozenset({"tools", "tool_choice", "tool_required", "tool_names", "response_format", *_PARALLEL})
+NAMES = TOOL_NAMES | {"thinking"}
 
 
 def chat_arguments(

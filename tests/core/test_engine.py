@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence as Seq
@@ -385,3 +388,28 @@ def test_a_dead_worker_fails_everyone_at_once(tiny_engine: Engine, monkeypatch: 
     with pytest.raises(EngineDeadError, match="scheduler broke"):
         tiny_engine.submit([2, 50])
     assert tiny_engine.closed
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_is_told(tiny_checkpoint: str) -> None:
+    code = (
+        "import os, sys, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "from dgemma_core import Engine, LoadSpec, SamplingParams\n"
+        "from dgemma_core.errors import EngineDeadError\n"
+        f"spec = LoadSpec(model={tiny_checkpoint!r}, device='cpu')\n"
+        "engine = Engine.shared(spec)\n"
+        "engine.load()\n"
+        "child = os.fork()\n"
+        "if child:\n"
+        "    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
+        "    engine.generate(['Hello'], SamplingParams(max_new_tokens=2, max_denoising_steps=1))\n"
+        "    sys.exit(status)\n"
+        "try:\n"
+        "    engine.submit('Hello')\n"
+        "except EngineDeadError as error:\n"
+        "    told = 'forked' in str(error) and engine.closed and Engine.shared(spec) is not engine\n"
+        "os._exit(7 if told else 1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
+    assert done.returncode == 7

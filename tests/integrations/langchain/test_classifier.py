@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
+import typing_extensions
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
@@ -248,3 +249,10 @@ def test_bad_call_settings(short: DiffusionGemmaClassifier) -> None:
         short.invoke(CONTEXT, tresh=0.5)
     with pytest.raises(ValueError, match="draws=0"):
         short.bind(draws=0).invoke(CONTEXT)
+
+
+def test_typed_dicts_of_typing_extensions(engine: Engine) -> None:
+    class Short(typing_extensions.TypedDict):
+        fox: typing_extensions.Required[Annotated[bool, "Is this about a fox?"]]
+
+    assert set(DiffusionGemmaClassifier(engine=engine, questions=Short).invoke("A dog.")) == {"fox"}

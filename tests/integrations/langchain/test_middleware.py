@@ -5,6 +5,7 @@ It decides badly; what is tested follows from its probabilities, whatever they a
 
 from __future__ import annotations
 
+import base64
 import pickle
 import subprocess
 import sys
@@ -186,3 +187,11 @@ def test_without_langchain_the_remedy_is_named(repository: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "ImportError: dgemma_integrations.langchain.middleware needs the package langchain" in done.stderr
+
+
+def test_a_picture_without_words_is_looked_at(embedded_engine: Engine, chat: ChatDiffusionGemma, png: bytes) -> None:
+    picture = {"type": "image", "base64": base64.b64encode(png).decode(), "mime_type": "image/png"}
+    guard = DiffusionGemmaGuard("Is this a picture?", engine=embedded_engine, threshold=0.0)
+    agent = create_agent(chat, middleware=[guard])
+    asked = HumanMessage(content=[picture])  # type: ignore[list-item]
+    assert agent.invoke({"messages": [asked]})["messages"][-1].text == guard.message

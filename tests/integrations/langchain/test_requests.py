@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from functools import reduce
@@ -16,10 +17,15 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
-from dgemma_core import DraftEvent, Engine
+from dgemma_core import DraftEvent, Engine, LoadSpec, Question
 from dgemma_core.errors import ContextOverflowError as EngineContextOverflowError
 from dgemma_core.errors import RequestTimeoutError
-from dgemma_integrations.langchain import ChatDiffusionGemma, ContextOverflowError, DiffusionGemmaLLM
+from dgemma_integrations.langchain import (
+    ChatDiffusionGemma,
+    ContextOverflowError,
+    DiffusionGemmaClassifier,
+    DiffusionGemmaLLM,
+)
 from tests.integrations.langchain.conftest import PROMPT
 
 # Never sure, so that each canvas takes all its steps: long enough to be caught running.
@@ -359,3 +365,46 @@ def test_embedded_answers_from_the_context(embedded_engine: Engine) -> None:
     question = "The Vexal bridge was built in 1931.\n\nWhen was the Vexal bridge built?"
     assert "1931" in chat.invoke(question).text
     assert "1931" in DiffusionGemmaLLM(engine=embedded_engine, temperature=0, max_tokens=64).invoke(question)
+
+
+async def test_loading_does_not_count_as_waiting(tiny_checkpoint: str) -> None:
+    def slowly(_line: str) -> None:
+        time.sleep(0.6)
+
+    for way in ("sync", "stream", "async", "decide"):
+        # The tiny checkpoint's tokenizer has no token for "yes".
+        with Engine(LoadSpec(model="embedded" if way == "decide" else tiny_checkpoint, device="cpu")) as engine:
+            loading = threading.Thread(target=engine.load, args=(slowly,))
+            loading.start()
+            chat = ChatDiffusionGemma(engine=engine, timeout=0.55, max_tokens=4, max_denoising_steps=1)
+            if way == "sync":
+                chat.invoke(PROMPT)
+            elif way == "stream":
+                assert list(chat.stream(PROMPT))
+            elif way == "async":
+                await chat.ainvoke(PROMPT)
+            else:
+                asked = {"fox": Question("bool", "Is this about a fox?")}
+                DiffusionGemmaClassifier(engine=engine, questions=asked, timeout=0.55).invoke(PROMPT)
+            loading.join()
+
+
+async def test_more_prompts_than_the_queue_holds(tiny_checkpoint: str) -> None:
+    with Engine(LoadSpec(model=tiny_checkpoint, device="cpu", max_queue=2)) as engine:
+        llm = DiffusionGemmaLLM(engine=engine, max_tokens=4, max_denoising_steps=1)
+        assert len(llm.batch([PROMPT] * 9)) == 9
+        assert len(await llm.abatch([PROMPT] * 9)) == 9
+        assert idle(engine)
+
+
+def test_nobody_would_await_this_callback(chat: ChatDiffusionGemma) -> None:
+    async def show(draft: DraftEvent) -> None:
+        raise AssertionError(draft)
+
+    with pytest.raises(ValueError, match="async methods"):
+        chat.invoke(PROMPT, on_draft=show)
+
+
+def test_a_copy_cannot_change_what_its_engine_holds(chat: ChatDiffusionGemma) -> None:
+    with pytest.raises(ValueError, match="max_context=64: this object was given an engine that holds None"):
+        chat.model_copy(update={"max_context": 64}).invoke(PROMPT)

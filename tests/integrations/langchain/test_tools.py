@@ -182,3 +182,54 @@ async def test_thinking_is_asked_for_in_every_way(embedded_engine: Engine) -> No
     assert thinking._get_llm_string() != chat._get_llm_string()
     with pytest.raises(ValueError, match="thinking='yes'"):
         chat.invoke(question, thinking="yes")
+
+
+class Part(BaseModel):
+    """A part made of parts."""
+
+    title: str = Field(max_length=6)
+    parts: list[Part] = Field(max_length=1)
+
+
+@tool
+def build(root: Part, count: int) -> str:
+    """Builds a part some times."""
+    return f"{count} of {root.title}"
+
+
+def tear(root: Part) -> str:
+    """Tears a part down."""
+    return root.title
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
+def test_a_class_that_contains_itself(chat: ChatDiffusionGemma, method: Any) -> None:
+    for seed in range(3):
+        assert isinstance(chat.with_structured_output(Part, method=method).invoke("Hello", seed=seed), Part)
+
+
+@pytest.mark.parametrize("given", [build, tear, Part])
+def test_a_tool_whose_argument_contains_itself(chat: ChatDiffusionGemma, given: Any) -> None:
+    (call,) = (
+        chat.bind_tools([given], tool_choice="any", parallel_tool_calls=False)
+        .invoke("Hello", max_tokens=200)
+        .tool_calls
+    )
+    arguments = call["args"] if given is Part else call["args"]["root"]
+    assert Part.model_validate(arguments)
+    declared = chat.bind_tools([given]).kwargs["tools"][0]["function"]  # type: ignore[attr-defined]
+    assert declared["description"]
+    assert "title" not in declared["parameters"]
+    assert "title" in declared["parameters"]["$defs"]["Part"]["properties"]
+
+
+def test_a_schema_needs_no_title(chat: ChatDiffusionGemma) -> None:
+    untitled = {name: value for name, value in SCHEMA.items() if name != "title"}
+    assert chat.with_structured_output(untitled).invoke("Hello")["color"] in ("red", "blue")
+
+
+def test_stops_of_the_object_are_for_answers_in_words(chat: ChatDiffusionGemma) -> None:
+    stopping = chat.model_copy(update={"stop": ["e"]})
+    assert isinstance(stopping.with_structured_output(Bridge).invoke("Hello"), Bridge)
+    with pytest.raises(ValueError, match="a stop string would cut"):
+        stopping.with_structured_output(Bridge).invoke("Hello", stop=["e"])

@@ -448,3 +448,25 @@ async def test_structured_prediction_goes_through_the_prompt(llm: DiffusionGemma
             outcomes.append(type(error).__name__)
     assert outcomes[0] == outcomes[1]
     assert llm.as_structured_llm(Bridge).metadata.is_chat_model
+
+
+async def test_a_completion_has_no_place_for_tool_calls(llm: DiffusionGemma) -> None:
+    tools = [{"type": "function", "function": {"name": "now", "parameters": {}}}]
+    with pytest.raises(ValueError, match="give them to chat"):
+        llm.complete("Hello", tools=tools)
+    with pytest.raises(ValueError, match="give them to chat"):
+        await llm.acomplete("Hello", tools=tools)
+
+
+def test_metadata_needs_neither_torch_nor_a_tokenizer() -> None:
+    code = (
+        "import sys\n"
+        "from dgemma_integrations.llama_index import DiffusionGemma\n"
+        "shown = DiffusionGemma(max_context=512).metadata\n"
+        "assert 'torch' not in sys.modules and 'tokenizers' not in sys.modules\n"
+        "llm = DiffusionGemma()\n"
+        "assert shown.context_window == 512\n"
+        "assert llm.metadata.context_window == llm.engine.context_window\n"
+        "assert shown.num_output == llm.engine.default_max_new_tokens\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,7 +19,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, Te
 from dgemma_core import Calibration, Engine, LoadSpec, Question
 from dgemma_core.errors import ContextOverflowError
 from dgemma_integrations.llama_index import RELEVANCE_LEVELS, DiffusionGemma, DiffusionGemmaRerank
-from dgemma_integrations.llama_index._decisions import Decisions, together
+from dgemma_integrations.llama_index._decisions import Decisions, split_text, together
 
 QUERY = "When was the Vexal bridge built?"
 TEXTS = (
@@ -287,3 +287,12 @@ def test_prompts_can_be_read_and_replaced(llm: DiffusionGemma) -> None:
     assert rerank.postprocess_nodes(nodes(TEXTS[0]), query_str=QUERY)[0].score != before[0].score
     with pytest.raises(ValueError, match="query_str"):
         rerank._update_prompts({"question": PromptTemplate("Relevant?")})
+
+
+def test_long_texts_are_cut_between_words(small_engine: Engine) -> None:
+    text = "  The bridge of Vexal was built in 1931, " * 40 + "x" * 900
+    pieces = list(split_text(small_engine, text, 24))
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert all(len(small_engine.encode_text(piece)) <= 24 for piece in pieces)
+    words = set(text.split())
+    assert set(" ".join(pieces[:20]).split()) <= words

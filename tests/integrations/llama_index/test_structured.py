@@ -202,3 +202,10 @@ def test_the_schema_is_shown_in_the_last_user_message() -> None:
     assert user.content == "Hello"
     prompt = ChatPromptTemplate(message_templates=[system, user])
     assert [m.content for m in prompt.format_messages()] == ["Be brief.", "Hello"]
+
+
+async def test_thinking_and_stops(embedded_engine: Engine, mode: PydanticProgramMode) -> None:
+    llm = DiffusionGemma(engine=embedded_engine, seed=0, stop=["a"], **quick(mode))
+    assert all(isinstance(bridge, Bridge) for bridge in await every_way(llm, Bridge))
+    with pytest.raises(ValueError, match="thinking='yes'"):
+        llm.structured_predict(Bridge, PROMPT, llm_kwargs={"thinking": "yes"}, text=TEXT)

@@ -151,7 +151,7 @@ def test_bad_tools_are_named(llm: DiffusionGemma, tools: list[BaseTool]) -> None
         llm.chat(user, tools=["Hello"])
     with pytest.raises(ValueError, match=r"tool_choice='fly'.*magic_function, get_weather"):
         llm.chat_with_tools(tools, "Hello", tool_choice="fly")
-    with pytest.raises(ValueError, match="formatted=True"):
+    with pytest.raises(ValueError, match="give them to chat"):
         llm.complete("Hello", formatted=True, tools=[tools[0].metadata.to_openai_tool()])
     with pytest.raises(ValueError, match="response_format and grammar"):
         llm.chat(user, grammar=Grammar.json(), response_format={"type": "json_object"})

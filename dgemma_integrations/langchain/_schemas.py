@@ -1,0 +1,113 @@
+"""JSON schemas of what LangChain takes as a tool or as the form of an answer.
+
+LangChain's own conversion writes every definition where it is used. One that contains itself has no end, and is
+replaced by a schema that anything fits: such schemas keep their definitions here.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from langchain_core.tools import BaseTool, create_schema_from_function
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+
+_DEFINITIONS = ("$defs", "definitions")
+
+
+def openai_tool(tool: Mapping[str, Any] | type | Callable[..., Any] | BaseTool) -> dict[str, Any]:
+    """A tool in any form that LangChain knows, as OpenAI function dict.
+
+    Raises:
+        ValueError: not in such a form.
+    """
+    converted: dict[str, Any] = convert_to_openai_tool(tool)
+    schema = _schema_of_class(_arguments_class(tool))
+    if schema is None or not _contains_itself(schema):
+        return converted
+    parameters = _without_titles(_with_root(schema))
+    # The tool's description is already there.
+    parameters.pop("description", None)
+    return {**converted, "function": {**converted["function"], "parameters": parameters}}
+
+
+def answer_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
+    """The JSON schema of a structured answer, with a title.
+
+    Args:
+        schema: a Pydantic class, a TypedDict, a JSON schema, or an OpenAI function or tool dict.
+
+    Raises:
+        ValueError: not in such a form.
+    """
+    described = _schema_of_class(schema)
+    if described is not None:
+        described = _with_root(described)
+    elif isinstance(schema, Mapping) and not schema.keys() & {"name", "function", "toolSpec"}:
+        described = dict(schema)
+    else:
+        described = convert_to_json_schema(schema)  # type: ignore[arg-type]
+    return {"title": "answer", **described}
+
+
+def _arguments_class(tool: Any) -> Any:
+    """The Pydantic class of a tool's arguments; None where there is none to look at."""
+    if isinstance(tool, BaseTool):
+        return tool.tool_call_schema
+    if isinstance(tool, type | Mapping) or typing.is_typeddict(tool):
+        return tool
+    return create_schema_from_function(
+        tool.__name__, tool, filter_args=(), parse_docstring=True, error_on_invalid_docstring=False
+    )
+
+
+def _schema_of_class(kind: Any) -> dict[str, Any] | None:
+    if not (isinstance(kind, type) and is_basemodel_subclass(kind)):
+        return None
+    describe = getattr(kind, "model_json_schema", None) or kind.schema  # type: ignore[attr-defined]
+    described: dict[str, Any] = describe()
+    return described
+
+
+def _contains_itself(schema: Mapping[str, Any]) -> bool:
+    definitions = {name: value for key in _DEFINITIONS for name, value in schema.get(key, {}).items()}
+    try:
+        TopologicalSorter({name: set(_references(value)) for name, value in definitions.items()}).prepare()
+    except CycleError:
+        return True
+    return False
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"].rsplit("/", 1)[-1]
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
+
+
+def _with_root(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with what a ``$ref`` at its root says, as chat templates look for properties there."""
+    if "$ref" not in schema:
+        return schema
+    _, key, name = schema["$ref"].split("/")
+    return {**{k: v for k, v in schema.items() if k != "$ref"}, **schema[key][name]}
+
+
+def _without_titles(node: Any, named: bool = False) -> Any:
+    """The schema without Pydantic's titles, which say nothing new; under ``named`` keys are names, not keywords."""
+    if isinstance(node, list):
+        return [_without_titles(item) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        key: _without_titles(value, not named and key in ("properties", *_DEFINITIONS))
+        for key, value in node.items()
+        if named or key != "title" or not isinstance(value, str)
+    }

@@ -66,24 +66,32 @@ def build_template(questions: Sequence[Question], encode: Callable[[str], list[i
         encode: plain text to token ids.
         end_id: the token that ends a turn.
 
+    A label of several tokens is represented by the first one that differs from the other labels'.
+
     Raises:
-        ValueError: the tokenizer needs several tokens for a label, so a slot cannot hold it.
+        ValueError: the tokenizer's spellings of the labels cannot be told apart by one token.
     """
     tokens: list[int] = []
     slots: list[int] = []
     labels: list[tuple[int, ...]] = []
     for number, question in enumerate(questions, 1):
         tokens += encode(f"\n{number}:" if tokens else f"{number}:")
-        ids = []
-        for label in question.labels:
-            spelled = encode(f" {label}")
-            if len(spelled) != 1:
-                raise ValueError(f"this checkpoint's tokenizer splits the label {label!r} into {len(spelled)} tokens")
-            ids.append(spelled[0])
+        common, ids = _tell_apart([encode(f" {label}") for label in question.labels])
+        tokens += common
         slots.append(len(tokens))
-        labels.append(tuple(ids))
+        labels.append(ids)
         tokens.append(ids[0])
     return Template((*tokens, end_id), tuple(slots), tuple(labels))
+
+
+def _tell_apart(spellings: Sequence[Sequence[int]]) -> tuple[list[int], tuple[int, ...]]:
+    """What all spellings begin with, and the token of each behind it."""
+    columns = list(zip(*spellings, strict=False))
+    at = next((i for i, column in enumerate(columns) if len(set(column)) > 1), len(columns))
+    told = columns[at] if at < len(columns) else ()
+    if len(set(told)) < len(spellings):
+        raise ValueError(f"this checkpoint's tokenizer does not tell labels apart by one token: {list(spellings)!r}")
+    return list(spellings[0][:at]), told
 
 
 @dataclass(frozen=True)

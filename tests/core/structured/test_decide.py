@@ -9,6 +9,7 @@ import pytest
 
 from dgemma_core import Engine, Message, Question, fit_calibration
 from dgemma_core.structured.calibration import expected_error
+from dgemma_core.structured.decide import Template, build_template
 
 CONTEXT = "The Vexal bridge was built in 1931. The owner of the Vexal bridge is Kira Vonel."
 QUESTIONS = {
@@ -39,6 +40,17 @@ def test_answers_are_typed(embedded_engine: Engine) -> None:
     for answer in answers.values():
         assert math.isclose(sum(answer.probabilities.values()), 1, abs_tol=1e-5)
         assert answer.confidence == max(answer.probabilities.values())
+
+
+def test_labels_of_several_tokens(tiny_engine: Engine) -> None:
+    assert len(tiny_engine.encode_text(" yes")) > 1
+    answers = tiny_engine.decide(CONTEXT, QUESTIONS)
+    assert all(math.isclose(sum(answer.probabilities.values()), 1, abs_tol=1e-5) for answer in answers.values())
+    encode = {" yes": [7, 8, 9], " no": [7, 5], "1:": [1]}
+    template = build_template([Question("bool", "Is it?")], encode.__getitem__, end_id=0)
+    assert template == Template((1, 7, 8, 0), (2,), ((8, 5),))
+    with pytest.raises(ValueError, match="does not tell labels apart"):
+        build_template([Question("bool", "Is it?")], {**encode, " no": [7, 8]}.__getitem__, end_id=0)
 
 
 def test_seeds_draws_and_batches(embedded_engine: Engine) -> None:

@@ -372,8 +372,7 @@ async def test_loading_does_not_count_as_waiting(tiny_checkpoint: str) -> None:
         time.sleep(0.6)
 
     for way in ("sync", "stream", "async", "decide"):
-        # The tiny checkpoint's tokenizer has no token for "yes".
-        with Engine(LoadSpec(model="embedded" if way == "decide" else tiny_checkpoint, device="cpu")) as engine:
+        with Engine(LoadSpec(model=tiny_checkpoint, device="cpu")) as engine:
             loading = threading.Thread(target=engine.load, args=(slowly,))
             loading.start()
             chat = ChatDiffusionGemma(engine=engine, timeout=0.55, max_tokens=4, max_denoising_steps=1)

@@ -240,10 +240,9 @@ async def test_router_retriever(quick_llm: DiffusionGemma, retriever: Callable[.
     assert [node.text for node in await router.aretrieve(QUERY)] == [node.text for node in found]
 
 
-async def test_a_tokenizer_that_splits_the_labels_is_an_error(tiny_engine: Engine) -> None:
+async def test_a_tokenizer_may_split_the_labels(tiny_engine: Engine) -> None:
     selector = DiffusionGemmaSelector(DiffusionGemma(engine=tiny_engine))
-    with pytest.raises(ValueError, match="splits the label"):
-        await selector.aselect(CHOICES, QUERY)
+    assert (await selector.aselect(CHOICES, QUERY)).ind in range(len(CHOICES))
 
 
 async def test_a_cancelled_selection_leaves_nothing_behind(

@@ -91,7 +91,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=str(EMBEDDED), help="checkpoint folder")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3, help="of which the median is shown; one takes minutes on a CPU")
     parser.add_argument("--skip-wide", action="store_true", help="leave out the wide random model")
     args = parser.parse_args()
     console.print(machine())

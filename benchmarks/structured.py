@@ -1,10 +1,11 @@
 """Grammar-true output, decisions, infilling and tool calls: `python -m benchmarks.structured [PART ...]`.
 
-Parts are `schemas`, `json`, `decisions`, `infill` and `tools`; all of them if none is named.
+Parts are `schemas`, `json`, `decisions`, `infill`, `tools` and `auto`; all of them if none is named.
 
-`schemas` takes a file of JSON lines with `id` (`subset/name`) and `schema`, such as an extract of JSONSchemaBench, and
-has every schema answered by the embedded checkpoint and by the same architecture with random weights; every answer is
-parsed and validated with `jsonschema`. The others ask tasks of the embedded checkpoint over held-out names.
+`schemas` and `tools` take a file of JSON lines with `id` (`subset/name`) and `schema`, such as an extract of
+JSONSchemaBench, and have every schema answered, or called as a tool's, by the embedded checkpoint and by the same
+architecture with random weights; every answer is parsed and validated with `jsonschema`. The others ask tasks of the
+embedded checkpoint over held-out names.
 """
 
 from __future__ import annotations
@@ -318,10 +319,9 @@ def tools(args: argparse.Namespace) -> None:
         ("weights", "calls", "parse and validate", "over budget", "prompt too long", "refused"),
         rows,
     )
-    _auto_calls(args)
 
 
-def _auto_calls(args: argparse.Namespace) -> None:
+def auto(args: argparse.Namespace) -> None:
     """The held-out tool task with free choice: turns that call, and turns that answer in words."""
     engine = Engine(LoadSpec(model=args.model))
     cases = make_cases(engine.tokenizer, "tools", args.n, args.seed, args.level)
@@ -356,6 +356,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "decisions": decisions,
     "infill": blanks,
     "tools": tools,
+    "auto": auto,
 }
 
 

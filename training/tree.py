@@ -178,7 +178,9 @@ def encode_dialogue(tokenizer: PreTrainedTokenizerFast, turns: list[Branch]) -> 
         between = tokenizer("\n", add_special_tokens=False).input_ids if number else []
         asked = [*between, *(item.prompt[1:] if number else item.prompt)]
         ids += asked + item.target
-        weights += [QUESTION_WEIGHT] * len(asked) + [item.weight] * len(item.target)
+        told = item.holes or range(len(item.target))
+        weights += [QUESTION_WEIGHT] * len(asked)
+        weights += [item.weight if i in told else QUESTION_WEIGHT for i in range(len(item.target))]
     return ids, weights
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from training.data.dialogue import dialogue
+from training.data.context import make_context
+from training.data.dialogue import _quiz, _statement, dialogue
 from training.data.lexicon import Source
 from training.data.mixture import DEFAULT_MIX
 from training.loss import compute_losses
@@ -28,7 +29,7 @@ def test_turns_about_facts_read_like_one_chat(tokenizer: PreTrainedTokenizerFast
     compared = 0
     while compared < 5:
         turns = dialogue(source, 0.5)
-        if any(t.calls or t.tools or t.raw for t in turns) or any(len(t.messages) > 1 for t in turns[1:]):
+        if any(t.calls or t.tools or t.raw or t.holes for t in turns) or any(len(t.messages) > 1 for t in turns[1:]):
             continue
         messages = []
         for turn in turns:
@@ -39,6 +40,28 @@ def test_turns_about_facts_read_like_one_chat(tokenizer: PreTrainedTokenizerFast
         text = tokenizer.decode(answers).split("<turn|>")[:-1]
         assert text == [turn.answer for turn in turns]
         compared += 1
+
+
+def test_a_quiz_tells_its_labels(tokenizer: PreTrainedTokenizerFast) -> None:
+    source = Source(random.Random(6))
+    for _ in range(5):
+        (turn,) = _quiz(source, 0.3)
+        labels = [turn.answer[start:end] for start, end in turn.holes]
+        assert set(labels) <= {" yes", " no"}
+        ids, weights = encode_dialogue(tokenizer, [turn])
+        told = [i for i, weight in zip(ids, weights, strict=True) if weight != QUESTION_WEIGHT]
+        assert tokenizer.decode(told) == "".join(labels)
+
+
+def test_labels_say_whether_the_context_does() -> None:
+    source, seen = Source(random.Random(8)), set()
+    for _ in range(40):
+        context = make_context(source, 1, short=True)
+        ((line, truth),) = _statement(source, context)
+        value = context.facts[0].value
+        assert (f" {value}" in line.replace("?", "").replace(".", "") or line.startswith(f"Is {value}")) == truth
+        seen.add(truth)
+    assert seen == {True, False}
 
 
 def test_conversations_have_a_causal_loss_alone(tokenizer: PreTrainedTokenizerFast) -> None:

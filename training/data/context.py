@@ -59,10 +59,22 @@ def make_fact(source: Source, name: str, kind: str, relation: Relation) -> Fact:
     return Fact(name, kind, relation, value, sentence(source.choice(relation.facts), name, value))
 
 
-def make_context(source: Source, count: int) -> Context:
-    """`count` facts about one or more entities; the same relation often returns for another entity as a distractor."""
+# Relations whose values are mostly one token each.
+SHORT_VALUES = tuple(
+    r for r in BY_KIND["thing"] if r.value in (Source.colour, Source.day, Source.material, Source.word)
+)
+
+
+def make_context(source: Source, count: int, short: bool = False) -> Context:
+    """`count` facts about one or more entities; the same relation often returns for another entity as a distractor.
+
+    `short` keeps to entities and values of one or two tokens.
+    """
     rng = source.rng
-    entities = [entity(source) for _ in range(max(1, rng.randint((count + 1) // 3, (count + 1) // 2 + 1)))]
+    entities = [
+        (f"the {source.word()} {source.choice(KINDS)}", "thing") if short else entity(source)
+        for _ in range(max(1, rng.randint((count + 1) // 3, (count + 1) // 2 + 1)))
+    ]
     facts: list[Fact] = []
     used: set[tuple[str, str]] = set()
     relation: Relation | None = None
@@ -71,7 +83,7 @@ def make_context(source: Source, count: int) -> Context:
             break
         name, kind = source.choice(entities)
         if relation is None or relation.kind != kind or source.chance(0.6):
-            relation = source.choice(BY_KIND[kind])
+            relation = source.choice(SHORT_VALUES if short else BY_KIND[kind])
         if (name, relation.field) in used:
             relation = None
             continue

@@ -44,7 +44,7 @@ def answer_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
         ValueError: not in such a form.
     """
     described = _schema_of_class(schema)
-    if described is not None:
+    if described is not None and _contains_itself(described):
         described = _with_root(described)
     elif isinstance(schema, Mapping) and not schema.keys() & {"name", "function", "toolSpec"}:
         described = dict(schema)

@@ -190,8 +190,7 @@ def decision_cases(count: int, seed: int) -> list[tuple[str, list[tuple[Question
     while sum(len(asked) for _, asked in cases) < count:
         context = make_context(source, source.rng.randint(1, 10))
         asked = [source.choice(generators.KINDS)(source, context) for _ in range(8)]
-        named = [(q, q.names[q.labels.index(label)]) for q, label in asked]
-        cases.append((context.text, named))
+        cases.append((context.text, asked))
     return cases
 
 
@@ -247,9 +246,8 @@ def decisions(args: argparse.Namespace) -> None:
 
 
 def _single(text: str, question: Question) -> list[Message]:
-    from dgemma_core.structured.questions import render_questions
-
-    return [Message("user", f"{text}\n\n{render_questions([question])}")]
+    options = "yes or no" if question.type == "bool" else ", ".join(question.names)
+    return [Message("user", f"{text}\n\n{question.text} Answer with one of: {options}.")]
 
 
 def blanks(args: argparse.Namespace) -> None:

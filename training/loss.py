@@ -16,7 +16,7 @@ CAUSAL_WEIGHT = 0.5
 BALANCE_WEIGHT = 0.002
 CONDITIONED = 0.7  # share of the steps with a first pass, whose result conditions the second
 OWN_CANVAS = 0.67  # share of their canvases that hold what the first pass would have settled
-HOLES = 0.75  # share of the canvases with holes that have exactly these noised, as decisions and infilling do
+HOLES = 0.9  # share of the canvases with holes that have exactly these noised, as decisions and infilling do
 FIRST_READ = 0.7  # share of those that are read in one step, without conditioning
 SPAN = 0.1  # share of the other canvases in which only one span is noised
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from .data.dialogue import dialogue
+from dgemma_core.structured.template import TemplateWriter
+
+from .data.dialogue import dialogue, quiz
 from .data.example import TASKS, Branch
 from .data.lexicon import Source
 from .data.mixture import draw_tree
@@ -25,6 +27,8 @@ TURN_END, TOOL_END = "<turn|>", "<|tool_response>"
 # A short answer is one choice told in few tokens: its tokens weigh more, up to LIGHT times, than those of a sentence.
 SENTENCE, LIGHT = 12, 3.0
 TASK_WEIGHT = {"decisions": 1.5}
+QUESTION_WEIGHT = 0.1  # of a dialogue's contexts and questions, which are hard to foresee
+GIVEN_WEIGHT = 0.1  # of those around typed answers, which are given when it matters
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,17 @@ class Encoded:
     target: list[int]
     holes: frozenset[int] = frozenset()
     causal: bool = True
+    typed: bool = False
+
+    @property
+    def weights(self) -> list[float]:
+        """Weights of the answer's tokens in the loss; the questions between typed answers are given anyway."""
+        given = GIVEN_WEIGHT if self.typed else self.weight
+        return [self.weight if i in self.holes else given for i in range(len(self.target))]
 
     @property
     def weight(self) -> float:
-        """Weight of the answer's tokens in the loss."""
+        """Weight of the tokens that are asked for."""
         told = len(self.holes) + 1 if self.holes else len(self.target)
         return min(LIGHT, max(1.0, SENTENCE / told)) * TASK_WEIGHT.get(TASKS[self.task], 1.0)
 
@@ -67,9 +78,27 @@ def encode_branches(tokenizer: PreTrainedTokenizerFast, branches: list[Branch]) 
     prompts = tokenizer([p for p, _ in texts], add_special_tokens=False).input_ids
     targets = tokenizer([t for _, t in texts], add_special_tokens=False, return_offsets_mapping=True)
     return [
-        _with_holes(branch, prompt, targets.input_ids[i], targets.offset_mapping[i])
+        _with_slots(tokenizer, branch, prompt)
+        if branch.asked
+        else _with_holes(branch, prompt, targets.input_ids[i], targets.offset_mapping[i])
         for i, (branch, prompt) in enumerate(zip(branches, prompts, strict=True))
     ]
+
+
+def _with_slots(tokenizer: PreTrainedTokenizerFast, branch: Branch, prompt: list[int]) -> Encoded:
+    """Typed questions as the engine lays them out, with the right answers in their slots."""
+    end, pad = tokenizer.convert_tokens_to_ids([TURN_END, "<pad>"])
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    template = TemplateWriter(encode, end, pad).write([question for question, _ in branch.asked])
+    target = list(template.tokens)
+    for slot, (question, name) in zip(template.slots, branch.asked, strict=True):
+        right = slot.options[question.names.index(name)]
+        target[slot.start : slot.start + len(right)] = right
+    return Encoded(TASKS.index(branch.task), prompt, target, frozenset(template.open_positions()), typed=True)
 
 
 def _with_holes(branch: Branch, prompt: list[int], target: list[int], offsets: list[tuple[int, int]]) -> Encoded:
@@ -126,7 +155,7 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
             answer = at + len(item.prompt) - shared - 1
             if item.causal:
                 labels[row, answer : answer + len(item.target)] = item.target
-                label_weight[row, answer : answer + len(item.target)] = item.weight
+                label_weight[row, answer : answer + len(item.target)] = item.weights
             at += len(ids)
             blocks = [(number, b) for b in range(-(-len(item.target) // canvas_length))]
             rng.shuffle(blocks)
@@ -144,6 +173,7 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
             canvas_start[row, slot] = len(item.prompt) + block * canvas_length
             canvas_task[row, slot] = item.task
             canvas_weight[row, slot] = item.weight
+            canvas_weight[row, slot, : len(part)] = item.weights[block * canvas_length :][: len(part)]
             canvas_hole[row, slot, [i for i in range(len(part)) if block * canvas_length + i in item.holes]] = True
     slot_ids = np.broadcast_to(np.arange(slots)[None, :, None], canvas.shape)
     flat = {
@@ -167,9 +197,6 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
     )
 
 
-QUESTION_WEIGHT = 0.1  # of the tokens of questions and contexts, which are hard to foresee, in a dialogue's loss
-
-
 def encode_dialogue(tokenizer: PreTrainedTokenizerFast, turns: list[Branch]) -> tuple[list[int], list[float]]:
     """Token ids of a conversation, and how much each of them weighs in the loss."""
     ids: list[int] = []
@@ -178,9 +205,7 @@ def encode_dialogue(tokenizer: PreTrainedTokenizerFast, turns: list[Branch]) -> 
         between = tokenizer("\n", add_special_tokens=False).input_ids if number else []
         asked = [*between, *(item.prompt[1:] if number else item.prompt)]
         ids += asked + item.target
-        told = item.holes or range(len(item.target))
-        weights += [QUESTION_WEIGHT] * len(asked)
-        weights += [item.weight if i in told else QUESTION_WEIGHT for i in range(len(item.target))]
+        weights += [GIVEN_WEIGHT if item.typed else QUESTION_WEIGHT] * len(asked) + item.weights
     return ids, weights
 
 
@@ -212,10 +237,10 @@ def pack_dialogues(dialogues: list[tuple[list[int], list[float]]], canvas_length
 
 
 def draw_dialogues(
-    tokenizer: PreTrainedTokenizerFast, source: Source, level: float, batch_tokens: int, trees: int, longest: int
+    tokenizer: PreTrainedTokenizerFast, turns: Iterable[list[Branch]], batch_tokens: int, longest: int
 ) -> list[Packed]:
     """Batches of conversations of similar length."""
-    drawn = (encode_dialogue(tokenizer, dialogue(source, level)) for _ in range(trees))
+    drawn = (encode_dialogue(tokenizer, conversation) for conversation in turns)
     sized = sorted((d for d in drawn if len(d[0]) <= longest), key=lambda d: len(d[0]))
     batches = []
     while sized:
@@ -237,13 +262,14 @@ def draw_batches(
 ) -> Iterator[Packed]:
     """Batches of one pool: rows of similar length share a batch, batches come in random order.
 
-    The share `mix["dialogue"]` of a pool are conversations, the rest trees with canvases.
+    The shares `mix["dialogue"]` and `mix["quiz"]` of a pool are without canvases, the rest are trees with canvases.
     """
     source = Source(random.Random(seed))
     rng = source.rng
-    dialogues = round(trees * mix["dialogue"])
-    batches = draw_dialogues(tokenizer, source, level, batch_tokens, dialogues, longest)
-    pool = (encode_branches(tokenizer, draw_tree(source, mix, level)) for _ in range(trees - dialogues))
+    dialogues, quizzes = round(trees * mix["dialogue"]), round(trees * mix["quiz"])
+    batches = draw_dialogues(tokenizer, (dialogue(source, level) for _ in range(dialogues)), batch_tokens, longest)
+    batches += draw_dialogues(tokenizer, (quiz(source, level) for _ in range(quizzes)), batch_tokens, longest)
+    pool = (encode_branches(tokenizer, draw_tree(source, mix, level)) for _ in range(trees - dialogues - quizzes))
     sized = sorted(((packed_length(t), t) for t in pool), key=lambda pair: pair[0])
     sized = [pair for pair in sized if pair[0] <= longest]
     groups: list[tuple[list[list[Encoded]], int]] = []

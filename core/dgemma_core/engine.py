@@ -37,6 +37,7 @@ from dgemma_core.structured.hints import string_hints
 from dgemma_core.structured.infill import Filling, Hole, Infilled, InfillGuide, check_params, hole_tokens, join, lay_out
 from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
 from dgemma_core.structured.questions import Question
+from dgemma_core.structured.template import TemplateWriter
 from dgemma_core.structured.tool_grammar import tool_grammar
 from dgemma_core.usage import EngineStats
 from dgemma_core.vision import ImagePreprocessor
@@ -468,9 +469,10 @@ class Engine:
         check_timeout(timeout)
         front = self._open_front()
         deadline = None if timeout is None else time.monotonic() + timeout
+        writer = TemplateWriter(self.encode_text, front.end_id, front.pad_id)
         planned: list[tuple[Ask, DecisionGuide, Rendered]] = [
             (ask, DecisionGuide(ask.template, front.pad_id, draws), self._rendered(ask.messages, None))
-            for ask in plan_asks(context, questions, self.encode_text, front.end_id, front.canvas_limit)
+            for ask in plan_asks(context, questions, writer, front.canvas_limit)
         ]
         asked: list[tuple[RequestHandle, Ask, DecisionGuide]] = []
         try:

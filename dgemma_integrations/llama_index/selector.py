@@ -13,7 +13,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 
 from dgemma_core.errors import ContextOverflowError
-from dgemma_core.structured.questions import LETTERS, Question, check_draws
+from dgemma_core.structured.questions import MOST_OPTIONS, Question, check_draws
 from dgemma_integrations._common import check_calibration, check_probability
 from dgemma_integrations.llama_index._decisions import (
     Decisions,
@@ -145,14 +145,14 @@ class DiffusionGemmaSelector(BaseSelector):
 
     async def _best(self, decisions: Decisions, choices: Sequence[_Choice], query: str) -> tuple[_Choice, float]:
         """The likeliest choice and its probability in the question that decided."""
-        if len(choices) <= len(LETTERS):
+        if len(choices) <= MOST_OPTIONS:
             try:
                 return await self._pick(decisions, choices, query)
             except ContextOverflowError as error:
                 if len(choices) < 4:  # Groups of one would settle nothing.
                     error.add_note("Shorten the descriptions of the choices, or the query.")
                     raise
-        size = min(len(LETTERS), -(-len(choices) // 2))
+        size = min(MOST_OPTIONS, -(-len(choices) // 2))
         winners = await together(
             self._best(decisions, group, query) if len(group) > 1 else _only(group[0])
             for group in _groups(choices, size)

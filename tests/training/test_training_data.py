@@ -6,13 +6,18 @@ import json
 import random
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
+from dgemma_core.structured.questions import render_options
+from dgemma_core.structured.template import TemplateWriter
 from training.data.context import make_context
 from training.data.decide import decide, route
 from training.data.example import ABSTAIN, CHAT_TASKS
 from training.data.infill import infill
 from training.data.lexicon import Source, is_held_out
 from training.data.mixture import DEFAULT_MIX, draw_example, draw_tree, source_for
+from training.evaluate import EMBEDDED
+from training.tree import TURN_END, encode_branches
 
 
 def _draw(seed: str, held_out: bool, trees: int = 60) -> list[object]:
@@ -59,15 +64,18 @@ def test_answers_are_in_the_context() -> None:
 
 
 def test_decisions_name_their_slots() -> None:
-    """The holes of a decision are its labels, and the lines say which question they answer."""
-    source = source_for("decide", held_out=False)
+    """Answers stand right behind their questions, as the engine asks them, and what tells them apart is asked for."""
+    source, tokenizer = source_for("decide", held_out=False), PreTrainedTokenizerFast.from_pretrained(EMBEDDED)
     for branches in (decide(source, make_context(source, 5), 6), route(source, 6)):
-        for branch in branches:
-            lines = branch.answer.split("\n")
-            assert [line.split(":")[0] for line in lines] == [str(i + 1) for i in range(len(lines))]
-            assert [branch.answer[a:b].strip() for a, b in branch.holes] == [line.split(": ")[1] for line in lines]
-            question = str(branch.messages[-1]["content"])
-            assert f"\n{len(lines)}. " in question
+        for branch, encoded in zip(branches, encode_branches(tokenizer, branches), strict=True):
+            text = tokenizer.decode([token for token in encoded.target if token])
+            lines = [f"{number}. {q.text} {name}" for number, (q, name) in enumerate(branch.asked, 1)]
+            assert text == "\n".join(lines) + TURN_END
+            template = TemplateWriter(
+                lambda text: tokenizer(text, add_special_tokens=False).input_ids, encoded.target[-1], pad_id=0
+            ).write([question for question, _ in branch.asked])
+            assert encoded.holes == set(template.open_positions())
+            assert str(branch.messages[-1]["content"]).endswith(render_options([q for q, _ in branch.asked]))
 
 
 def test_blanks_can_be_filled_from_the_text() -> None:

@@ -9,13 +9,14 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from training.data.context import make_context
-from training.data.dialogue import _quiz, _statement, dialogue
+from training.data.decide import statement
+from training.data.dialogue import dialogue, quiz
 from training.data.lexicon import Source
 from training.data.mixture import DEFAULT_MIX
 from training.loss import compute_losses
 from training.tokenizer import train_tokenizer
 from training.train import PRESETS, build_model
-from training.tree import QUESTION_WEIGHT, draw_batches, encode_dialogue
+from training.tree import GIVEN_WEIGHT, QUESTION_WEIGHT, draw_batches, encode_branches, encode_dialogue
 from training.walk import Walk
 
 
@@ -29,7 +30,7 @@ def test_turns_about_facts_read_like_one_chat(tokenizer: PreTrainedTokenizerFast
     compared = 0
     while compared < 5:
         turns = dialogue(source, 0.5)
-        if any(t.calls or t.tools or t.raw or t.holes for t in turns) or any(len(t.messages) > 1 for t in turns[1:]):
+        if any(t.calls or t.tools or t.raw or t.asked for t in turns) or any(len(t.messages) > 1 for t in turns[1:]):
             continue
         messages = []
         for turn in turns:
@@ -45,27 +46,26 @@ def test_turns_about_facts_read_like_one_chat(tokenizer: PreTrainedTokenizerFast
 def test_a_quiz_tells_its_labels(tokenizer: PreTrainedTokenizerFast) -> None:
     source = Source(random.Random(6))
     for _ in range(5):
-        (turn,) = _quiz(source, 0.3)
-        labels = [turn.answer[start:end] for start, end in turn.holes]
-        assert set(labels) <= {" yes", " no"}
-        ids, weights = encode_dialogue(tokenizer, [turn])
-        told = [i for i, weight in zip(ids, weights, strict=True) if weight != QUESTION_WEIGHT]
-        assert tokenizer.decode(told) == "".join(labels)
+        turn = quiz(source, 0.3)
+        (encoded,) = encode_branches(tokenizer, turn)
+        assert len(turn[0].asked) >= 8
+        ids, weights = encode_dialogue(tokenizer, turn)
+        told = [i for i, weight in zip(ids, weights, strict=True) if weight != GIVEN_WEIGHT]
+        assert told == [encoded.target[i] for i in sorted(encoded.holes)]
 
 
 def test_labels_say_whether_the_context_does() -> None:
     source, seen = Source(random.Random(8)), set()
     for _ in range(40):
         context = make_context(source, 1, short=True)
-        ((line, truth),) = _statement(source, context)
-        value = context.facts[0].value
-        assert (f" {value}" in line.replace("?", "").replace(".", "") or line.startswith(f"Is {value}")) == truth
-        seen.add(truth)
-    assert seen == {True, False}
+        question, answer = statement(source, context)
+        assert question.text.endswith(f": {context.facts[0].value}?") == (answer == "yes")
+        seen.add(answer)
+    assert seen == {"yes", "no"}
 
 
 def test_conversations_have_a_causal_loss_alone(tokenizer: PreTrainedTokenizerFast) -> None:
-    (batch, *_) = draw_batches(tokenizer, "talk", DEFAULT_MIX | {"dialogue": 1.0}, 0.0, 1500, trees=8)
+    (batch, *_) = draw_batches(tokenizer, "talk", DEFAULT_MIX | {"dialogue": 0.5, "quiz": 0.5}, 0.0, 1500, trees=8)
     assert batch.canvas.shape == (batch.tokens.shape[0], 0)
     labels, following = batch.labels[:, :-1], batch.tokens[:, 1:]
     assert torch.equal(labels[labels >= 0], following[labels >= 0])

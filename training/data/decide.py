@@ -1,17 +1,15 @@
-"""Several typed questions over one context, answered by labels: what `Engine.decide` asks in one denoising step."""
+"""Several typed questions over one context: what `Engine.decide` asks in one denoising step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from dgemma_core.structured.questions import Question, render_answers, render_questions
+from dgemma_core.structured.questions import Question, render_options
 
 from .context import Context
-from .example import Branch
+from .example import Branch, Typed
 from .lexicon import Source
 from .questions import ask, extract, missing, other_value, yes_no_question
-
-Typed = tuple[Question, str]  # the question and its label
 
 LEVELS: tuple[dict[str, str], ...] = (
     {"none": "another subject", "weak": "the same subject, another fact", "full": "the answer is there"},
@@ -20,14 +18,18 @@ LEVELS: tuple[dict[str, str], ...] = (
 )
 
 
-def _label(question: Question, name: str) -> Typed:
-    return question, question.labels[question.names.index(name)]
-
-
 def holds(source: Source, context: Context) -> Typed:
     """Whether a statement or a value is right."""
     text, truth = yes_no_question(source, context)
-    return _label(Question("bool", text), "yes" if truth else "no")
+    return Question("bool", text), "yes" if truth else "no"
+
+
+def statement(source: Source, context: Context) -> Typed:
+    """Whether a value is right, asked in few words."""
+    fact = source.choice(context.facts)
+    truth = source.chance(0.5)
+    stated = fact.value if truth else other_value(source, context, fact)
+    return Question("bool", f"{fact.entity}, {fact.relation.noun}: {stated}?"), "yes" if truth else "no"
 
 
 def value(source: Source, context: Context) -> Typed:
@@ -38,7 +40,7 @@ def value(source: Source, context: Context) -> Typed:
         values[other_value(source, context, fact)] = None
     names = list(values)
     source.rng.shuffle(names)
-    return _label(Question("choice", ask(source, fact.relation, fact.entity), tuple(names)), fact.value)
+    return Question("choice", ask(source, fact.relation, fact.entity), tuple(names)), fact.value
 
 
 def which_entity(source: Source, context: Context) -> Typed:
@@ -54,7 +56,7 @@ def which_entity(source: Source, context: Context) -> Typed:
     # Another entity may share the value; then the question has two answers.
     if sum(f.value == fact.value and f.relation is fact.relation for f in context.facts) > 1:
         return value(source, context)
-    return _label(Question("choice", text, tuple(names)), fact.entity)
+    return Question("choice", text, tuple(names)), fact.entity
 
 
 def _any_question(source: Source, context: Context) -> tuple[str, int]:
@@ -73,7 +75,7 @@ def answered(source: Source, context: Context) -> Typed:
         f"Does the text answer this question: {question}", f"Is the text relevant to the question: {question}",
         f"Can this be answered from the text: {question}",
     ))  # fmt: skip
-    return _label(Question("bool", text), "yes" if level == 2 else "no")
+    return Question("bool", text), "yes" if level == 2 else "no"
 
 
 def graded(source: Source, context: Context) -> Typed:
@@ -82,7 +84,7 @@ def graded(source: Source, context: Context) -> Typed:
     levels = source.choice(LEVELS)
     names = list(levels)
     options = levels if source.chance(0.7) else tuple(names)
-    return _label(Question("score", f"How well does the text answer this question: {question}", options), names[level])
+    return Question("score", f"How well does the text answer this question: {question}", options), names[level]
 
 
 KINDS: tuple[Callable[[Source, Context], Typed], ...] = (
@@ -130,10 +132,10 @@ def route(source: Source, count: int) -> list[Branch]:
         text = source.choice(("Which option fits the request?", "Which tool should answer this?", "Where should this go?",
                               "What is this about?"))  # fmt: skip
         choice = Question("choice", text, tuple(topics) if by_topic else options)
-        asked = [_label(choice, topic if by_topic else names[index])]
+        asked: list[Typed] = [(choice, topic if by_topic else names[index])]
         if source.chance(0.5):
             other = source.choice(topics)
-            asked.append(_label(Question("bool", f"Is this about {other}?"), "yes" if other == topic else "no"))
+            asked.append((Question("bool", f"Is this about {other}?"), "yes" if other == topic else "no"))
             source.rng.shuffle(asked)
         branches.append(branch_of(None, request, asked))
     return branches
@@ -142,11 +144,5 @@ def route(source: Source, count: int) -> list[Branch]:
 def branch_of(system: str | None, context: str, asked: list[Typed]) -> Branch:
     """One branch that asks all of these questions about a context, which may be empty where it came before."""
     head = [] if system is None else [{"role": "system", "content": system}]
-    prompt = f"{context}\n\n{render_questions([q for q, _ in asked])}"
-    answer = render_answers([label for _, label in asked])
-    holes, at = [], 0
-    for line in answer.split("\n"):
-        # The blank before the label belongs to its token.
-        holes.append((at + line.index(":") + 1, at + len(line)))
-        at += len(line) + 1
-    return Branch("decisions", [*head, {"role": "user", "content": prompt}], answer, holes=tuple(holes))
+    prompt = f"{context}\n\n{render_options([q for q, _ in asked])}"
+    return Branch("decisions", [*head, {"role": "user", "content": prompt}], asked=tuple(asked))

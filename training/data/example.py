@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from dgemma_core.structured.questions import Question
+
 Message = dict[str, Any]
+Typed = tuple[Question, str]  # the question and the name of the right option
 TASKS = ("qa", "abstain", "lists", "tools", "decisions", "json", "infill")
 CHAT_TASKS = TASKS[:-1]  # Blanks are filled in plain text.
 ABSTAIN = "The context does not say."
@@ -13,8 +16,10 @@ ABSTAIN = "The context does not say."
 
 @dataclass(frozen=True)
 class Branch:
-    """One supervised turn. `calls` (OpenAI form) replace `answer` when the right turn is a tool call.
+    """One supervised turn.
 
+    `calls` (OpenAI form) replace `answer` when the right turn is a tool call, and `asked` where typed questions are
+    answered.
     `holes` are character spans of the answer that are to be found while the rest of it may be given. With `raw` the
     prompt is that text instead of chat messages, and the first hole is followed by `room` padding tokens.
     """
@@ -27,3 +32,4 @@ class Branch:
     holes: tuple[tuple[int, int], ...] = ()
     raw: str | None = None
     room: int = 0
+    asked: tuple[Typed, ...] = ()

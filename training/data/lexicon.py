@@ -121,5 +121,7 @@ class Source:
         return f"{self.word()} and {self.word()}"
 
     def foreign(self) -> str:
-        """A short string outside of ASCII."""
+        """A short string outside of ASCII; in training often one that nobody wrote, so that copying is learned."""
+        if not self.held_out and self.chance(0.5):
+            return "".join(self.rng.choices("".join(FOREIGN), k=self.rng.randint(1, 6)))
         return " ".join(self.rng.sample(FOREIGN, self.rng.choice((1, 1, 2))))

@@ -14,8 +14,8 @@ from .refine import refine
 from .selection import selection_branches
 from .tools import tool_branches
 
-# Relative shares of branches; "context" tasks share one context, the others come as their own trees. "dialogue" is the
-# share of batches that hold conversations without canvases instead of trees.
+# Relative shares of branches; "context" tasks share one context, the others come as their own trees. "dialogue" and
+# "quiz" are shares of batches that hold conversations, or many typed questions each, without canvases instead of trees.
 DEFAULT_MIX: dict[str, float] = {
     "qa": 0.22,
     "abstain": 0.13,
@@ -27,7 +27,8 @@ DEFAULT_MIX: dict[str, float] = {
     "refine": 0.02,
     "decide": 0.1,
     "infill": 0.05,
-    "dialogue": 0.3,
+    "dialogue": 0.25,
+    "quiz": 0.1,
 }
 MAX_FACTS = 10
 

@@ -1,13 +1,14 @@
 """Typed decisions: several questions over one context, read in one denoising step.
 
-The canvas holds the answers' template, its label slots are noise. One step tells how likely each label is in its slot,
-given the context and all the questions; only the labels' rows of the output embedding are read. Probabilities are the
-model's own, not calibrated, unless a :class:`~dgemma_core.structured.calibration.Calibration` is given.
+The canvas holds the questions, each with a slot of noise for its answer. One step tells how likely each option is in
+its slot, given the context and all the questions; only the options' rows of the output embedding are read.
+Probabilities are the model's own, not calibrated, unless a :class:`~dgemma_core.structured.calibration.Calibration` is
+given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +18,8 @@ from dgemma_core.canvas import Canvas, shortest_canvas
 from dgemma_core.messages import Message
 from dgemma_core.readout import Rows
 from dgemma_core.structured.calibration import Calibration
-from dgemma_core.structured.questions import Question, check_draws, render_questions
+from dgemma_core.structured.questions import Question, check_draws, render_options
+from dgemma_core.structured.template import Template, TemplateWriter
 
 
 @dataclass(frozen=True)
@@ -44,57 +46,6 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Template:
-    """The assistant's turn with slots.
-
-    Attributes:
-        tokens: token ids, with the first label in every slot, up to and with the end token.
-        slots: indices into ``tokens``.
-        labels: token ids that each slot chooses from.
-    """
-
-    tokens: tuple[int, ...]
-    slots: tuple[int, ...]
-    labels: tuple[tuple[int, ...], ...]
-
-
-def build_template(questions: Sequence[Question], encode: Callable[[str], list[int]], end_id: int) -> Template:
-    """Lay out the lines ``1: <label>``, ``2: <label>`` ... in tokens.
-
-    Args:
-        questions: at least one.
-        encode: plain text to token ids.
-        end_id: the token that ends a turn.
-
-    A label of several tokens is represented by the first one that differs from the other labels'.
-
-    Raises:
-        ValueError: the tokenizer's spellings of the labels cannot be told apart by one token.
-    """
-    tokens: list[int] = []
-    slots: list[int] = []
-    labels: list[tuple[int, ...]] = []
-    for number, question in enumerate(questions, 1):
-        tokens += encode(f"\n{number}:" if tokens else f"{number}:")
-        common, ids = _tell_apart([encode(f" {label}") for label in question.labels])
-        tokens += common
-        slots.append(len(tokens))
-        labels.append(ids)
-        tokens.append(ids[0])
-    return Template((*tokens, end_id), tuple(slots), tuple(labels))
-
-
-def _tell_apart(spellings: Sequence[Sequence[int]]) -> tuple[list[int], tuple[int, ...]]:
-    """What all spellings begin with, and the token of each behind it."""
-    columns = list(zip(*spellings, strict=False))
-    at = next((i for i, column in enumerate(columns) if len(set(column)) > 1), len(columns))
-    told = columns[at] if at < len(columns) else ()
-    if len(set(told)) < len(spellings):
-        raise ValueError(f"this checkpoint's tokenizer does not tell labels apart by one token: {list(spellings)!r}")
-    return list(spellings[0][:at]), told
-
-
-@dataclass(frozen=True)
 class Ask:
     """Questions that one canvas answers.
 
@@ -112,19 +63,14 @@ class Ask:
 
 
 def plan_asks(
-    context: str | Sequence[Message],
-    questions: Mapping[str, Question],
-    encode: Callable[[str], list[int]],
-    end_id: int,
-    canvas_limit: int,
+    context: str | Sequence[Message], questions: Mapping[str, Question], writer: TemplateWriter, canvas_limit: int
 ) -> list[Ask]:
-    """As few canvases as the answers fit, questions in order.
+    """As few canvases as the questions fit, in order.
 
     Args:
         context: a text, or chat messages.
         questions: by name.
-        encode: plain text to token ids.
-        end_id: the token that ends a turn.
+        writer: of templates, in the checkpoint's tokens.
         canvas_limit: positions of the longest canvas.
 
     Raises:
@@ -137,41 +83,42 @@ def plan_asks(
             raise ValueError(f"questions[{name!r}]={question!r}: must be a Question")
     if (isinstance(context, str) and not context.strip()) or not context:
         raise ValueError(f"context={context!r}: there is nothing to decide about")
-    asks = []
-    for names in _batches(questions, encode, canvas_limit):
-        batch = [questions[name] for name in names]
-        template = build_template(batch, encode, end_id)
-        length = shortest_canvas(len(template.tokens), canvas_limit)
-        asks.append(Ask(tuple(names), decision_prompt(context, batch), template, length))
-    return asks
+    asks: list[Ask] = []
+    batch: dict[str, Question] = {}
+    for name, question in questions.items():
+        asked = {**batch, name: question}
+        if batch and not writer.fits(asked.values(), canvas_limit):
+            asks.append(_ask(context, batch, writer, canvas_limit))
+            asked = {name: question}
+        batch = asked
+    return [*asks, _ask(context, batch, writer, canvas_limit)]
 
 
-def _batches(
-    questions: Mapping[str, Question], encode: Callable[[str], list[int]], canvas_limit: int
-) -> Iterator[list[str]]:
-    """Names of questions whose answers fit one canvas together."""
-    batch: list[str] = []
-    for name in questions:
-        if batch and len(build_template([questions[n] for n in (*batch, name)], encode, 0).tokens) > canvas_limit:
-            yield batch
-            batch = []
-        batch.append(name)
-    yield batch
+def _ask(
+    context: str | Sequence[Message], batch: Mapping[str, Question], writer: TemplateWriter, canvas_limit: int
+) -> Ask:
+    asked = list(batch.values())
+    # Only a question that is alone in its canvas can be too long for it.
+    spelled_out = not writer.fits(asked, canvas_limit)
+    template = writer.write(asked, spelled_out)
+    if len(template.tokens) > canvas_limit:
+        raise ValueError(f"options={asked[0].names!r}: their names do not fit a canvas of {canvas_limit} tokens")
+    messages = decision_prompt(context, render_options(asked, spelled_out))
+    return Ask(tuple(batch), messages, template, shortest_canvas(len(template.tokens), canvas_limit))
 
 
-def decision_prompt(context: str | Sequence[Message], questions: Sequence[Question]) -> list[Message]:
-    """Chat messages that put the questions behind the context, so that the context is a prefix to be reused."""
-    asked = render_questions(questions)
+def decision_prompt(context: str | Sequence[Message], instruction: str) -> list[Message]:
+    """Chat messages that put the instruction behind the context, so that the context is a prefix to be reused."""
     if isinstance(context, str):
-        return [Message("user", f"{context}\n\n{asked}")]
+        return [Message("user", f"{context}\n\n{instruction}")]
     messages = list(context)
     if messages and messages[-1].role == "user":
-        return [*messages[:-1], replace(messages[-1], content=[*messages[-1].parts, f"\n\n{asked}"])]
-    return [*messages, Message("user", asked)]
+        return [*messages[:-1], replace(messages[-1], content=[*messages[-1].parts, f"\n\n{instruction}"])]
+    return [*messages, Message("user", instruction)]
 
 
 class DecisionGuide:
-    """A :class:`dgemma_core.guide.Guide` that reads the labels' probabilities and ends the canvas.
+    """A :class:`dgemma_core.guide.Guide` that reads the options' probabilities and ends the canvas.
 
     Args:
         template: of the questions.
@@ -182,7 +129,7 @@ class DecisionGuide:
         ValueError: ``draws`` is not a positive integer.
 
     Attributes:
-        logits: after the last draw, per draw and slot float32 ``[labels]``.
+        logits: after the last draw, per draw and fork float32 ``[token_ids]``.
     """
 
     reads_only = True
@@ -196,31 +143,43 @@ class DecisionGuide:
         self.logits: list[list[Tensor]] = []
 
     def open(self, canvas: Canvas) -> None:
-        """Pin the template around the slots."""
+        """Pin the template around what depends on the answers."""
         template = self._template
-        filled = [*template.tokens, *[self._pad_id] * (canvas.length - len(template.tokens))]
         noise = canvas.tokens.clone()
-        canvas.pin(0, filled)
-        for slot in template.slots:
-            canvas.unpin(slot, int(noise[slot]))
+        canvas.pin(0, [*template.tokens, *[self._pad_id] * (canvas.length - len(template.tokens))])
+        for position in template.open_positions():
+            canvas.unpin(position, int(noise[position]))
 
     def review(self, canvas: Canvas, settled: bool, rows: Rows) -> bool:
-        """Read the slots; done after the last draw."""
+        """Read the forks; done after the last draw."""
         template = self._template
-        read = rows.label_logits(template.slots, template.labels)
-        self.logits.append(read)
+        positions, labels = [f.position for f in template.forks], [f.token_ids for f in template.forks]
+        self.logits.append(rows.label_logits(positions, labels))
         if len(self.logits) < self._draws:
             canvas.disturb(0, 0, canvas.length)
             return False
-        for slot, ids, p in zip(template.slots, template.labels, self.probabilities(1.0), strict=True):
-            canvas.pin(slot, [ids[int(p.argmax())]])
+        for slot, p in zip(template.slots, self.probabilities(1.0), strict=True):
+            canvas.pin(slot.start, list(slot.options[int(p.argmax())]))
         self.end = len(template.tokens) - 1
         return True
 
     def probabilities(self, temperature: float) -> list[Tensor]:
-        """Per question float32 ``[labels]``: the mean over the draws of ``softmax(logits / temperature)``."""
-        per_slot = zip(*self.logits, strict=True)
-        return [torch.stack([(x / temperature).softmax(-1) for x in draws]).mean(0) for draws in per_slot]
+        """Per question float32 ``[options]``: the mean over the draws.
+
+        A draw gives an option the product of ``softmax(logits / temperature)`` over the forks on its way.
+        """
+        draws = [[(x / temperature).log_softmax(-1) for x in draw] for draw in self.logits]
+        return [
+            torch.stack(
+                [
+                    torch.stack(
+                        [sum((told[fork][way] for fork, way in path), torch.zeros(())) for path in slot.paths]
+                    ).exp()
+                    for told in draws
+                ]
+            ).mean(0)
+            for slot in self._template.slots
+        ]
 
 
 def to_answer(question: Question, probabilities: Tensor) -> Answer:

@@ -13,8 +13,8 @@ QuestionType = Literal["bool", "choice", "score"]
 QUESTION_TYPES: tuple[str, ...] = get_args(QuestionType)
 
 YES_NO = ("yes", "no")
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-INSTRUCTION = "Answer the questions about the text above. Write one line each: the number, a colon and the label."
+MOST_OPTIONS = 26
+INSTRUCTION = "Answer the questions about the text above: yes or no, or one of the options listed here."
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Question:
         if isinstance(options, str) or not isinstance(options, Mapping | Sequence):
             raise ValueError(f"options={options!r}: a {self.type} question needs a list of names or a mapping")
         names = list(options)
-        if not 2 <= len(names) <= len(LETTERS) or len(set(names)) != len(names):
-            raise ValueError(f"options={names!r}: give 2 to {len(LETTERS)} different names")
+        if not 2 <= len(names) <= MOST_OPTIONS or len(set(names)) != len(names):
+            raise ValueError(f"options={names!r}: give 2 to {MOST_OPTIONS} different names")
         described = options.values() if isinstance(options, Mapping) else ()
         for value in (*names, *described):
             if not isinstance(value, str):
@@ -62,24 +62,26 @@ class Question:
         """What the answer is one of: the options' names, or ``yes`` and ``no``."""
         return YES_NO if self.type == "bool" else tuple(self.options or ())
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """What the model writes for each of :attr:`names`: short, whatever the names are."""
-        return YES_NO if self.type == "bool" else tuple(LETTERS[: len(self.names)])
 
+def render_options(questions: Sequence[Question], spelled_out: bool = False) -> str:
+    """The part of the prompt that follows the context: what the questions' answers are chosen from.
 
-def render_questions(questions: Sequence[Question]) -> str:
-    """The part of the prompt that follows the context."""
+    The questions themselves stand in the canvas, so that a call with others finds the whole prompt in the prefix cache.
+
+    Args:
+        questions: in their order.
+        spelled_out: questions that are too long for a canvas are asked here.
+    """
     lines = [INSTRUCTION]
     for number, question in enumerate(questions, 1):
-        if question.type == "bool":
-            lines.append(f"{number}. {question.text} (yes or no)")
-            continue
-        lines.append(f"{number}. {question.text}{' (from lowest to highest)' if question.type == 'score' else ''}")
-        described = question.options if isinstance(question.options, Mapping) else {}
-        for label, name in zip(question.labels, question.names, strict=True):
-            description = described.get(name, "")
-            lines.append(f"{label}) {name}: {description}" if description else f"{label}) {name}")
+        asked = [question.text.strip()] if spelled_out else []
+        if question.options:
+            described = question.options if isinstance(question.options, Mapping) else {}
+            options = [f"{name} ({described[name]})" if described.get(name) else name for name in question.names]
+            way = ", from lowest to highest" if question.type == "score" else ""
+            asked.append(f"One of these{way}: {', '.join(options)}")
+        if asked:
+            lines.append(f"{number}. {' '.join(asked)}")
     return "\n".join(lines)
 
 
@@ -87,8 +89,3 @@ def check_draws(draws: object) -> None:
     """Raises a ``ValueError`` unless ``draws``, noise draws that answers are averaged over, is a positive integer."""
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws={draws!r}: must be an integer of at least 1")
-
-
-def render_answers(labels: Sequence[str]) -> str:
-    """The model's turn: one line per question."""
-    return "\n".join(f"{number}: {label}" for number, label in enumerate(labels, 1))

@@ -6,10 +6,12 @@ import math
 import random
 
 import pytest
+import torch
 
 from dgemma_core import Engine, Message, Question, fit_calibration
 from dgemma_core.structured.calibration import expected_error
-from dgemma_core.structured.decide import Template, build_template
+from dgemma_core.structured.decide import DecisionGuide, plan_asks
+from dgemma_core.structured.template import Fork, TemplateWriter
 
 CONTEXT = "The Vexal bridge was built in 1931. The owner of the Vexal bridge is Kira Vonel."
 QUESTIONS = {
@@ -27,8 +29,10 @@ def test_one_step_reads_all_questions(embedded_engine: Engine) -> None:
     after = embedded_engine.stats()
     assert len(answers) == 8
     assert after.forward_passes - before.forward_passes == 1
-    assert after.denoising_steps - before.denoising_steps == 1
-    assert after.prefill_tokens - before.prefill_tokens == 1  # The rest of the prompt came from the prefix cache.
+    canvases = after.finished - before.finished
+    assert after.denoising_steps - before.denoising_steps == canvases
+    # Of every prompt but the last token came from the prefix cache.
+    assert after.prefill_tokens - before.prefill_tokens == canvases
 
 
 def test_answers_are_typed(embedded_engine: Engine) -> None:
@@ -42,15 +46,73 @@ def test_answers_are_typed(embedded_engine: Engine) -> None:
         assert answer.confidence == max(answer.probabilities.values())
 
 
-def test_labels_of_several_tokens(tiny_engine: Engine) -> None:
+def test_options_of_several_tokens(tiny_engine: Engine) -> None:
     assert len(tiny_engine.encode_text(" yes")) > 1
     answers = tiny_engine.decide(CONTEXT, QUESTIONS)
     assert all(math.isclose(sum(answer.probabilities.values()), 1, abs_tol=1e-5) for answer in answers.values())
-    encode = {" yes": [7, 8, 9], " no": [7, 5], "1:": [1]}
-    template = build_template([Question("bool", "Is it?")], encode.__getitem__, end_id=0)
-    assert template == Template((1, 7, 8, 0), (2,), ((8, 5),))
-    with pytest.raises(ValueError, match="does not tell labels apart"):
-        build_template([Question("bool", "Is it?")], {**encode, " no": [7, 8]}.__getitem__, end_id=0)
+
+
+SPELLINGS = {
+    "1. Which?": [1],
+    "\n2. Is it?": [2],
+    "1.": [3],
+    " a": [10, 11],
+    " b": [10, 12, 13],
+    " c": [10, 12],
+    " yes": [20],
+    " no": [21],
+}
+WRITER = TemplateWriter(SPELLINGS.__getitem__, end_id=9, pad_id=0)
+WHICH, IS_IT = Question("choice", " Which? ", ["a", "b", "c"]), Question("bool", "Is it?")
+
+
+def test_options_part_in_a_trie() -> None:
+    template = WRITER.write([WHICH, IS_IT])
+    assert template.tokens == (1, 10, 11, 0, 2, 20, 9)
+    assert [slot.start for slot in template.slots] == [1, 5]
+    assert template.slots[0].options == ((10, 11, 0), (10, 12, 13), (10, 12, 0))
+    # Behind 10 either 11 or 12; behind 10 12 either 13 or the padding that ends the shorter option.
+    assert template.forks == (Fork(2, (11, 12)), Fork(3, (13, 0)), Fork(5, (20, 21)))
+    assert template.slots[0].paths == (((0, 0),), ((0, 1), (1, 0)), ((0, 1), (1, 1)))
+    assert template.open_positions() == [2, 3, 5]
+
+
+def test_probabilities_of_options_are_products_along_the_trie() -> None:
+    guide = DecisionGuide(WRITER.write([WHICH, IS_IT]), pad_id=0, draws=1)
+    log = [torch.tensor(row).log() for row in ([0.25, 0.75], [0.4, 0.6], [0.9, 0.1])]
+    guide.logits = [log]
+    which, is_it = guide.probabilities(1.0)
+    assert which.tolist() == pytest.approx([0.25, 0.3, 0.45])
+    assert is_it.tolist() == pytest.approx([0.9, 0.1])
+
+
+def test_long_options_are_cut_where_they_are_told_apart() -> None:
+    words = {f" {name}": [*[5] * 20, last, *[6] * 30] for name, last in (("x", 1), ("y", 2))}
+    writer = TemplateWriter({**SPELLINGS, **words}.__getitem__, end_id=9, pad_id=0)
+    (slot,) = writer.write([Question("choice", "Which?", ["x", "y"])]).slots
+    assert [len(ids) for ids in slot.options] == [21, 21]
+    writer = TemplateWriter({**SPELLINGS, " b": [10, 11]}.__getitem__, end_id=9, pad_id=0)
+    with pytest.raises(ValueError, match="alike"):
+        writer.write([WHICH])
+
+
+def test_questions_too_long_for_a_canvas_are_asked_in_the_prompt(embedded_engine: Engine) -> None:
+    long = Question("bool", f"Was the Vexal bridge, {'which stands near the river, ' * 30}built in 1931?")
+    assert embedded_engine.decide(CONTEXT, {"long": long, **QUESTIONS}).keys() == {"long", *QUESTIONS}
+    writer = TemplateWriter(embedded_engine.encode_text, end_id=1, pad_id=0)
+    first, second = plan_asks(CONTEXT, {"long": long, "built": QUESTIONS["built"]}, writer, canvas_limit=64)
+    assert long.text in str(first.messages[0].content)
+    assert QUESTIONS["built"].text not in str(second.messages[0].content)
+    names = [f"{'very ' * 80}{end}" for end in ("good", "bad")]
+    with pytest.raises(ValueError, match="do not fit"):
+        embedded_engine.decide(CONTEXT, {"x": Question("choice", "How is it?", names)})
+
+
+def test_other_questions_reuse_the_whole_prompt(embedded_engine: Engine) -> None:
+    embedded_engine.decide(CONTEXT, {"a": Question("bool", "Was the Vexal bridge built in 1931?")})
+    before = embedded_engine.stats().prefill_tokens
+    embedded_engine.decide(CONTEXT, {"b": Question("bool", "Is Kira Vonel the owner of the Vexal bridge?")})
+    assert embedded_engine.stats().prefill_tokens - before == 1
 
 
 def test_seeds_draws_and_batches(embedded_engine: Engine) -> None:

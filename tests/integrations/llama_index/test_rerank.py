@@ -200,7 +200,7 @@ async def test_more_nodes_than_the_queue_holds(small_engine: Engine) -> None:
 
 async def test_a_full_queue_is_waited_for_while_own_requests_are_under_way() -> None:
     # Too many questions for one canvas are two requests, so that two texts are more than the queue holds.
-    questions = {str(i): Question("bool", f"{i}?") for i in range(18)}
+    questions = {str(i): Question("bool", f"{i}?") for i in range(12)}
     with Engine(LoadSpec(max_queue=2)) as engine:
         # Nothing leaves the queue before the weights are there, which they are not yet.
         decisions = Decisions(engine, seed=1)

@@ -53,11 +53,11 @@ async def test_single_is_the_likeliest_option_of_one_question(llm: DiffusionGemm
     assert await DiffusionGemmaSelector.from_defaults(llm=llm).aselect(CHOICES, QUERY) == result
 
 
-async def test_multi_reads_every_choice_in_one_request(llm: DiffusionGemma, embedded_engine: Engine) -> None:
+async def test_multi_reads_every_choice_in_one_step(llm: DiffusionGemma, embedded_engine: Engine) -> None:
     selector = DiffusionGemmaSelector.from_defaults(llm, multi=True, threshold=0.0)
     before = embedded_engine.stats()
     result = selector.select(CHOICES, QUERY)
-    assert embedded_engine.stats().submitted - before.submitted == 1
+    assert embedded_engine.stats().forward_passes - before.forward_passes == 1
     assert sorted(result.inds) == [0, 1, 2]
     probabilities = [stated(reason) for reason in result.reasons]
     assert probabilities == sorted(probabilities, reverse=True)

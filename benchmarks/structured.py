@@ -328,7 +328,8 @@ def auto(args: argparse.Namespace) -> None:
         handles = []
         for case in cases:
             grammar = tool_grammar(case.branch.tools or (), "auto") if held else None
-            handles.append(engine.submit(case.prompt, SamplingParams(seed=0, grammar=grammar)))
+            params = SamplingParams(seed=0, grammar=grammar, canvas_length=args.canvas_length)
+            handles.append(engine.submit(case.prompt, params))
         calls, words = [], []
         for case, handle in zip(cases, handles, strict=True):
             got = handle.result()
@@ -368,6 +369,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=512, help="max_new_tokens of a structured answer")
     parser.add_argument("--steps", type=int, help="max_denoising_steps of a structured answer")
     parser.add_argument("--level", type=float, default=1.0, help="of the tool task: 0 one tool, 1 up to four")
+    parser.add_argument("--canvas-length", type=int, help="of the tool task, instead of the checkpoint's own")
     parser.add_argument("--room", type=int, default=12, help="tokens of a hole")
     parser.add_argument("--compare", type=int, default=8, help="contexts whose questions are also asked by generate")
     parser.add_argument("--prompt-characters", type=int, default=1500, help="of a schema that the prompt shows")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from training.average import WEIGHTS, average
 from training.config import PRESETS
 from training.tokenizer import train_tokenizer
 from training.train import FAINT, build_model, take_weights
@@ -44,3 +46,19 @@ def test_shared_tokens_keep_their_embeddings(tmp_path: Path) -> None:
     shared = [(i, ids[token]) for token, i in old.get_vocab().items() if token in ids]
     assert len(shared) > 500
     torch.testing.assert_close(after[[j for _, j in shared]], before[[i for i, _ in shared]])
+
+
+def test_weights_between_two_runs(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(700, trees=60)
+    for seed in (0, 1):
+        build_model(PRESETS["tiny"], tokenizer, seed).save_pretrained(tmp_path / str(seed))
+    average(tmp_path / "0", tmp_path / "1", 0.25, tmp_path / "mean")
+    first, second, mean = (load_file(tmp_path / name / WEIGHTS) for name in ("0", "1", "mean"))
+    for key, value in mean.items():
+        torch.testing.assert_close(value, 0.75 * first[key] + 0.25 * second[key])
+    assert (tmp_path / "mean" / "config.json").exists()
+    with pytest.raises(ValueError, match=r"share=1\.5"):
+        average(tmp_path / "0", tmp_path / "1", 1.5, tmp_path / "mean")
+    build_model(replace(PRESETS["tiny"], layers=4), tokenizer, 0).save_pretrained(tmp_path / "deep")
+    with pytest.raises(ValueError, match="same preset"):
+        average(tmp_path / "0", tmp_path / "deep", 0.5, tmp_path / "mean")

@@ -158,7 +158,10 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
-        shutil.copyfile(args.run / "checkpoint" / name, args.out / name)
+        # In one move: a process that has the old weights mapped into its memory keeps them.
+        new = args.out / f"{name}.new"
+        shutil.copyfile(args.run / "checkpoint" / name, new)
+        new.replace(args.out / name)
     write_curve(args.run / "curve.csv", CURVES / f"{args.curve}.csv")
     diffusion, causal = read_figures(args.diffusion), read_figures(args.causal)
     notes = json.loads((CURVES / "stages.json").read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ from dgemma_core.messages import Message
 from dgemma_core.readout import Rows
 from dgemma_core.structured.calibration import Calibration
 from dgemma_core.structured.questions import Question, check_draws, render_options
-from dgemma_core.structured.template import Template, TemplateWriter
+from dgemma_core.structured.template import Slot, Template, TemplateWriter
 
 
 @dataclass(frozen=True)
@@ -166,20 +166,19 @@ class DecisionGuide:
     def probabilities(self, temperature: float) -> list[Tensor]:
         """Per question float32 ``[options]``: the mean over the draws.
 
-        A draw gives an option the product of ``softmax(logits / temperature)`` over the forks on its way.
+        A draw gives an option the product of its tokens' probabilities at the forks on its way; the temperature scales
+        what comes out, as in :meth:`~dgemma_core.structured.calibration.Calibration.apply`.
         """
-        draws = [[(x / temperature).log_softmax(-1) for x in draw] for draw in self.logits]
+        draws = [[logits.log_softmax(-1) for logits in draw] for draw in self.logits]
         return [
-            torch.stack(
-                [
-                    torch.stack(
-                        [sum((told[fork][way] for fork, way in path), torch.zeros(())) for path in slot.paths]
-                    ).exp()
-                    for told in draws
-                ]
-            ).mean(0)
+            torch.stack([(_log_probabilities(slot, told) / temperature).softmax(-1) for told in draws]).mean(0)
             for slot in self._template.slots
         ]
+
+
+def _log_probabilities(slot: Slot, told: Sequence[Tensor]) -> Tensor:
+    """Of a slot's options, float32 ``[options]``, from those of the tokens at every fork."""
+    return torch.stack([torch.stack([told[fork][way] for fork, way in path]).sum() for path in slot.paths])
 
 
 def to_answer(question: Question, probabilities: Tensor) -> Answer:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dgemma_core import Engine, Message, Question, fit_calibration
-from dgemma_core.structured.calibration import expected_error
+from dgemma_core.structured.calibration import Calibration, expected_error
 from dgemma_core.structured.decide import DecisionGuide, plan_asks
 from dgemma_core.structured.template import Fork, TemplateWriter
 
@@ -84,6 +84,8 @@ def test_probabilities_of_options_are_products_along_the_trie() -> None:
     which, is_it = guide.probabilities(1.0)
     assert which.tolist() == pytest.approx([0.25, 0.3, 0.45])
     assert is_it.tolist() == pytest.approx([0.9, 0.1])
+    scaled = Calibration(2.0, 0.0, 0.0, 0).apply(dict(zip("abc", which.tolist(), strict=True)))
+    assert guide.probabilities(2.0)[0].tolist() == pytest.approx(list(scaled.values()))
 
 
 def test_long_options_are_cut_where_they_are_told_apart() -> None:

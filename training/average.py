@@ -20,10 +20,12 @@ def average(first: Path, second: Path, share: float, out: Path) -> None:
     """Writes `(1 - share) * first + share * second`, with the second one's tokenizer and configs.
 
     Raises:
-        ValueError: the checkpoints have different tensors, or the share is not between 0 and 1.
+        ValueError: the checkpoints have different tensors, the share is not between 0 and 1, or `out` is one of them.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share={share}: must be between 0 and 1")
+    if out.resolve() in (first.resolve(), second.resolve()):
+        raise ValueError(f"out={out}: must be another folder than those of the two runs")
     a, b = load_file(first / WEIGHTS), load_file(second / WEIGHTS)
     if {k: v.shape for k, v in a.items()} != {k: v.shape for k, v in b.items()}:
         raise ValueError(f"{first} and {second} have different tensors: both must be of the same preset")

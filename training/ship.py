@@ -48,7 +48,8 @@ Of the words, 545 are common ones and each a token; eight in a hundred come from
 
 ## How
 
-On CPU cores, in stages that each begin with the weights of the one before; the curves are in `training/curves/`:
+On CPU cores, in stages that begin with the weights of the one before unless the table says otherwise; the curves are in
+`training/curves/`:
 
 | stage | minutes | steps | canvases per process | what |
 |---|---|---|---|---|

@@ -68,7 +68,7 @@ def as_template(name: str, value: Any, needed: Sequence[str] = ()) -> PromptTemp
 
 
 def as_line(template: PromptTemplate, **values: Any) -> str:
-    """The template filled in, on one line as every question of a prompt."""
+    """The template filled in, on one line as every question of a canvas."""
     return " ".join(template.format(**values).split())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dgemma_integrations.llama_index.llm import DiffusionGemma
 
 DEFAULT_SINGLE_QUESTION = "Which option fits the request?"
+_LONGEST_NAME = 40  # characters of a name that is answered as it is
 DEFAULT_MULTI_QUESTION = "Is this option useful for the request: {choice}"
 
 
@@ -161,11 +163,10 @@ class DiffusionGemmaSelector(BaseSelector):
 
     async def _pick(self, decisions: Decisions, choices: Sequence[_Choice], query: str) -> tuple[_Choice, float]:
         text = as_line(self._question, query_str=query, num_choices=str(len(choices)))
-        options = {choice.name: choice.description for choice in choices}
-        answers = await decisions.ask(query, {"which": Question("choice", text, options)})
-        probabilities = answers["which"].probabilities
-        best = max(choices, key=lambda choice: probabilities[choice.name])
-        return best, probabilities[best.name]
+        answers = await decisions.ask(query, {"which": Question("choice", text, _options(choices))})
+        probabilities = list(answers["which"].probabilities.values())
+        best = max(range(len(choices)), key=probabilities.__getitem__)
+        return choices[best], probabilities[best]
 
     # --- any of many ---
 
@@ -220,6 +221,15 @@ def _named(choices: Sequence[ToolMetadata]) -> list[_Choice]:
         taken.add(unique)
         named.append(_Choice(index, unique, description))
     return named
+
+
+def _options(choices: Sequence[_Choice]) -> dict[str, str]:
+    """The choices as options: names where they tell choices apart, else letters, as names are what is answered."""
+    names = [choice.name for choice in choices]
+    telling = all(len(name) <= _LONGEST_NAME for name in names)
+    if telling and not any(a != b and a.startswith(b) for a in names for b in names):
+        return {choice.name: choice.description for choice in choices}
+    return {letter: str(choice) for letter, choice in zip(ascii_uppercase, choices, strict=False)}
 
 
 def _groups(choices: Sequence[_Choice], size: int) -> list[Sequence[_Choice]]:

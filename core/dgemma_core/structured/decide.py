@@ -102,7 +102,10 @@ def _ask(
     spelled_out = not writer.fits(asked, canvas_limit)
     template = writer.write(asked, spelled_out)
     if len(template.tokens) > canvas_limit:
-        raise ValueError(f"options={asked[0].names!r}: their names do not fit a canvas of {canvas_limit} tokens")
+        raise ValueError(
+            f"options={asked[0].names!r}: their names do not fit a canvas of {canvas_limit} tokens: "
+            "give short names, and what they mean as descriptions"
+        )
     messages = decision_prompt(context, render_options(asked, spelled_out))
     return Ask(tuple(batch), messages, template, shortest_canvas(len(template.tokens), canvas_limit))
 
@@ -164,16 +167,17 @@ class DecisionGuide:
         return True
 
     def probabilities(self, temperature: float) -> list[Tensor]:
-        """Per question float32 ``[options]``: the mean over the draws.
+        """Per question float32 ``[options]``.
 
-        A draw gives an option the product of its tokens' probabilities at the forks on its way; the temperature scales
-        what comes out, as in :meth:`~dgemma_core.structured.calibration.Calibration.apply`.
+        A draw gives an option the product of its tokens' probabilities at the forks on its way. The temperature scales
+        the mean over the draws, as :meth:`~dgemma_core.structured.calibration.Calibration.apply` does.
         """
         draws = [[logits.log_softmax(-1) for logits in draw] for draw in self.logits]
-        return [
-            torch.stack([(_log_probabilities(slot, told) / temperature).softmax(-1) for told in draws]).mean(0)
+        means = [
+            torch.stack([_log_probabilities(slot, told) for told in draws]).logsumexp(0)
             for slot in self._template.slots
         ]
+        return [(mean / temperature).softmax(-1) for mean in means]
 
 
 def _log_probabilities(slot: Slot, told: Sequence[Tensor]) -> Tensor:
@@ -182,7 +186,7 @@ def _log_probabilities(slot: Slot, told: Sequence[Tensor]) -> Tensor:
 
 
 def to_answer(question: Question, probabilities: Tensor) -> Answer:
-    """The answer of one question from ``[labels]`` probabilities."""
+    """The answer of one question from ``[options]`` probabilities."""
     best = int(probabilities.argmax())
     named = dict(zip(question.names, probabilities.tolist(), strict=True))
     return Answer(best == 0 if question.type == "bool" else question.names[best], named)

@@ -56,11 +56,18 @@ class Question:
                 raise ValueError(f"options hold {value!r}: names and descriptions are strings")
         if not all(name.strip() for name in names):
             raise ValueError(f"options={names!r}: an option needs a name")
+        if len({one_line(name) for name in names}) != len(names):
+            raise ValueError(f"options={names!r}: two of them differ only in blanks")
 
     @property
     def names(self) -> tuple[str, ...]:
         """What the answer is one of: the options' names, or ``yes`` and ``no``."""
         return YES_NO if self.type == "bool" else tuple(self.options or ())
+
+
+def one_line(text: str) -> str:
+    """The text as it is asked: blanks and line breaks as single blanks."""
+    return " ".join(text.split())
 
 
 def render_options(questions: Sequence[Question], spelled_out: bool = False) -> str:
@@ -74,12 +81,16 @@ def render_options(questions: Sequence[Question], spelled_out: bool = False) -> 
     """
     lines = [INSTRUCTION]
     for number, question in enumerate(questions, 1):
-        asked = [question.text.strip()] if spelled_out else []
+        asked = [one_line(question.text)] if spelled_out else []
         if question.options:
             described = question.options if isinstance(question.options, Mapping) else {}
-            options = [f"{name} ({described[name]})" if described.get(name) else name for name in question.names]
+            written = {name: one_line(name) for name in question.names}
+            options = [f"{w} ({one_line(described[n])})" if described.get(n) else w for n, w in written.items()]
             way = ", from lowest to highest" if question.type == "score" else ""
-            asked.append(f"One of these{way}: {', '.join(options)}")
+            # A comma in a name would look like the end of an option.
+            lines_up = any("," in name for name in written)
+            listed = "".join(f"\n- {option}" for option in options) if lines_up else " " + ", ".join(options)
+            asked.append(f"One of these{way}:{listed}")
         if asked:
             lines.append(f"{number}. {' '.join(asked)}")
     return "\n".join(lines)

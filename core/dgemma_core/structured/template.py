@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from dgemma_core.structured.questions import Question
+from dgemma_core.structured.questions import Question, one_line
 
 OPTION_TOKENS = 16  # An option is written out so far, or further where others only part from it later.
 
 
 @dataclass(frozen=True)
 class Fork:
-    """A canvas position where some options of a question part.
+    """A canvas position where options of a question part.
 
     Attributes:
         position: index into the template's tokens.
@@ -45,7 +45,7 @@ class Template:
     Attributes:
         tokens: token ids, with the first option in every slot, up to and with the end token.
         slots: one per question.
-        forks: of all slots; the label tokens that are read.
+        forks: of all slots; the only tokens whose logits are read.
     """
 
     tokens: tuple[int, ...]
@@ -93,7 +93,7 @@ class TemplateWriter:
         slots: list[Slot] = []
         forks: list[Fork] = []
         for number, question in enumerate(questions, 1):
-            text = f"{number}." if spelled_out else f"{number}. {question.text.strip()}"
+            text = f"{number}." if spelled_out else f"{number}. {one_line(question.text)}"
             tokens += self.encode(f"\n{text}" if tokens else text)
             options = self._spell(question)
             slots.append(_slot(len(tokens), options, forks))
@@ -106,7 +106,7 @@ class TemplateWriter:
 
     def _spell(self, question: Question) -> tuple[tuple[int, ...], ...]:
         """The options' tokens, padded to one length; long ones are cut where all are told apart."""
-        spelled = [self.encode(f" {name}") for name in question.names]
+        spelled = [self.encode(f" {one_line(name)}") for name in question.names]
         room = max(map(len, spelled))
         padded = [(*ids, *[self.pad_id] * (room - len(ids))) for ids in spelled]
         if len(set(padded)) < len(padded):

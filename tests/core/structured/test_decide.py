@@ -11,6 +11,7 @@ import torch
 from dgemma_core import Engine, Message, Question, fit_calibration
 from dgemma_core.structured.calibration import Calibration, expected_error
 from dgemma_core.structured.decide import DecisionGuide, plan_asks
+from dgemma_core.structured.questions import render_options
 from dgemma_core.structured.template import Fork, TemplateWriter
 
 CONTEXT = "The Vexal bridge was built in 1931. The owner of the Vexal bridge is Kira Vonel."
@@ -54,6 +55,7 @@ def test_options_of_several_tokens(tiny_engine: Engine) -> None:
 
 SPELLINGS = {
     "1. Which?": [1],
+    "1. Is it?": [1],
     "\n2. Is it?": [2],
     "1.": [3],
     " a": [10, 11],
@@ -86,6 +88,20 @@ def test_probabilities_of_options_are_products_along_the_trie() -> None:
     assert is_it.tolist() == pytest.approx([0.9, 0.1])
     scaled = Calibration(2.0, 0.0, 0.0, 0).apply(dict(zip("abc", which.tolist(), strict=True)))
     assert guide.probabilities(2.0)[0].tolist() == pytest.approx(list(scaled.values()))
+
+
+def test_draws_are_averaged_before_they_are_scaled() -> None:
+    guide = DecisionGuide(WRITER.write([IS_IT]), pad_id=0, draws=2)
+    guide.logits = [[torch.tensor([0.9, 0.1]).log()], [torch.tensor([0.3, 0.7]).log()]]
+    assert guide.probabilities(1.0)[0].tolist() == pytest.approx([0.6, 0.4])
+    scaled = Calibration(0.5, 0.0, 0.0, 0).apply({"yes": 0.6, "no": 0.4})
+    assert guide.probabilities(0.5)[0].tolist() == pytest.approx(list(scaled.values()))
+
+
+def test_options_with_commas_stand_on_lines_of_their_own() -> None:
+    towns = Question("choice", "Where?", ["Paris,  France", "Lyon, France"])
+    assert render_options([IS_IT, towns]).endswith("2. One of these:\n- Paris, France\n- Lyon, France")
+    assert render_options([WHICH]).endswith("1. One of these: a, b, c")
 
 
 def test_long_options_are_cut_where_they_are_told_apart() -> None:
@@ -148,6 +164,7 @@ async def test_decisions_do_not_block_the_loop(embedded_engine: Engine) -> None:
         (("choice", "Which?", None), "options"),
         (("choice", "Which?", ["one"]), "one"),
         (("choice", "Which?", ["a", "a"]), "different"),
+        (("choice", "Which?", ["a b", "a\nb "]), "blanks"),
         (("choice", "Which?", "ab"), "ab"),
         (("score", "Which?", [str(i) for i in range(27)]), "26"),
         (("choice", "Which?", {"a": 1, "b": 2}), "1"),

@@ -19,6 +19,7 @@ from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
 from dgemma_core import Calibration, Engine, LoadSpec, Question
 from dgemma_core.errors import ContextOverflowError
 from dgemma_integrations.llama_index import DiffusionGemma, DiffusionGemmaSelector
+from dgemma_integrations.llama_index.selector import _named, _options
 
 QUERY = "When was the Vexal bridge built?"
 CHOICES = [
@@ -86,7 +87,7 @@ def test_more_choices_than_one_question_holds(llm: DiffusionGemma, embedded_engi
 
 
 def test_the_final_question_decides_between_groups(llm: DiffusionGemma, embedded_engine: Engine) -> None:
-    choices = many(30)
+    choices = [ToolMetadata(name=f"tool{n:02}", description=f"questions about {n}") for n in range(30)]
     options = [{c.name: c.description.strip() for c in group} for group in (choices[:15], choices[15:])]
 
     def ask(given: dict[str, str]) -> Any:
@@ -110,6 +111,16 @@ def test_descriptions_longer_than_the_window_go_into_groups() -> None:
             with pytest.raises(ContextOverflowError, match="400") as caught:
                 selector.select(many(3, words=200), QUERY)
             assert any("description" in note for note in caught.value.__notes__)
+
+
+def test_names_that_tell_nothing_apart_become_letters() -> None:
+    twins = _named([ToolMetadata(name="search", description=text) for text in ("bridges", "museums")])
+    assert _options(twins) == {"A": "search: bridges", "B": "search (2): museums"}
+    long = [
+        ToolMetadata(name=None, description=text) for text in ("bridges and all else that crosses a river", "mills")
+    ]
+    assert list(_options(_named(long))) == ["A", "B"]
+    assert _options(_named(CHOICES)) == {choice.name: choice.description for choice in CHOICES}
 
 
 def test_plain_strings_single_choices_and_equal_names(llm: DiffusionGemma, embedded_engine: Engine) -> None:

@@ -27,8 +27,7 @@ TURN_END, TOOL_END = "<turn|>", "<|tool_response>"
 # A short answer is one choice told in few tokens: its tokens weigh more, up to LIGHT times, than those of a sentence.
 SENTENCE, LIGHT = 12, 3.0
 TASK_WEIGHT = {"decisions": 1.5}
-QUESTION_WEIGHT = 0.1  # of a dialogue's contexts and questions, which are hard to foresee
-GIVEN_WEIGHT = 0.1  # of those around typed answers, which are given when it matters
+QUESTION_WEIGHT = 0.1  # of a dialogue's contexts and questions, and of those around typed answers: hard to foresee
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Encoded:
     @property
     def weights(self) -> list[float]:
         """Weights of the answer's tokens in the loss; the questions between typed answers are given anyway."""
-        given = GIVEN_WEIGHT if self.typed else self.weight
+        given = QUESTION_WEIGHT if self.typed else self.weight
         return [self.weight if i in self.holes else given for i in range(len(self.target))]
 
     @property
@@ -145,6 +144,7 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
         position[row, :shared] = np.arange(shared)
         branch[row, :shared] = 0
         at = shared
+        weights: list[list[float]] = []
         first_blocks: list[tuple[int, int]] = []
         other_blocks: list[tuple[int, int]] = []
         for number, item in enumerate(tree, 1):
@@ -152,10 +152,11 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
             tokens[row, at : at + len(ids)] = ids
             position[row, at : at + len(ids)] = np.arange(shared, shared + len(ids))
             branch[row, at : at + len(ids)] = number
+            weights.append(item.weights)
             answer = at + len(item.prompt) - shared - 1
             if item.causal:
                 labels[row, answer : answer + len(item.target)] = item.target
-                label_weight[row, answer : answer + len(item.target)] = item.weights
+                label_weight[row, answer : answer + len(item.target)] = weights[-1]
             at += len(ids)
             blocks = [(number, b) for b in range(-(-len(item.target) // canvas_length))]
             rng.shuffle(blocks)
@@ -173,7 +174,7 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
             canvas_start[row, slot] = len(item.prompt) + block * canvas_length
             canvas_task[row, slot] = item.task
             canvas_weight[row, slot] = item.weight
-            canvas_weight[row, slot, : len(part)] = item.weights[block * canvas_length :][: len(part)]
+            canvas_weight[row, slot, : len(part)] = weights[number - 1][block * canvas_length :][: len(part)]
             canvas_hole[row, slot, [i for i in range(len(part)) if block * canvas_length + i in item.holes]] = True
     slot_ids = np.broadcast_to(np.arange(slots)[None, :, None], canvas.shape)
     flat = {
@@ -205,7 +206,7 @@ def encode_dialogue(tokenizer: PreTrainedTokenizerFast, turns: list[Branch]) -> 
         between = tokenizer("\n", add_special_tokens=False).input_ids if number else []
         asked = [*between, *(item.prompt[1:] if number else item.prompt)]
         ids += asked + item.target
-        weights += [GIVEN_WEIGHT if item.typed else QUESTION_WEIGHT] * len(asked) + item.weights
+        weights += [QUESTION_WEIGHT] * len(asked) + item.weights
     return ids, weights
 
 

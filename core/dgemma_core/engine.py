@@ -334,8 +334,8 @@ class Engine:
         """Answer typed questions about a context in one denoising step.
 
         Args:
-            context: a text, or chat messages. It comes before the questions, so its keys and values are reused by later
-                calls with the same context.
+            context: a text, or chat messages. The prompt is the context and the options, questions stand in the canvas:
+                later calls with the same context reuse its keys and values.
             questions: by name. More than fit one canvas are spread over several requests.
             draws: noise draws to average over, one denoising step each.
             seed: of the noise.

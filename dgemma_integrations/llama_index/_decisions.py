@@ -14,6 +14,7 @@ from llama_index.core.settings import Settings
 
 from dgemma_core.errors import ContextOverflowError, QueueFullError
 from dgemma_core.structured.calibration import Calibration
+from dgemma_core.structured.questions import one_line
 from dgemma_integrations.llama_index.llm import DiffusionGemma
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def as_template(name: str, value: Any, needed: Sequence[str] = ()) -> PromptTemp
 
 def as_line(template: PromptTemplate, **values: Any) -> str:
     """The template filled in, on one line as every question of a canvas."""
-    return " ".join(template.format(**values).split())
+    return one_line(template.format(**values))
 
 
 class Decisions:

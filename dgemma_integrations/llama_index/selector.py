@@ -14,7 +14,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 
 from dgemma_core.errors import ContextOverflowError
-from dgemma_core.structured.questions import MOST_OPTIONS, Question, check_draws
+from dgemma_core.structured.questions import MOST_OPTIONS, Question, check_draws, one_line
 from dgemma_integrations._common import check_calibration, check_probability
 from dgemma_integrations.llama_index._decisions import (
     Decisions,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from dgemma_integrations.llama_index.llm import DiffusionGemma
 
 DEFAULT_SINGLE_QUESTION = "Which option fits the request?"
-_LONGEST_NAME = 40  # characters of a name that is answered as it is
 DEFAULT_MULTI_QUESTION = "Is this option useful for the request: {choice}"
+_LONGEST_NAME = 40  # characters of a name that is answered as it is
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _named(choices: Sequence[ToolMetadata]) -> list[_Choice]:
     named: list[_Choice] = []
     taken: set[str] = set()
     for index, choice in enumerate(choices):
-        name, description = (" ".join((text or "").split()) for text in (choice.name, choice.description))
+        name, description = (one_line(text or "") for text in (choice.name, choice.description))
         if not name:  # A choice given as a plain string.
             name, description = description, ""
         if not name:

@@ -16,7 +16,7 @@ from training.data.mixture import DEFAULT_MIX
 from training.loss import compute_losses
 from training.tokenizer import train_tokenizer
 from training.train import PRESETS, build_model
-from training.tree import GIVEN_WEIGHT, QUESTION_WEIGHT, draw_batches, encode_branches, encode_dialogue
+from training.tree import QUESTION_WEIGHT, draw_batches, encode_branches, encode_dialogue
 from training.walk import Walk
 
 
@@ -50,7 +50,7 @@ def test_a_quiz_tells_its_labels(tokenizer: PreTrainedTokenizerFast) -> None:
         (encoded,) = encode_branches(tokenizer, turn)
         assert len(turn[0].asked) >= 8
         ids, weights = encode_dialogue(tokenizer, turn)
-        told = [i for i, weight in zip(ids, weights, strict=True) if weight != GIVEN_WEIGHT]
+        told = [i for i, weight in zip(ids, weights, strict=True) if weight != QUESTION_WEIGHT]
         assert told == [encoded.target[i] for i in sorted(encoded.holes)]
 
 

@@ -86,11 +86,11 @@ def plan_asks(
     asks: list[Ask] = []
     batch: dict[str, Question] = {}
     for name, question in questions.items():
-        asked = {**batch, name: question}
-        if batch and not writer.fits(asked.values(), canvas_limit):
+        grown = {**batch, name: question}
+        if batch and len(writer.write(grown.values()).tokens) > canvas_limit:
             asks.append(_ask(context, batch, writer, canvas_limit))
-            asked = {name: question}
-        batch = asked
+            grown = {name: question}
+        batch = grown
     return [*asks, _ask(context, batch, writer, canvas_limit)]
 
 
@@ -98,14 +98,15 @@ def _ask(
     context: str | Sequence[Message], batch: Mapping[str, Question], writer: TemplateWriter, canvas_limit: int
 ) -> Ask:
     asked = list(batch.values())
+    template = writer.write(asked)
     # Only a question that is alone in its canvas can be too long for it.
-    spelled_out = not writer.fits(asked, canvas_limit)
-    template = writer.write(asked, spelled_out)
-    if len(template.tokens) > canvas_limit:
-        raise ValueError(
-            f"options={asked[0].names!r}: their names do not fit a canvas of {canvas_limit} tokens: "
-            "give short names, and what they mean as descriptions"
-        )
+    if spelled_out := len(template.tokens) > canvas_limit:
+        template = writer.write(asked, spelled_out)
+        if len(template.tokens) > canvas_limit:
+            raise ValueError(
+                f"options={asked[0].names!r}: their names do not fit a canvas of {canvas_limit} tokens: "
+                "give short names, and what they mean as descriptions"
+            )
     messages = decision_prompt(context, render_options(asked, spelled_out))
     return Ask(tuple(batch), messages, template, shortest_canvas(len(template.tokens), canvas_limit))
 

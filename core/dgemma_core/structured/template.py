@@ -100,10 +100,6 @@ class TemplateWriter:
             tokens += options[0]
         return Template((*tokens, self.end_id), tuple(slots), tuple(forks))
 
-    def fits(self, questions: Iterable[Question], canvas_limit: int) -> bool:
-        """Whether a canvas has room for the questions with their texts."""
-        return len(self.write(questions).tokens) <= canvas_limit
-
     def _spell(self, question: Question) -> tuple[tuple[int, ...], ...]:
         """The options' tokens, padded to one length; long ones are cut where all are told apart."""
         spelled = [self.encode(f" {one_line(name)}") for name in question.names]

@@ -31,6 +31,7 @@ def test_one_step_reads_all_questions(embedded_engine: Engine) -> None:
     assert len(answers) == 8
     assert after.forward_passes - before.forward_passes == 1
     canvases = after.finished - before.finished
+    assert canvases == 3  # Of 64 tokens.
     assert after.denoising_steps - before.denoising_steps == canvases
     # Of every prompt but the last token came from the prefix cache.
     assert after.prefill_tokens - before.prefill_tokens == canvases

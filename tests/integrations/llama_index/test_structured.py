@@ -165,10 +165,10 @@ def test_any_schema_that_is_not_an_object(embedded_engine: Engine) -> None:
 
 
 def test_text_modes_are_llama_indexes_own(embedded_engine: Engine) -> None:
-    llm = DiffusionGemma(engine=embedded_engine, seed=2, max_tokens=64, pydantic_program_mode=PydanticProgramMode.LLM)
+    llm = DiffusionGemma(engine=embedded_engine, seed=4, max_tokens=64, pydantic_program_mode=PydanticProgramMode.LLM)
     prompt = PromptTemplate("Hello {text}")
     # It only asks for JSON, which this model then gets wrong; ours cannot.
-    with pytest.raises(ValueError, match=r"JSON|json|validation error"):
+    with pytest.raises(ValueError, match=r"JSON|json"):
         llm.structured_predict(Bridge, prompt, text="there")
 
 

@@ -45,6 +45,23 @@ class Segment:
     blocks: tuple[tuple[int, int], ...] = ()
 
 
+@dataclass(frozen=True)
+class Copy:
+    """Positions ``[start, stop)`` of a sequence that begins like another one, filled in as soon as that one has them.
+
+    Attributes:
+        into: the sequence's keys and values.
+        source: the other one's.
+        start: first position.
+        stop: behind the last.
+    """
+
+    into: SequenceCache
+    source: SequenceCache
+    start: int
+    stop: int
+
+
 class Backbone:
     """Walks hidden states through the layers of a ``DiffusionGemmaForBlockDiffusion``.
 
@@ -96,12 +113,13 @@ class Backbone:
         embedded: Tensor = self._self_conditioning(self._embed(ids), soft)
         return embedded
 
-    def forward(self, hidden: Tensor, segments: Sequence[Segment]) -> Tensor:
+    def forward(self, hidden: Tensor, segments: Sequence[Segment], copies: Sequence[Copy] = ()) -> Tensor:
         """Walk the flat batch through all layers, writing keys and values in place.
 
         Args:
             hidden: ``[tokens, hidden]`` embeddings of all segments, in their order.
             segments: causal segments first, then canvases.
+            copies: keys and values to take over between sequences, in an order in which each has its source.
 
         Returns:
             ``[canvas tokens, hidden]``: normed last hidden states of the canvas segments, in their order.
@@ -109,12 +127,12 @@ class Backbone:
         canvas_tokens = sum(s.length for s in segments if not s.causal)
         causal_tokens = hidden.shape[0] - canvas_tokens
         if self._tied or not causal_tokens or not canvas_tokens:
-            return self._walk(hidden, segments, causal_tokens)
+            return self._walk(hidden, segments, copies, causal_tokens)
         split = sum(1 for s in segments if s.causal)
-        self._walk(hidden[:causal_tokens], segments[:split], causal_tokens)
-        return self._walk(hidden[causal_tokens:], segments[split:], 0)
+        self._walk(hidden[:causal_tokens], segments[:split], copies, causal_tokens)
+        return self._walk(hidden[causal_tokens:], segments[split:], (), 0)
 
-    def _walk(self, hidden: Tensor, segments: Sequence[Segment], causal_tokens: int) -> Tensor:
+    def _walk(self, hidden: Tensor, segments: Sequence[Segment], copies: Sequence[Copy], causal_tokens: int) -> Tensor:
         tokens = hidden.shape[0]
         layers = self._decoder_layers if causal_tokens < tokens else self._encoder_layers
         hidden = pad_rows(hidden, row_multiple(hidden.device))
@@ -129,6 +147,8 @@ class Backbone:
                 end = offset + segment.length
                 segment.cache.write(index, segment.start, keys[offset:end], values[offset:end])
                 offset = end
+            for copy in copies:
+                copy.into.copy_layer(index, copy.source, copy.start, copy.stop)
             if index == last and causal_tokens:
                 # Nothing reads the last layer's output of causal tokens; their keys and values are all that is wanted.
                 if causal_tokens == tokens:

@@ -63,9 +63,14 @@ class SequenceCache:
 
     def copy_prefix(self, source: SequenceCache, length: int) -> None:
         """Take over the first ``length`` committed positions of ``source``."""
-        for mine, theirs in zip((*self.keys, *self.values), (*source.keys, *source.values), strict=True):
-            mine[:, :length].copy_(theirs[:, :length])
+        for layer in range(len(self.keys)):
+            self.copy_layer(layer, source, 0, length)
         self.committed = length
+
+    def copy_layer(self, layer: int, source: SequenceCache, start: int, stop: int) -> None:
+        """Take over one layer's keys and values of positions ``[start, stop)``."""
+        self.keys[layer][:, start:stop] = source.keys[layer][:, start:stop]
+        self.values[layer][:, start:stop] = source.values[layer][:, start:stop]
 
     def trimmed(self, layouts: Sequence[KVLayout]) -> SequenceCache:
         """A copy that holds the committed positions only, without the room for a canvas."""

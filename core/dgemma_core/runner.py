@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgemma_core.backbone import Backbone, Segment
+from dgemma_core.backbone import Backbone, Copy, Segment
 from dgemma_core.canvas import Canvas
 from dgemma_core.kv_cache import SequenceCache
 from dgemma_core.readout import Readout, Rows, Statistics
@@ -60,13 +60,20 @@ class ModelRunner:
         encode = [w for w in work if w.encode]
         denoise = [w for w in work if w.denoise]
         segments = [self._encode_segment(w) for w in encode] + [self._canvas_segment(w) for w in denoise]
-        hidden = self.backbone.forward(self._embed(encode, denoise), segments)
+        copies = [
+            Copy(_cache(w), w.loan.lender.cache, w.begin - w.loan.length, w.begin)
+            for w in work
+            if w.loan is not None and w.loan.lender.cache is not None
+        ]
+        hidden = self.backbone.forward(self._embed(encode, denoise), segments, copies)
         readings = iter(self._read(hidden, denoise) if denoise else ())
         return [next(readings) if w.denoise else None for w in work]
 
     def commit(self, work: Seq[Work], readings: Seq[Reading | None]) -> None:
         """Take over what a successful pass computed: committed positions and self-conditioning signals."""
         for part, reading in zip(work, readings, strict=True):
+            if part.loan:
+                part.sequence.borrowed(part.loan.length)
             if part.encode:
                 part.sequence.encoded(part.encode)
             canvas = part.sequence.canvas
@@ -88,7 +95,7 @@ class ModelRunner:
         device, backbone = self.backbone.device, self.backbone
         parts = []
         if encode:
-            ids = [t for w in encode for t in w.sequence.tokens[_cache(w).committed : _cache(w).committed + w.encode]]
+            ids = [t for w in encode for t in w.sequence.tokens[w.begin : w.begin + w.encode]]
             parts.append(self._with_images(backbone.embed(torch.tensor(ids, device=device)), encode))
         if denoise:
             canvases = [
@@ -106,8 +113,8 @@ class ModelRunner:
         """Puts the vision tower's embeddings in the place of image tokens; they live for this pass only."""
         offset = 0
         for work in encode:
-            for image in work.sequence.images_within(work.encode) if work.sequence.images else ():
-                start = offset + image.start - _cache(work).committed
+            for image in work.sequence.images_within(work.begin, work.encode) if work.sequence.images else ():
+                start = offset + image.start - work.begin
                 embedded[start : start + image.length] = self.vision(image, embedded.device, embedded.dtype)
             offset += work.encode
         return embedded
@@ -124,17 +131,16 @@ class ModelRunner:
         return soft
 
     def _encode_segment(self, work: Work) -> Segment:
-        cache = _cache(work)
+        begin, count = work.begin, work.encode
         blocks: tuple[tuple[int, int], ...] = ()
         if work.sequence.images and self.vision.bidirectional:
-            blocks = tuple((image.start, image.stop) for image in work.sequence.images_within(work.encode))
-        return Segment(cache, cache.committed, work.encode, True, cache.committed + work.encode, blocks)
+            blocks = tuple((image.start, image.stop) for image in work.sequence.images_within(begin, count))
+        return Segment(_cache(work), begin, count, True, begin + count, blocks)
 
     @staticmethod
     def _canvas_segment(work: Work) -> Segment:
-        cache = _cache(work)
-        start = cache.committed + work.encode
-        return Segment(cache, start, work.sequence.active, False, start + work.sequence.settings.canvas_length)
+        start = work.begin + work.encode
+        return Segment(_cache(work), start, work.sequence.active, False, start + work.sequence.settings.canvas_length)
 
     def _read(self, hidden: Tensor, denoise: Seq[Work]) -> list[Reading]:
         guides = [w.sequence.guide for w in denoise]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dgemma_core.sequence import Sequence
+from dgemma_core.sharing import Lenders, Loan
 
 
 @dataclass(frozen=True)
@@ -17,23 +18,36 @@ class Work:
         sequence: whose.
         encode: pending tokens to encode (a prompt chunk or a finished canvas); 0 for none.
         denoise: whether its canvas takes a denoising step in the same pass.
+        loan: the pending tokens before those, taken over from another sequence of the same pass.
     """
 
     sequence: Sequence
     encode: int
     denoise: bool
+    loan: Loan | None = None
+
+    @property
+    def begin(self) -> int:
+        """Position of the first token to encode."""
+        encoded = len(self.sequence.tokens) - self.sequence.pending
+        return encoded + (self.loan.length if self.loan else 0)
 
     @property
     def tokens(self) -> int:
         """Positions this adds to the flat batch."""
         return self.encode + (self.sequence.active if self.denoise else 0)
 
+    def alone(self) -> Work:
+        """The same work where no other sequence can be relied on."""
+        return replace(self, encode=self.encode + self.loan.length, loan=None) if self.loan else self
+
 
 class Scheduler:
     """Step-level continuous batching, first come first served.
 
     Running sequences come first, round robin where the budget does not reach all of them; waiting ones are admitted
-    while it lasts. A prompt longer than the budget is encoded in chunks over several steps, an image never in parts.
+    while it lasts. A prompt longer than the budget is encoded in chunks over several steps, an image never in parts. A
+    beginning that prompts of one step share is encoded once.
 
     Args:
         max_batch_tokens: positions in one forward pass.
@@ -74,28 +88,32 @@ class Scheduler:
         """The next step's work; sequences it leaves out are first in line for the one after."""
         work: list[Work] = []
         left = self.max_batch_tokens
+        lenders = Lenders() if any(s.prefilling for s in self.running) else None
         for _ in range(len(self.running)):
             sequence = self.running[0]
-            part = self._fit(sequence, left, first=not work)
+            part = self._fit(sequence, left, lenders.find(sequence) if lenders else None, first=not work)
             if part is None:
                 break
             self.running.rotate(-1)
             work.append(part)
             left -= part.tokens
+            if lenders:
+                lenders.add(sequence, part.begin + part.encode)
         return work
 
     @staticmethod
     def _wanted(sequence: Sequence) -> int:
         return sequence.pending + sequence.active
 
-    def _fit(self, sequence: Sequence, left: int, first: bool) -> Work | None:
-        if self._wanted(sequence) <= left:
-            return Work(sequence, sequence.pending, denoise=True)
+    def _fit(self, sequence: Sequence, left: int, loan: Loan | None, first: bool) -> Work | None:
+        borrowed = loan.length if loan else 0
+        if self._wanted(sequence) - borrowed <= left:
+            return Work(sequence, sequence.pending - borrowed, denoise=True, loan=loan)
         if sequence.pending and left > 0:
-            chunk = sequence.chunk(left)
+            chunk = sequence.chunk(left, borrowed)
             if not chunk and first:
                 # A lone image larger than the whole budget still has to be encoded.
                 chunk = sequence.images[0].length
-            return Work(sequence, chunk, denoise=False) if chunk else None
+            return Work(sequence, chunk, denoise=False, loan=loan) if chunk or loan else None
         # A lone canvas wider than the whole budget still has to run.
         return Work(sequence, 0, denoise=True) if first else None

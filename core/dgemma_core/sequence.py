@@ -97,6 +97,11 @@ class Sequence:
         return len(self.tokens) - (self.cache.committed if self.cache else 0)
 
     @property
+    def prefilling(self) -> bool:
+        """Whether some of the prompt still needs an encoder pass."""
+        return len(self.tokens) - self.pending < self.prompt_length
+
+    @property
     def identities(self) -> Seq[int]:
         """The tokens as prompts are compared: token ids, but an image's tokens stand for what it shows."""
         if self._identities is None:
@@ -120,19 +125,26 @@ class Sequence:
         self._drop_images()
         self._started = time.monotonic()
 
-    def chunk(self, limit: int) -> int:
-        """How many pending tokens to encode within ``limit``. An image is encoded whole: 0 where one does not fit."""
-        count = min(self.pending, limit)
-        begin = len(self.tokens) - self.pending
+    def chunk(self, limit: int, skip: int = 0) -> int:
+        """How many pending tokens behind the first ``skip`` to encode within ``limit``.
+
+        An image is encoded whole: 0 where one does not fit.
+        """
+        count = min(self.pending - skip, limit)
+        begin = len(self.tokens) - self.pending + skip
         for image in self.images:
             if image.start < begin + count < image.stop:
                 return image.start - begin
         return count
 
-    def images_within(self, count: int) -> list[PlacedImage]:
-        """The images among the next ``count`` pending tokens."""
-        stop = len(self.tokens) - self.pending + count
-        return [image for image in self.images if image.start < stop]
+    def images_within(self, begin: int, count: int) -> list[PlacedImage]:
+        """The images among ``count`` pending tokens from position ``begin`` on."""
+        return [image for image in self.images if begin <= image.start < begin + count]
+
+    def borrowed(self, count: int) -> None:
+        """The next ``count`` pending tokens have keys and values that another sequence's pass has computed."""
+        self._cached_tokens += count
+        self.encoded(count)
 
     def encoded(self, count: int) -> None:
         """The next ``count`` pending tokens have their keys and values."""

@@ -11,7 +11,7 @@ class Usage:
 
     Attributes:
         prompt_tokens: tokens of the rendered prompt.
-        cached_tokens: those of them whose keys and values came from the prefix cache.
+        cached_tokens: those of them whose keys and values came from the prefix cache, or from a request of the same step.
         completion_tokens: tokens of the answer that were kept (not canvas positions).
         reasoning_tokens: those of them that are reasoning.
         canvases: canvases denoised.
@@ -63,7 +63,7 @@ class EngineStats:
         positions: canvas positions computed so far.
         prefill_tokens: prompt and commit tokens computed so far.
         max_batch: most requests that shared one forward pass.
-        prefix_hits: requests that reused a cached prefix.
+        prefix_hits: times that a request reused a prefix, cached or of another request in the same step.
         prefix_tokens: prompt tokens not computed again thanks to it.
         prefix_cache_bytes: bytes held by the prefix cache now.
         weight_loads: times weights were read (0 before first use, then 1).

@@ -251,6 +251,8 @@ class Worker:
             self._fail(sequence, _as_engine_error(error))
             return
         self._count(prefill_tokens=part.encode)
+        if part.loan:
+            self._count(prefix_hits=1, prefix_tokens=part.loan.length)
         if part.encode and not sequence.pending and sequence.cache is not None:
             loaded.prefix_cache.put(sequence.identities, sequence.cache)
         if reading is None or sequence.canvas is None:
@@ -368,8 +370,8 @@ class _StepRunner:
                 yield work[0], None, error
                 return
             middle = len(work) // 2
-            yield from self.run(work[:middle])
-            yield from self.run(work[middle:])
+            yield from self.run([w.alone() for w in work[:middle]])
+            yield from self.run([w.alone() for w in work[middle:]])
             return
         self.passes += 1
         self._runner.commit(work, readings)

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dgemma_core.structured.template import TemplateWriter
 
+from .data.decide import split_by_canvas
 from .data.dialogue import dialogue, quiz
 from .data.example import TASKS, Branch
 from .data.lexicon import Source
@@ -20,8 +21,9 @@ from .data.mixture import draw_tree
 from .walk import Packed
 
 # How often a batch has each canvas length, and how many canvases its rows hold.
-CANVAS_LENGTHS = {16: 0.4, 32: 0.35, 64: 0.25}
+CANVAS_LENGTHS = {16: 0.3, 32: 0.3, 64: 0.4}
 CANVASES_PER_ROW = {16: 16, 32: 10, 64: 8}
+TYPED_LENGTH = 64  # of canvases with typed questions; a row has a branch for each
 ROUND = 32  # rows are padded to a multiple of this: few shapes, so that kernels are reused
 TURN_END, TOOL_END = "<turn|>", "<|tool_response>"
 # A short answer is one choice told in few tokens: its tokens weigh more, up to LIGHT times, than those of a sentence.
@@ -84,15 +86,20 @@ def encode_branches(tokenizer: PreTrainedTokenizerFast, branches: list[Branch]) 
     ]
 
 
-def _with_slots(tokenizer: PreTrainedTokenizerFast, branch: Branch, prompt: list[int]) -> Encoded:
-    """Typed questions as the engine lays them out, with the right answers in their slots."""
+def template_writer(tokenizer: PreTrainedTokenizerFast) -> TemplateWriter:
+    """The engine's own, in this tokenizer's tokens."""
     end, pad = tokenizer.convert_tokens_to_ids([TURN_END, "<pad>"])
 
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
-    template = TemplateWriter(encode, end, pad).write([question for question, _ in branch.asked])
+    return TemplateWriter(encode, end, pad)
+
+
+def _with_slots(tokenizer: PreTrainedTokenizerFast, branch: Branch, prompt: list[int]) -> Encoded:
+    """Typed questions as the engine lays them out, with the right answers in their slots."""
+    template = template_writer(tokenizer).write([question for question, _ in branch.asked], branch.spelled_out)
     target = list(template.tokens)
     for slot, (question, name) in zip(template.slots, branch.asked, strict=True):
         right = slot.options[question.names.index(name)]
@@ -270,18 +277,24 @@ def draw_batches(
     dialogues, quizzes = round(trees * mix["dialogue"]), round(trees * mix["quiz"])
     batches = draw_dialogues(tokenizer, (dialogue(source, level) for _ in range(dialogues)), batch_tokens, longest)
     batches += draw_dialogues(tokenizer, (quiz(source, level) for _ in range(quizzes)), batch_tokens, longest)
-    pool = (encode_branches(tokenizer, draw_tree(source, mix, level)) for _ in range(trees - dialogues - quizzes))
-    sized = sorted(((packed_length(t), t) for t in pool), key=lambda pair: pair[0])
-    sized = [pair for pair in sized if pair[0] <= longest]
-    groups: list[tuple[list[list[Encoded]], int]] = []
-    while sized:
-        canvas_length = rng.choices(list(CANVAS_LENGTHS), list(CANVAS_LENGTHS.values()))[0]
-        row = -(-sized[-1][0] // ROUND) * ROUND + canvas_length * CANVASES_PER_ROW[canvas_length]
-        count = max(1, round(batch_tokens / row))
-        group = [tree for _, tree in sized[-count:]]
-        group += rng.choices(group, k=count - len(group))  # the last group is filled up: same shape, other noise
-        groups.append((group, canvas_length))
-        del sized[-count:]
-    batches += [pack(group, canvas_length, rng) for group, canvas_length in groups]
+    writer = template_writer(tokenizer)
+    pools: dict[bool, list[list[Encoded]]] = {False: [], True: []}
+    for _ in range(trees - dialogues - quizzes):
+        tree = draw_tree(source, mix, level)
+        if typed := bool(tree[0].asked):
+            parts = [part for branch in tree for part in split_by_canvas(source, branch, writer, TYPED_LENGTH)]
+            tree = rng.sample(parts, min(len(parts), CANVASES_PER_ROW[TYPED_LENGTH]))
+        pools[typed].append(encode_branches(tokenizer, tree))
+    for typed, pool in pools.items():
+        sized = sorted((tree for tree in pool if packed_length(tree) <= longest), key=packed_length)
+        while sized:
+            lengths, shares = list(CANVAS_LENGTHS), list(CANVAS_LENGTHS.values())
+            canvas_length = TYPED_LENGTH if typed else rng.choices(lengths, shares)[0]
+            row = -(-packed_length(sized[-1]) // ROUND) * ROUND + canvas_length * CANVASES_PER_ROW[canvas_length]
+            count = max(1, round(batch_tokens / row))
+            group = sized[-count:]
+            group += rng.choices(group, k=count - len(group))  # the last group is filled up: same shape, other noise
+            batches.append(pack(group, canvas_length, rng))
+            del sized[-count:]
     rng.shuffle(batches)
     yield from batches

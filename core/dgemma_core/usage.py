@@ -11,7 +11,8 @@ class Usage:
 
     Attributes:
         prompt_tokens: tokens of the rendered prompt.
-        cached_tokens: those of them whose keys and values came from the prefix cache, or from a request of the same step.
+        cached_tokens: those of them whose keys and values came from the prefix cache, or from a request of the same
+            step.
         completion_tokens: tokens of the answer that were kept (not canvas positions).
         reasoning_tokens: those of them that are reasoning.
         canvases: canvases denoised.

@@ -8,16 +8,16 @@ import random
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from dgemma_core.structured.decide import plan_asks
 from dgemma_core.structured.questions import render_options
-from dgemma_core.structured.template import TemplateWriter
 from training.data.context import make_context
-from training.data.decide import decide, route
+from training.data.decide import decide, route, split_by_canvas
 from training.data.example import ABSTAIN, CHAT_TASKS
 from training.data.infill import infill
 from training.data.lexicon import Source, is_held_out
 from training.data.mixture import DEFAULT_MIX, draw_example, draw_tree, source_for
 from training.evaluate import EMBEDDED
-from training.tree import TURN_END, encode_branches
+from training.tree import TURN_END, encode_branches, template_writer
 
 
 def _draw(seed: str, held_out: bool, trees: int = 60) -> list[object]:
@@ -68,14 +68,33 @@ def test_decisions_name_their_slots() -> None:
     source, tokenizer = source_for("decide", held_out=False), PreTrainedTokenizerFast.from_pretrained(EMBEDDED)
     for branches in (decide(source, make_context(source, 5), 6), route(source, 6)):
         for branch, encoded in zip(branches, encode_branches(tokenizer, branches), strict=True):
-            text = tokenizer.decode([token for token in encoded.target if token])
-            lines = [f"{number}. {q.text} {name}" for number, (q, name) in enumerate(branch.asked, 1)]
-            assert text == "\n".join(lines) + TURN_END
-            template = TemplateWriter(
-                lambda text: tokenizer(text, add_special_tokens=False).input_ids, encoded.target[-1], pad_id=0
-            ).write([question for question, _ in branch.asked])
+            template = template_writer(tokenizer).write([question for question, _ in branch.asked])
+            assert tokenizer.decode(encoded.target[-1]) == TURN_END
+            for number, (slot, (question, name)) in enumerate(zip(template.slots, branch.asked, strict=True), 1):
+                before, answer = encoded.target[: slot.start], encoded.target[slot.start :]
+                assert tokenizer.decode(before).endswith(f"{number}. {question.text}")
+                assert tokenizer.decode(answer).replace(TURN_END, "\n").startswith(f" {name}\n")
             assert encoded.holes == set(template.open_positions())
             assert str(branch.messages[-1]["content"]).endswith(render_options([q for q, _ in branch.asked]))
+
+
+def test_canvases_with_typed_questions_are_the_engines() -> None:
+    source, tokenizer = source_for("split", held_out=False), PreTrainedTokenizerFast.from_pretrained(EMBEDDED)
+    writer, spelled_out = template_writer(tokenizer), 0
+    for branch in decide(source, make_context(source, 5), 30):
+        context = str(branch.messages[-1]["content"]).removesuffix(render_options([q for q, _ in branch.asked]))
+        parts = list(split_by_canvas(source, branch, writer, 64))
+        assert [typed for part in parts for typed in part.asked] == list(branch.asked)
+        named = {str(i): question for i, (question, _) in enumerate(branch.asked)}
+        asks = plan_asks(context.strip(), named, writer, 64)
+        assert [len(part.asked) for part in parts] == [len(ask.names) for ask in asks]
+        for part, ask in zip(parts, asks, strict=True):
+            if part.spelled_out:
+                spelled_out += 1
+                assert part.asked[0][0].text in str(part.messages[-1]["content"])
+            else:
+                assert part.messages[-1]["content"] == ask.messages[0].text
+    assert spelled_out
 
 
 def test_blanks_can_be_filled_from_the_text() -> None:

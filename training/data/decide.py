@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from dgemma_core.structured.questions import Question, render_options
+from dgemma_core.structured.template import TemplateWriter
 
 from .context import Context
 from .example import Branch, Typed
 from .lexicon import Source
 from .questions import ask, extract, missing, other_value, yes_no_question
 
+SPELLED_OUT = 0.4  # of the questions that have a canvas to themselves
 LEVELS: tuple[dict[str, str], ...] = (
     {"none": "another subject", "weak": "the same subject, another fact", "full": "the answer is there"},
     {"0": "another subject", "1": "the same subject", "2": "it answers the question"},
@@ -97,6 +100,8 @@ KINDS: tuple[Callable[[Source, Context], Typed], ...] = (
     answered,
     graded,
 )
+# Whether there is an answer at all is learned last, so training asks it more often.
+DRILLED = (*KINDS, which_entity, answered, graded, graded)
 
 
 def decide(source: Source, context: Context, count: int, most: int = 8) -> list[Branch]:
@@ -105,7 +110,7 @@ def decide(source: Source, context: Context, count: int, most: int = 8) -> list[
     branches = []
     for _ in range(count):
         asked = [
-            source.choice(KINDS)(source, context) for _ in range(min(most, source.choice((1, 1, 2, 3, 4, 5, 6, 8))))
+            source.choice(DRILLED)(source, context) for _ in range(min(most, source.choice((1, 1, 2, 3, 4, 5, 6, 8))))
         ]
         branches.append(branch_of(head, context.text, asked))
     return branches
@@ -146,3 +151,27 @@ def branch_of(system: str | None, context: str, asked: list[Typed]) -> Branch:
     head = [] if system is None else [{"role": "system", "content": system}]
     prompt = f"{context}\n\n{render_options([q for q, _ in asked])}"
     return Branch("decisions", [*head, {"role": "user", "content": prompt}], asked=tuple(asked))
+
+
+def split_by_canvas(source: Source, branch: Branch, writer: TemplateWriter, canvas_length: int) -> Iterator[Branch]:
+    """Typed questions as the engine asks them: as many as a canvas holds; now and then one alone, spelled out."""
+    group: list[Typed] = []
+    length = 0
+    for typed in branch.asked:
+        line = len(writer.line(len(group) + 1, typed[0]))
+        if group and length + line >= canvas_length:  # The end token needs a position, too.
+            yield _asking(branch, group, len(group) == 1 and source.chance(SPELLED_OUT))
+            group, length = [], 0
+            line = len(writer.line(1, typed[0]))
+        group.append(typed)
+        length += line
+    yield _asking(branch, group, len(group) == 1 and source.chance(SPELLED_OUT))
+
+
+def _asking(branch: Branch, asked: list[Typed], spelled_out: bool) -> Branch:
+    """The same context with some of its questions."""
+    *head, last = branch.messages
+    context = str(last["content"]).removesuffix(render_options([q for q, _ in branch.asked]))
+    options = render_options([q for q, _ in asked], spelled_out)
+    messages = [*head, {**last, "content": context + options}]
+    return replace(branch, messages=messages, asked=tuple(asked), spelled_out=spelled_out)

@@ -19,7 +19,7 @@ class Branch:
     """One supervised turn.
 
     `calls` (OpenAI form) replace `answer` when the right turn is a tool call, and `asked` where typed questions are
-    answered.
+    answered; they stand in the answer, or, `spelled_out`, in the prompt.
     `holes` are character spans of the answer that are to be found while the rest of it may be given. With `raw` the
     prompt is that text instead of chat messages, and the first hole is followed by `room` padding tokens.
     """
@@ -33,3 +33,4 @@ class Branch:
     raw: str | None = None
     room: int = 0
     asked: tuple[Typed, ...] = ()
+    spelled_out: bool = False

@@ -19,7 +19,7 @@ from dgemma_core.messages import Message
 from dgemma_core.readout import Rows
 from dgemma_core.structured.calibration import Calibration
 from dgemma_core.structured.questions import Question, check_draws, render_options
-from dgemma_core.structured.template import Slot, Template, TemplateWriter
+from dgemma_core.structured.template import Line, Slot, Template, TemplateWriter
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,27 @@ def plan_asks(
         raise ValueError(f"context={context!r}: there is nothing to decide about")
     asks: list[Ask] = []
     batch: dict[str, Question] = {}
+    lines: list[Line] = []
     for name, question in questions.items():
-        grown = {**batch, name: question}
-        if batch and len(writer.write(grown.values()).tokens) > canvas_limit:
-            asks.append(_ask(context, batch, writer, canvas_limit))
-            grown = {name: question}
-        batch = grown
-    return [*asks, _ask(context, batch, writer, canvas_limit)]
+        line = writer.line(len(lines) + 1, question)
+        if batch and sum(map(len, lines)) + len(line) >= canvas_limit:  # The end token needs a position, too.
+            asks.append(_ask(context, batch, lines, writer, canvas_limit))
+            batch, lines = {}, []
+            line = writer.line(1, question)
+        batch[name] = question
+        lines.append(line)
+    return [*asks, _ask(context, batch, lines, writer, canvas_limit)]
 
 
 def _ask(
-    context: str | Sequence[Message], batch: Mapping[str, Question], writer: TemplateWriter, canvas_limit: int
+    context: str | Sequence[Message],
+    batch: Mapping[str, Question],
+    lines: Sequence[Line],
+    writer: TemplateWriter,
+    canvas_limit: int,
 ) -> Ask:
     asked = list(batch.values())
-    template = writer.write(asked)
+    template = writer.join(lines)
     # Only a question that is alone in its canvas can be too long for it.
     if spelled_out := len(template.tokens) > canvas_limit:
         template = writer.write(asked, spelled_out)

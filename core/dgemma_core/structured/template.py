@@ -29,7 +29,7 @@ class Slot:
 
     Attributes:
         start: index into the template's tokens.
-        options: token ids of every option, padded to the same length.
+        options: token ids of every option, filled up to the same length.
         paths: per option its forks, as (index into the template's forks, index into the fork's tokens).
     """
 
@@ -63,6 +63,23 @@ class Template:
 
 
 @dataclass(frozen=True)
+class Line:
+    """One question in tokens.
+
+    Attributes:
+        asked: number and text.
+        options: token ids of every option, filled up to the same length.
+    """
+
+    asked: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        """Positions in the canvas."""
+        return len(self.asked) + len(self.options[0])
+
+
+@dataclass(frozen=True)
 class TemplateWriter:
     """Writes templates in a checkpoint's tokens.
 
@@ -79,8 +96,9 @@ class TemplateWriter:
     def write(self, questions: Iterable[Question], spelled_out: bool = False) -> Template:
         """One line per question: its number, its text and the slot of its answer.
 
-        A slot has room for the longest option. The trie of the options' tokens tells where they part; only there is the
-        model asked. Right behind its question is the easiest place for an answer, above all for a small model.
+        A slot has room for the longest option; a shorter one ends with the line break that follows every answer. The
+        trie of the options' tokens tells where they part; only there is the model asked. Right behind its question is
+        the easiest place for an answer, above all for a small model.
 
         Args:
             questions: at least one.
@@ -89,26 +107,34 @@ class TemplateWriter:
         Raises:
             ValueError: the tokenizer spells two options alike.
         """
+        return self.join([self.line(number, question, spelled_out) for number, question in enumerate(questions, 1)])
+
+    def line(self, number: int, question: Question, spelled_out: bool = False) -> Line:
+        """The ``number``-th question's line, as :meth:`write` writes it."""
+        text = f"{number}." if spelled_out else f"{number}. {one_line(question.text)}"
+        return Line(tuple(self.encode(f"\n{text}" if number > 1 else text)), self._spell(question))
+
+    def join(self, lines: Iterable[Line]) -> Template:
+        """The template of these lines, in their order."""
         tokens: list[int] = []
         slots: list[Slot] = []
         forks: list[Fork] = []
-        for number, question in enumerate(questions, 1):
-            text = f"{number}." if spelled_out else f"{number}. {one_line(question.text)}"
-            tokens += self.encode(f"\n{text}" if tokens else text)
-            options = self._spell(question)
-            slots.append(_slot(len(tokens), options, forks))
-            tokens += options[0]
+        for line in lines:
+            tokens += line.asked
+            slots.append(_slot(len(tokens), line.options, forks))
+            tokens += line.options[0]
         return Template((*tokens, self.end_id), tuple(slots), tuple(forks))
 
     def _spell(self, question: Question) -> tuple[tuple[int, ...], ...]:
-        """The options' tokens, padded to one length; long ones are cut where all are told apart."""
+        """The options' tokens, filled up to one length; long ones are cut where all are told apart."""
         spelled = [self.encode(f" {one_line(name)}") for name in question.names]
         room = max(map(len, spelled))
-        padded = [(*ids, *[self.pad_id] * (room - len(ids))) for ids in spelled]
-        if len(set(padded)) < len(padded):
+        line_break = self.encode("\n")
+        filled = [(*ids, *line_break, *[self.pad_id] * room)[:room] for ids in spelled]
+        if len(set(filled)) < len(filled):
             raise ValueError(f"options={question.names!r}: this checkpoint's tokenizer spells two of them alike")
-        apart = next(n for n in range(1, room + 1) if len({ids[:n] for ids in padded}) == len(padded))
-        return tuple(ids[: max(apart, OPTION_TOKENS)] for ids in padded)
+        apart = next(n for n in range(1, room + 1) if len({ids[:n] for ids in filled}) == len(filled))
+        return tuple(ids[: max(apart, OPTION_TOKENS)] for ids in filled)
 
 
 def _slot(start: int, options: tuple[tuple[int, ...], ...], forks: list[Fork]) -> Slot:

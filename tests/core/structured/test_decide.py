@@ -64,6 +64,7 @@ SPELLINGS = {
     " c": [10, 12],
     " yes": [20],
     " no": [21],
+    "\n": [4],
 }
 WRITER = TemplateWriter(SPELLINGS.__getitem__, end_id=9, pad_id=0)
 WHICH, IS_IT = Question("choice", " Which? ", ["a", "b", "c"]), Question("bool", "Is it?")
@@ -71,11 +72,11 @@ WHICH, IS_IT = Question("choice", " Which? ", ["a", "b", "c"]), Question("bool",
 
 def test_options_part_in_a_trie() -> None:
     template = WRITER.write([WHICH, IS_IT])
-    assert template.tokens == (1, 10, 11, 0, 2, 20, 9)
+    assert template.tokens == (1, 10, 11, 4, 2, 20, 9)
     assert [slot.start for slot in template.slots] == [1, 5]
-    assert template.slots[0].options == ((10, 11, 0), (10, 12, 13), (10, 12, 0))
-    # Behind 10 either 11 or 12; behind 10 12 either 13 or the padding that ends the shorter option.
-    assert template.forks == (Fork(2, (11, 12)), Fork(3, (13, 0)), Fork(5, (20, 21)))
+    assert template.slots[0].options == ((10, 11, 4), (10, 12, 13), (10, 12, 4))
+    # Behind 10 either 11 or 12; behind 10 12 either 13 or the line break that ends the shorter option.
+    assert template.forks == (Fork(2, (11, 12)), Fork(3, (13, 4)), Fork(5, (20, 21)))
     assert template.slots[0].paths == (((0, 0),), ((0, 1), (1, 0)), ((0, 1), (1, 1)))
     assert template.open_positions() == [2, 3, 5]
 

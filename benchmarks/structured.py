@@ -11,6 +11,7 @@ embedded checkpoint over held-out names.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import random
 import time
@@ -25,7 +26,7 @@ import jsonschema
 import torch
 from transformers import DiffusionGemmaForBlockDiffusion
 
-from benchmarks.common import console, machine, show
+from benchmarks.common import console, machine, median_seconds, show
 from dgemma_core import Engine, Generation, Grammar, Hole, LoadSpec, Message, Question, SamplingParams, fit_calibration
 from dgemma_core.errors import AnswerBudgetError, ContextOverflowError, GrammarError
 from dgemma_core.structured.tool_grammar import tool_grammar
@@ -201,9 +202,7 @@ def decisions(args: argparse.Namespace) -> None:
     cases = decision_cases(args.n, args.seed)
     asked = [({f"q{i}": q for i, (q, _) in enumerate(named)}, [n for _, n in named], text) for text, named in cases]
     before = engine.stats()
-    began = time.perf_counter()
     answers = [engine.decide(text, questions) for questions, _, text in asked]
-    seconds = time.perf_counter() - began
     after = engine.stats()
     right: dict[str, list[bool]] = defaultdict(list)
     rows, names = [], []
@@ -231,18 +230,31 @@ def decisions(args: argparse.Namespace) -> None:
         f"{len(cases)} contexts, 8 questions each: {after.forward_passes - before.forward_passes} forward passes, "
         f"{after.denoising_steps - before.denoising_steps} denoising steps"
     )
-    sample = [(text, list(questions.values())) for questions, _, text in asked[: args.compare]]
-    began = time.perf_counter()
-    single = [engine.submit(_single(text, q), SamplingParams(seed=0)) for text, qs in sample for q in qs]
-    for handle in single:
-        handle.result()
-    per_generate = (time.perf_counter() - began) / len(single)
-    per_decide = seconds / len(total)
-    console.print(
-        f"decisions per second: {1 / per_decide:.1f} by decide, {1 / per_generate:.1f} by generate (all at once): "
-        f"{per_generate / per_decide:.1f} x"
-    )
+    _against_generate(engine, [(text, questions) for questions, _, text in asked[: args.compare]], args.runs)
     engine.close()
+
+
+def _against_generate(engine: Engine, sample: list[tuple[str, dict[str, Question]]], runs: int) -> None:
+    """Decisions per second over contexts that are all asked at once and not cached: by decide, and one by one."""
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(engine.adecide(text, questions) for text, questions in sample))
+
+    def decide() -> None:
+        engine.clear_prefix_cache()
+        asyncio.run(all_at_once())
+
+    def generate() -> None:
+        engine.clear_prefix_cache()
+        singly = [_single(text, q) for text, questions in sample for q in questions.values()]
+        engine.generate(singly, SamplingParams(seed=0))
+
+    count = sum(len(questions) for _, questions in sample)
+    by_decide, by_generate = (count / seconds for seconds in median_seconds(runs, decide, generate))
+    console.print(
+        f"{count} questions over {len(sample)} contexts at once, decisions per second, medians of {runs}: "
+        f"{by_decide:.1f} by decide, {by_generate:.1f} by generate: {by_decide / by_generate:.1f} x"
+    )
 
 
 def _single(text: str, question: Question) -> list[Message]:
@@ -372,6 +384,7 @@ def main() -> None:
     parser.add_argument("--canvas-length", type=int, help="of the tool task, instead of the checkpoint's own")
     parser.add_argument("--room", type=int, default=12, help="tokens of a hole")
     parser.add_argument("--compare", type=int, default=8, help="contexts whose questions are also asked by generate")
+    parser.add_argument("--runs", type=int, default=3, help="timed runs of that comparison")
     parser.add_argument("--prompt-characters", type=int, default=1500, help="of a schema that the prompt shows")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", type=int, default=5, help="print so many invalid answers")

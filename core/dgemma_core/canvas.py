@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dgemma_core.sampling import entropy_bound_mask, first_end, renoise, temperature
 
-_LENGTH_STEP = 16  # Few lengths: kernels are reused.
+_LENGTH_STEP = 8  # Whole rows of a GEMM; few lengths.
 
 
 def shortest_canvas(positions: int, limit: int) -> int:

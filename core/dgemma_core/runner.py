@@ -14,6 +14,7 @@ from dgemma_core.canvas import Canvas
 from dgemma_core.kv_cache import SequenceCache
 from dgemma_core.readout import Readout, Rows, Statistics
 from dgemma_core.scheduler import Work
+from dgemma_core.sequence import Sequence
 from dgemma_core.vision import VisionTower
 
 
@@ -61,9 +62,9 @@ class ModelRunner:
         denoise = [w for w in work if w.denoise]
         segments = [self._encode_segment(w) for w in encode] + [self._canvas_segment(w) for w in denoise]
         copies = [
-            Copy(_cache(w), w.loan.lender.cache, w.begin - w.loan.length, w.begin)
+            Copy(_cache(w.sequence), _cache(w.loan.lender), w.begin - w.loan.length, w.begin)
             for w in work
-            if w.loan is not None and w.loan.lender.cache is not None
+            if w.loan is not None
         ]
         hidden = self.backbone.forward(self._embed(encode, denoise), segments, copies)
         readings = iter(self._read(hidden, denoise) if denoise else ())
@@ -135,12 +136,14 @@ class ModelRunner:
         blocks: tuple[tuple[int, int], ...] = ()
         if work.sequence.images and self.vision.bidirectional:
             blocks = tuple((image.start, image.stop) for image in work.sequence.images_within(begin, count))
-        return Segment(_cache(work), begin, count, True, begin + count, blocks)
+        return Segment(_cache(work.sequence), begin, count, True, begin + count, blocks)
 
     @staticmethod
     def _canvas_segment(work: Work) -> Segment:
         start = work.begin + work.encode
-        return Segment(_cache(work), start, work.sequence.active, False, start + work.sequence.settings.canvas_length)
+        return Segment(
+            _cache(work.sequence), start, work.sequence.active, False, start + work.sequence.settings.canvas_length
+        )
 
     def _read(self, hidden: Tensor, denoise: Seq[Work]) -> list[Reading]:
         guides = [w.sequence.guide for w in denoise]
@@ -166,7 +169,7 @@ class ModelRunner:
         return [Statistics(*parts) for parts in zip(*split, strict=True)]
 
 
-def _cache(work: Work) -> SequenceCache:
-    cache = work.sequence.cache
+def _cache(sequence: Sequence) -> SequenceCache:
+    cache = sequence.cache
     assert cache is not None, "a sequence is given its cache when it is admitted"
     return cache

@@ -11,7 +11,7 @@ The walk calls the transformers modules (so quantized linear layers keep working
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ class Segment:
             not computed.
         blocks: in a causal segment, positions ``[start, stop)`` that see each other in both directions, at any
             distance: images, where the checkpoint wants it. Each lies within the segment.
+        wanted: of a canvas, the positions (from its start) whose last hidden states are wanted; None: all of them.
     """
 
     cache: SequenceCache
@@ -43,6 +44,14 @@ class Segment:
     causal: bool
     stop: int
     blocks: tuple[tuple[int, int], ...] = ()
+    wanted: tuple[int, ...] | None = None
+
+    @property
+    def outputs(self) -> int:
+        """Positions whose last hidden states are wanted; none of a causal segment, whose keys and values are enough."""
+        if self.causal:
+            return 0
+        return self.length if self.wanted is None else len(self.wanted)
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ class Backbone:
             copies: keys and values to take over between sequences, in an order in which each has its source.
 
         Returns:
-            ``[canvas tokens, hidden]``: normed last hidden states of the canvas segments, in their order.
+            ``[outputs, hidden]``: normed last hidden states of the canvas segments' wanted positions, in their order.
         """
         canvas_tokens = sum(s.length for s in segments if not s.causal)
         causal_tokens = hidden.shape[0] - canvas_tokens
@@ -149,17 +158,16 @@ class Backbone:
                 offset = end
             for copy in copies:
                 copy.into.copy_layer(index, copy.source, copy.start, copy.stop)
-            if index == last and causal_tokens:
-                # Nothing reads the last layer's output of causal tokens; their keys and values are all that is wanted.
-                if causal_tokens == tokens:
+            if index == last and (outputs := sum(s.outputs for s in segments)) < tokens:
+                # The last layer's keys and values are all that is wanted of the other rows.
+                if not outputs:
                     return hidden[:0]
+                rows = _output_rows(segments).to(hidden.device)
                 multiple = row_multiple(hidden.device)
-                hidden, normed, cos, sin = (
-                    pad_rows(x[causal_tokens:tokens], multiple) for x in (hidden, normed, *rotary[kind])
-                )
+                hidden, normed, cos, sin = (pad_rows(x[rows], multiple) for x in (hidden, normed, *rotary[kind]))
                 rotary[kind] = (cos, sin)
-                masks = masks.without_causal()
-                tokens, causal_tokens = tokens - causal_tokens, 0
+                masks = masks.of_outputs()
+                tokens, causal_tokens = outputs, 0
             attended = self._attend(layer.self_attn, index, normed, rotary[kind], masks)
             hidden = hidden + _rms_norm(layer.post_attention_layernorm, attended)
             hidden = self._feed_forward(layer, hidden)
@@ -260,11 +268,24 @@ class _Masks:
     def views(self, sliding: bool) -> list[tuple[Segment, _View]]:
         return [(view.segment, view) for view in (self._sliding if sliding else self._full)]
 
-    def without_causal(self) -> _Masks:
+    def of_outputs(self) -> _Masks:
         rest = _Masks((), 0)
-        rest._sliding = [v for v in self._sliding if not v.segment.causal]
-        rest._full = [v for v in self._full if not v.segment.causal]
+        rest._sliding, rest._full = (
+            [replace(v, segment=replace(v.segment, length=v.segment.outputs)) for v in views if v.segment.outputs]
+            for views in (self._sliding, self._full)
+        )
         return rest
+
+
+def _output_rows(segments: Sequence[Segment]) -> Tensor:
+    """Rows of the flat batch whose last hidden states are wanted: int64 ``[outputs]``."""
+    parts, offset = [], 0
+    for segment in segments:
+        if segment.outputs:
+            places = torch.arange(segment.length) if segment.wanted is None else torch.tensor(segment.wanted)
+            parts.append(offset + places)
+        offset += segment.length
+    return torch.cat(parts)
 
 
 def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:

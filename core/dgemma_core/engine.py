@@ -269,9 +269,11 @@ class Engine:
         grammar = _answer_grammar(params, tools, tool_choice, parallel_tool_calls, thinking)
         guide = None if grammar is None else self._grammar_guide(grammar, room)
         deadline = None if timeout is None else time.monotonic() + timeout
-        return self._queue(rendered, front.settings(params), params, room, guide, deadline)
+        sequence = self._sequence(rendered, front.settings(params), params, room, guide, deadline)
+        self._worker.submit(sequence)
+        return sequence.handle
 
-    def _queue(
+    def _sequence(
         self,
         prompt: Rendered,
         settings: DenoiseSettings,
@@ -279,8 +281,8 @@ class Engine:
         room: int,
         guide: Guide | None,
         deadline: float | None = None,
-    ) -> RequestHandle:
-        sequence = Sequence(
+    ) -> Sequence:
+        return Sequence(
             handle=RequestHandle(self._cancel),
             prompt=prompt.ids,
             settings=settings,
@@ -292,8 +294,6 @@ class Engine:
             guide=guide,
             images=[self._image_preprocessor().place(slot) for slot in prompt.slots],
         )
-        self._worker.submit(sequence)
-        return sequence.handle
 
     def generate(
         self, prompts: Seq[Prompt], params: SamplingParams | None = None, *, tools: Tools | None = None
@@ -474,18 +474,18 @@ class Engine:
             (ask, DecisionGuide(ask.template, front.pad_id, draws), self._rendered(ask.messages, None))
             for ask in plan_asks(context, questions, writer, front.canvas_limit)
         ]
-        asked: list[tuple[RequestHandle, Ask, DecisionGuide]] = []
+        sequences = []
+        for ask, guide, prompt in planned:
+            length = ask.canvas_length
+            params = SamplingParams(max_new_tokens=length, canvas_length=length, seed=seed)
+            room = self._answer_room(len(prompt.ids), length)
+            sequences.append(self._sequence(prompt, front.settings(params), params, room, guide, deadline))
+        self._worker.submit(*sequences)  # At once: they share a step, and the context in it.
         try:
-            for ask, guide, prompt in planned:
-                length = ask.canvas_length
-                params = SamplingParams(max_new_tokens=length, canvas_length=length, seed=seed)
-                room = self._answer_room(len(prompt.ids), length)
-                handle = self._queue(prompt, front.settings(params), params, room, guide, deadline)
-                asked.append((handle, ask, guide))
-            yield asked
+            yield [(s.handle, ask, guide) for s, (ask, guide, _) in zip(sequences, planned, strict=True)]
         finally:
-            for handle, _, _ in asked:
-                handle.cancel()  # Without effect on finished ones.
+            for sequence in sequences:
+                sequence.handle.cancel()  # Without effect on finished ones.
 
     def _submit_infill(self, pieces: Seq[str | Hole], params: SamplingParams) -> tuple[RequestHandle, list[Filling]]:
         check_params(params)
@@ -496,7 +496,9 @@ class Engine:
         settings = front.settings(replace(params, canvas_length=params.canvas_length or length))
         guide = InfillGuide(layout, front.end_id, front.pad_id)
         room = self._answer_room(len(layout.prompt), layout.room(length))
-        return self._queue(Rendered(layout.prompt), settings, params, room, guide), layout.fillings
+        sequence = self._sequence(Rendered(layout.prompt), settings, params, room, guide)
+        self._worker.submit(sequence)
+        return sequence.handle, layout.fillings
 
     def _infilled(self, pieces: Seq[str | Hole], generation: Generation, fillings: Seq[Filling]) -> Infilled:
         front = self._open_front()

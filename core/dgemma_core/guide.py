@@ -16,8 +16,11 @@ class Guide(Protocol):
     """Steers the canvases of one request, one after the other."""
 
     @property
-    def reads_only(self) -> bool:
-        """Whether the canvas is only read, by :meth:`review`: no statistics over the vocabulary are computed."""
+    def reads(self) -> tuple[int, ...] | None:
+        """Of a canvas that is only read, by :meth:`review`, the positions it reads; None for one that is denoised.
+
+        Nothing else is computed then: no statistics over the vocabulary, and no last layer of other positions.
+        """
 
     @property
     def end(self) -> int | None:

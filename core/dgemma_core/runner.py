@@ -24,7 +24,8 @@ class Reading:
 
     Attributes:
         statistics: of every position; None for a canvas that is only read by its guide.
-        hidden: ``[positions, hidden]`` normed hidden states on the device, where a guide wants them.
+        hidden: ``[positions, hidden]`` normed hidden states on the device, where a guide wants them: all, or those it
+            reads.
     """
 
     statistics: Statistics | None
@@ -85,7 +86,9 @@ class ModelRunner:
             if reading.hidden is not None:
                 if canvas.hidden is None:
                     canvas.hidden = torch.zeros_like(canvas.soft)
-                canvas.hidden[: len(reading.hidden)] = reading.hidden
+                guide = part.sequence.guide
+                rows = slice(len(reading.hidden)) if guide is None or guide.reads is None else list(guide.reads)
+                canvas.hidden[rows] = reading.hidden
 
     def rows(self, canvas: Canvas) -> Rows:
         """Distributions of the canvas's positions as its last step left them."""
@@ -140,22 +143,23 @@ class ModelRunner:
 
     @staticmethod
     def _canvas_segment(work: Work) -> Segment:
-        start = work.begin + work.encode
-        return Segment(
-            _cache(work.sequence), start, work.sequence.active, False, start + work.sequence.settings.canvas_length
-        )
+        sequence, start = work.sequence, work.begin + work.encode
+        stop = start + sequence.settings.canvas_length
+        wanted = sequence.guide.reads if sequence.guide else None
+        return Segment(_cache(sequence), start, sequence.active, False, stop, wanted=wanted)
 
     def _read(self, hidden: Tensor, denoise: Seq[Work]) -> list[Reading]:
         guides = [w.sequence.guide for w in denoise]
-        parts = hidden.split([w.sequence.active for w in denoise])
-        full = [w for w, guide in zip(denoise, guides, strict=True) if guide is None or not guide.reads_only]
+        reads = [None if guide is None else guide.reads for guide in guides]
+        parts = hidden.split([w.sequence.active if r is None else len(r) for w, r in zip(denoise, reads, strict=True)])
+        full = [w for w, r in zip(denoise, reads, strict=True) if r is None]
         if len(full) < len(denoise):
-            wanted = [p for p, guide in zip(parts, guides, strict=True) if guide is None or not guide.reads_only]
+            wanted = [p for p, r in zip(parts, reads, strict=True) if r is None]
             hidden = torch.cat(wanted) if wanted else hidden[:0]
         statistics = iter(self._statistics(hidden, full) if full else ())
         return [
-            Reading(None if guide and guide.reads_only else next(statistics), part if guide else None)
-            for guide, part in zip(guides, parts, strict=True)
+            Reading(next(statistics) if r is None else None, part if guide else None)
+            for guide, r, part in zip(guides, reads, parts, strict=True)
         ]
 
     def _statistics(self, hidden: Tensor, denoise: Seq[Work]) -> list[Statistics]:

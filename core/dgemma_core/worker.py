@@ -83,8 +83,8 @@ class Worker:
                 self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
                 self._thread.start()
 
-    def submit(self, sequence: Sequence) -> None:
-        """Queue a sequence.
+    def submit(self, *sequences: Sequence) -> None:
+        """Queue sequences, all of them before the next step, or none.
 
         Raises:
             QueueFullError, EngineClosedError, EngineDeadError, CheckpointError: nothing was queued.
@@ -93,14 +93,14 @@ class Worker:
         with self._changed:
             self._check_usable()
             waiting = len(self._inbox) + len(self._scheduler.waiting)
-            if waiting >= self._max_queue:
+            if waiting + len(sequences) > self._max_queue:
                 raise QueueFullError(
-                    f"{waiting} requests are waiting already (max_queue={self._max_queue}): wait for some of them, or "
-                    "raise LoadSpec.max_queue"
+                    f"{len(sequences)} more beside {waiting} requests that are waiting (max_queue={self._max_queue}): "
+                    "wait for some of them, or raise LoadSpec.max_queue"
                 )
-            self._open[sequence.handle] = sequence
-            self._inbox.append(sequence)
-            self._stats = replace(self._stats, submitted=self._stats.submitted + 1)
+            self._open |= {sequence.handle: sequence for sequence in sequences}
+            self._inbox.extend(sequences)
+            self._stats = replace(self._stats, submitted=self._stats.submitted + len(sequences))
             self._changed.notify()
 
     def cancel(self, handle: RequestHandle) -> None:

@@ -258,7 +258,7 @@ class GrammarGuide:
         walk: at the beginning.
     """
 
-    reads_only = False
+    reads = None
 
     def __init__(self, walk: GrammarWalk) -> None:
         self._region = GrammarRegion(walk)

@@ -143,13 +143,12 @@ class DecisionGuide:
         logits: after the last draw, per draw and fork float32 ``[token_ids]``.
     """
 
-    reads_only = True
-
     def __init__(self, template: Template, pad_id: int, draws: int) -> None:
         check_draws(draws)
         self._template = template
         self._pad_id = pad_id
         self._draws = draws
+        self.reads = tuple(fork.position for fork in template.forks)
         self.end: int | None = None
         self.logits: list[list[Tensor]] = []
 
@@ -164,8 +163,7 @@ class DecisionGuide:
     def review(self, canvas: Canvas, settled: bool, rows: Rows) -> bool:
         """Read the forks; done after the last draw."""
         template = self._template
-        positions, labels = [f.position for f in template.forks], [f.token_ids for f in template.forks]
-        self.logits.append(rows.label_logits(positions, labels))
+        self.logits.append(rows.label_logits(self.reads, [fork.token_ids for fork in template.forks]))
         if len(self.logits) < self._draws:
             canvas.disturb(0, 0, canvas.length)
             return False

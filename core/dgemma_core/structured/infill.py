@@ -164,7 +164,7 @@ class InfillGuide:
         pad_id: closes holes up and fills the last canvas.
     """
 
-    reads_only = False
+    reads = None
 
     def __init__(self, layout: Layout, end_id: int, pad_id: int) -> None:
         self._cells: list[int | None] = [*layout.cells, end_id]

@@ -14,7 +14,7 @@ QUESTION_TYPES: tuple[str, ...] = get_args(QuestionType)
 
 YES_NO = ("yes", "no")
 MOST_OPTIONS = 26
-INSTRUCTION = "Answer the questions about the text above: yes or no, or one of the options listed here."
+INSTRUCTION = "Answer each question: yes or no, or one of its options."
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import random
 import pytest
 import torch
 
-from dgemma_core import Engine, Message, Question, fit_calibration
+from dgemma_core import Engine, LoadSpec, Message, Question, fit_calibration
+from dgemma_core.errors import QueueFullError
 from dgemma_core.structured.calibration import Calibration, expected_error
 from dgemma_core.structured.decide import DecisionGuide, plan_asks
 from dgemma_core.structured.questions import render_options
@@ -35,6 +36,27 @@ def test_one_step_reads_all_questions(embedded_engine: Engine) -> None:
     assert after.denoising_steps - before.denoising_steps == canvases
     # Of every prompt but the last token came from the prefix cache.
     assert after.prefill_tokens - before.prefill_tokens == canvases
+
+
+def test_canvases_of_one_call_share_a_step_and_its_context(embedded_engine: Engine) -> None:
+    embedded_engine.clear_prefix_cache()
+    questions = {f"q{year}": Question("bool", f"Was the Vexal bridge built in {year}?") for year in range(1930, 1938)}
+    before = embedded_engine.stats()
+    embedded_engine.decide(CONTEXT, questions)
+    after = embedded_engine.stats()
+    asks = after.denoising_steps - before.denoising_steps
+    assert asks > 1
+    assert after.forward_passes - before.forward_passes == 1
+    assert after.prefix_hits - before.prefix_hits == asks - 1
+    assert after.prefill_tokens - before.prefill_tokens < embedded_engine.count_tokens(CONTEXT) + 40
+
+
+def test_a_call_is_queued_whole_or_not_at_all() -> None:
+    questions = {f"q{year}": Question("bool", f"Was the Vexal bridge built in {year}?") for year in range(1930, 1938)}
+    with Engine(LoadSpec(max_queue=1)) as engine:
+        with pytest.raises(QueueFullError, match="max_queue=1"):
+            engine.decide(CONTEXT, questions)
+        assert engine.stats().submitted == 0
 
 
 def test_answers_are_typed(embedded_engine: Engine) -> None:

@@ -16,7 +16,7 @@ import json
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
 from itertools import product
 from pathlib import Path
@@ -124,6 +124,18 @@ def _decimal(number: str) -> Decimal | float:
         return float(number)
 
 
+def _multiple_of(_validator: Any, divisor: Any, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
+    """JSON Schema's ``multipleOf`` in whole numbers: a decimal's remainder is limited in its digits."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return
+    (_, digits, low), (_, of, of_low) = (Decimal(n).as_tuple() for n in (value, divisor))
+    mantissa, divides = (int("".join(map(str, ds))) for ds in (digits, of))
+    shift = int(low) - int(of_low)
+    rest = mantissa * pow(10, shift, divides) % divides if shift >= 0 else mantissa % (divides * 10**-shift)
+    if rest:
+        yield jsonschema.ValidationError(f"{value} is not a multiple of {divisor}")
+
+
 def _invalid(schema: Any, text: str) -> str:
     """Why a text is not a valid answer; an empty string if it is.
 
@@ -134,7 +146,7 @@ def _invalid(schema: Any, text: str) -> str:
         value = json.loads(text, parse_float=_decimal)
     except json.JSONDecodeError as error:
         return f"no JSON: {error}"
-    kind = jsonschema.validators.validator_for(schema)
+    kind = jsonschema.validators.extend(jsonschema.validators.validator_for(schema), {"multipleOf": _multiple_of})
     error = next(kind(schema).iter_errors(value), None)
     return "" if error is None else f"{error.validator}: {error.message[:100]}"
 

@@ -12,8 +12,8 @@ import pytest
 @pytest.mark.parametrize(
     ("page", "blocks", "words"),
     [
-        ("langchain", 9, ["1931", "1978", "get_weight", "team="]),
-        ("agents-langchain", 6, ["get_weight", "kilograms=", "1931"]),
+        ("langchain", 9, ["1931", "green", "get_weight", "team="]),
+        ("agents-langchain", 6, ["get_weight", "weight=512", "1931"]),
     ],
 )
 def test_every_example_of_a_guide_runs(

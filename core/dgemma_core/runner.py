@@ -86,9 +86,8 @@ class ModelRunner:
             if reading.hidden is not None:
                 if canvas.hidden is None:
                     canvas.hidden = torch.zeros_like(canvas.soft)
-                guide = part.sequence.guide
-                rows = slice(len(reading.hidden)) if guide is None or guide.reads is None else list(guide.reads)
-                canvas.hidden[rows] = reading.hidden
+                reads = part.sequence.reads
+                canvas.hidden[slice(len(reading.hidden)) if reads is None else list(reads)] = reading.hidden
 
     def rows(self, canvas: Canvas) -> Rows:
         """Distributions of the canvas's positions as its last step left them."""
@@ -145,21 +144,19 @@ class ModelRunner:
     def _canvas_segment(work: Work) -> Segment:
         sequence, start = work.sequence, work.begin + work.encode
         stop = start + sequence.settings.canvas_length
-        wanted = sequence.guide.reads if sequence.guide else None
-        return Segment(_cache(sequence), start, sequence.active, False, stop, wanted=wanted)
+        return Segment(_cache(sequence), start, sequence.active, False, stop, wanted=sequence.reads)
 
     def _read(self, hidden: Tensor, denoise: Seq[Work]) -> list[Reading]:
-        guides = [w.sequence.guide for w in denoise]
-        reads = [None if guide is None else guide.reads for guide in guides]
-        parts = hidden.split([w.sequence.active if r is None else len(r) for w, r in zip(denoise, reads, strict=True)])
-        full = [w for w, r in zip(denoise, reads, strict=True) if r is None]
+        sequences = [w.sequence for w in denoise]
+        parts = hidden.split([s.active if s.reads is None else len(s.reads) for s in sequences])
+        full = [w for w in denoise if w.sequence.reads is None]
         if len(full) < len(denoise):
-            wanted = [p for p, r in zip(parts, reads, strict=True) if r is None]
+            wanted = [p for p, s in zip(parts, sequences, strict=True) if s.reads is None]
             hidden = torch.cat(wanted) if wanted else hidden[:0]
         statistics = iter(self._statistics(hidden, full) if full else ())
         return [
-            Reading(next(statistics) if r is None else None, part if guide else None)
-            for guide, r, part in zip(guides, reads, parts, strict=True)
+            Reading(next(statistics) if s.reads is None else None, part if s.guide else None)
+            for s, part in zip(sequences, parts, strict=True)
         ]
 
     def _statistics(self, hidden: Tensor, denoise: Seq[Work]) -> list[Statistics]:

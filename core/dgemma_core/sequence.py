@@ -97,6 +97,11 @@ class Sequence:
         return len(self.tokens) - (self.cache.committed if self.cache else 0)
 
     @property
+    def reads(self) -> tuple[int, ...] | None:
+        """Canvas positions that its guide reads, where that is all that is computed of them; see ``Guide.reads``."""
+        return None if self.guide is None else self.guide.reads
+
+    @property
     def prefilling(self) -> bool:
         """Whether some of the prompt still needs an encoder pass."""
         return len(self.tokens) - self.pending < self.prompt_length

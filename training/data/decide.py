@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 
+from dgemma_core.structured.decide import fill_canvases
 from dgemma_core.structured.questions import Question, render_options
 from dgemma_core.structured.template import TemplateWriter
 
@@ -155,17 +157,10 @@ def branch_of(system: str | None, context: str, asked: list[Typed]) -> Branch:
 
 def split_by_canvas(source: Source, branch: Branch, writer: TemplateWriter, canvas_length: int) -> Iterator[Branch]:
     """Typed questions as the engine asks them: as many as a canvas holds; now and then one alone, spelled out."""
-    group: list[Typed] = []
-    length = 0
-    for typed in branch.asked:
-        line = len(writer.line(len(group) + 1, typed[0]))
-        if group and length + line >= canvas_length:  # The end token needs a position, too.
-            yield _asking(branch, group, len(group) == 1 and source.chance(SPELLED_OUT))
-            group, length = [], 0
-            line = len(writer.line(1, typed[0]))
-        group.append(typed)
-        length += line
-    yield _asking(branch, group, len(group) == 1 and source.chance(SPELLED_OUT))
+    asked = iter(branch.asked)
+    for lines in fill_canvases([question for question, _ in branch.asked], writer, canvas_length):
+        group = list(islice(asked, len(lines)))
+        yield _asking(branch, group, len(group) == 1 and source.chance(SPELLED_OUT))
 
 
 def _asking(branch: Branch, asked: list[Typed], spelled_out: bool) -> Branch:

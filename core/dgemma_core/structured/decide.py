@@ -8,8 +8,9 @@ given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -83,18 +84,24 @@ def plan_asks(
             raise ValueError(f"questions[{name!r}]={question!r}: must be a Question")
     if (isinstance(context, str) and not context.strip()) or not context:
         raise ValueError(f"context={context!r}: there is nothing to decide about")
-    asks: list[Ask] = []
-    batch: dict[str, Question] = {}
+    items = iter(questions.items())
+    return [
+        _ask(context, dict(islice(items, len(lines))), lines, writer, canvas_limit)
+        for lines in fill_canvases(questions.values(), writer, canvas_limit)
+    ]
+
+
+def fill_canvases(questions: Iterable[Question], writer: TemplateWriter, canvas_limit: int) -> Iterator[list[Line]]:
+    """The questions' lines in their order, as many to a canvas as it holds, and at least one."""
     lines: list[Line] = []
-    for name, question in questions.items():
+    for question in questions:
         line = writer.line(len(lines) + 1, question)
-        if batch and sum(map(len, lines)) + len(line) >= canvas_limit:  # The end token needs a position, too.
-            asks.append(_ask(context, batch, lines, writer, canvas_limit))
-            batch, lines = {}, []
+        if lines and sum(map(len, lines)) + len(line) >= canvas_limit:  # The end token needs a position, too.
+            yield lines
+            lines = []
             line = writer.line(1, question)
-        batch[name] = question
         lines.append(line)
-    return [*asks, _ask(context, batch, lines, writer, canvas_limit)]
+    yield lines
 
 
 def _ask(

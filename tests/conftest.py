@@ -7,10 +7,13 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event, pool
 
 from dgemma_core import Engine, LoadSpec
 from tests.checkpoints import save_checkpoint
@@ -40,3 +43,28 @@ def embedded_engine() -> Iterator[Engine]:
 def repository() -> Path:
     """Root of the checkout."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def close_connections() -> Iterator[None]:
+    """Closes the database connections of a test, which LlamaIndex's chat memory leaves open.
+
+    Collected as garbage, such a connection reports from its own thread to the loop that is current then, even to a closed
+    one, and that fails whichever test is running.
+    """
+    opened: list[Any] = []
+
+    def remember(connection: Any, _record: object) -> None:
+        opened.append(connection.driver_connection)
+
+    def stop() -> None:
+        for connection in opened:
+            connection.stop()
+
+    event.listen(pool.Pool, "connect", remember)
+    yield
+    event.remove(pool.Pool, "connect", remember)
+    if opened:
+        thread = threading.Thread(target=stop)  # It has no loop, so nothing is reported.
+        thread.start()
+        thread.join()

@@ -49,7 +49,7 @@ def repository() -> Path:
 def close_connections() -> Iterator[None]:
     """Closes the database connections of a test, which LlamaIndex's chat memory leaves open.
 
-    Collected as garbage, such a connection reports from its own thread to the loop that is current then, even to a closed
+    Collected as garbage, such a connection reports from its own thread to the loop that is current then, even a closed
     one, and that fails whichever test is running.
     """
     opened: list[Any] = []

@@ -19,13 +19,16 @@ OWN_CANVAS = 0.67  # share of their canvases that hold what the first pass would
 HOLES = 0.9  # share of the canvases with holes that have exactly these noised, as decisions and infilling do
 FIRST_READ = 0.7  # share of those that are read in one step, without conditioning
 SPAN = 0.1  # share of the other canvases in which only one span is noised
+DEPTH = 4  # so many wrong tokens before a token halve its weight
+LEAST, GIVEN = 0.15, 0.3  # weights of tokens behind very many wrong ones, and of those that are right already
 
 
 @dataclass
 class Losses:
     """`total` is trained; the others are for the log. Task sums and counts are [len(TASKS)].
 
-    `read` is about the labels of decisions where nothing but labels is noised.
+    `read` is about the labels of decisions where nothing but labels is noised, `front` about the first wrong token of
+    each of the other canvases.
     """
 
     total: Tensor
@@ -33,8 +36,10 @@ class Losses:
     diffusion: float
     task_sum: Tensor
     task_count: Tensor
-    read_sum: float
-    read_count: int
+    read_sum: float = 0.0
+    read_count: int = 0
+    front_sum: float = 0.0
+    front_count: int = 0
 
 
 def noise_rates(target: Tensor, hole: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -101,6 +106,24 @@ def next_canvas(
     return torch.where(chosen.to(device), own, noised.view(shape)).view(rows, width)
 
 
+def wrong_before(canvas: Tensor, target: Tensor, canvas_length: int) -> tuple[Tensor, Tensor]:
+    """Which tokens of canvases [B, D] are wrong, and how many are before each in its canvas -> bool, int [B, D]."""
+    wrong = canvas != target
+    counts = wrong.view(-1, canvas_length).int()
+    return wrong, (counts.cumsum(1) - counts).view(wrong.shape)
+
+
+def depth_weights(wrong: Tensor, before: Tensor) -> Tensor:
+    """Weights of tokens by how many wrong ones come before them, for tensors of any shape.
+
+    What stands deep in noise cannot be known yet and will be asked again, while what stands at its front is what the
+    next denoising step settles. The likelihood bound of masked diffusion, which weighs a canvas by the inverse of its
+    share of noise (https://arxiv.org/abs/2406.07524), does the same to whole canvases.
+    """
+    deep = (1 / (1 + before / DEPTH)).clamp(min=LEAST)
+    return torch.where(wrong, deep, torch.full_like(deep, GIVEN))
+
+
 def causal_loss(walk: Walk, batch: Packed, hidden: Tensor) -> Tensor:
     """Weighted next-token cross-entropy of the encoder's normed hidden states [B * L, H]."""
     labels = batch.labels.reshape(-1)
@@ -121,7 +144,7 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
         hidden, _ = walk.encode(batch)
         causal = causal_loss(walk, batch, hidden)
         none = torch.zeros(len(TASKS))
-        return Losses(causal + BALANCE_WEIGHT * walk.balance, float(causal.detach()), 0.0, none, none, 0.0, 0)
+        return Losses(causal + BALANCE_WEIGHT * walk.balance, float(causal.detach()), 0.0, none, none)
     vocabulary = walk.text.vocab_size
     noised, exact = add_noise(batch, vocabulary, generator)
     condition = bool(torch.rand((), generator=generator) < CONDITIONED)
@@ -145,12 +168,15 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
     each = walk.losses(hidden, target)
     padding = (target == 0) & ~batch.canvas_hole.reshape(-1)
     weight = torch.where(padding, PAD_WEIGHT, batch.canvas_weight.reshape(-1)) * (batch.canvas_branch.reshape(-1) >= 0)
+    wrong, before = (t.reshape(-1) for t in wrong_before(noised, batch.canvas, batch.canvas_length))
+    weight = torch.where(exact.reshape(-1), weight, weight * depth_weights(wrong, before))
     diffusion = (each * weight).sum() / weight.sum()
     with torch.no_grad():
         text = (target != 0).float()
         task = batch.canvas_task.reshape(-1)
         task_sum = torch.bincount(task, each * text, minlength=len(TASKS)).cpu()
         task_count = torch.bincount(task, text, minlength=len(TASKS)).cpu()
+        front = wrong & (before == 0) & (target != 0) & ~exact.reshape(-1)
         read = exact.reshape(-1) & batch.canvas_hole.reshape(-1) & (task == TASKS.index("decisions"))
     total = diffusion + CAUSAL_WEIGHT * causal + BALANCE_WEIGHT * walk.balance
     return Losses(
@@ -161,4 +187,6 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
         task_count,
         float(each.detach()[read].sum()),
         int(read.sum()),
+        float(each.detach()[front].sum()),
+        int(front.sum()),
     )

@@ -145,6 +145,7 @@ class Trainer:
             "sum": 0,
             "count": 0,
             "read": [0.0, 0],
+            "front": [0.0, 0],
             "since": time.time(),
         }
 
@@ -178,6 +179,7 @@ class Trainer:
         w["sum"] = w["sum"] + losses.task_sum
         w["count"] = w["count"] + losses.task_count
         w["read"] = [w["read"][0] + losses.read_sum, w["read"][1] + losses.read_count]
+        w["front"] = [w["front"][0] + losses.front_sum, w["front"][1] + losses.front_count]
 
     def report(self) -> dict[str, float]:
         """Means since the last report."""
@@ -192,7 +194,8 @@ class Trainer:
         }
         for index, task in enumerate(TASKS):
             row[task] = round(float(w["sum"][index] / w["count"][index].clamp(min=1)), 4)
-        row["read"] = round(w["read"][0] / max(1, w["read"][1]), 4)
+        for column in ("read", "front"):
+            row[column] = round(w[column][0] / max(1, w[column][1]), 4)
         self._clear_window()
         return row
 

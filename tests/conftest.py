@@ -55,7 +55,8 @@ def close_connections() -> Iterator[None]:
     opened: list[Any] = []
 
     def remember(connection: Any, _record: object) -> None:
-        opened.append(connection.driver_connection)
+        if hasattr(connection, "driver_connection"):
+            opened.append(connection.driver_connection)
 
     def stop() -> None:
         for connection in opened:

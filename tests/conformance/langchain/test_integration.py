@@ -30,7 +30,7 @@ class TestChatDiffusionGemma(ChatModelIntegrationTests):
         return {
             "model": "embedded",
             "temperature": 0,
-            "seed": 10,
+            "seed": 12,
             "entropy_bound": 0.02,
             "canvas_length": 16,
             "max_tokens": 64,

@@ -21,7 +21,13 @@ from tests.checkpoints import make_model, make_tokenizer
 SEED = 7
 CASES: dict[str, dict[str, Any]] = {
     "window shorter than the prompt": {"sliding_window": 8},
-    "kv heads differ by layer type": {"seed": 1, "kv_heads": 4, "global_kv_heads": 2, "sliding_window": 64, "damping": 0.5},
+    "kv heads differ by layer type": {
+        "seed": 1,
+        "kv_heads": 4,
+        "global_kv_heads": 2,
+        "sliding_window": 64,
+        "damping": 0.5,
+    },
     "three canvases, deeper, top-1": {
         "seed": 5,
         "layers": ("sliding_attention", "sliding_attention", "full_attention", "full_attention"),

@@ -125,7 +125,8 @@ def test_per_call_settings(chat: ChatDiffusionGemma) -> None:
 
 def test_temperature_0_repeats_itself(engine: Engine) -> None:
     chat = ChatDiffusionGemma(engine=engine, temperature=0, max_tokens=20)
-    assert chat.invoke(PROMPT).text == chat.invoke(PROMPT).text
+    # At other temperatures the answers to this differ from call to call.
+    assert len({chat.invoke("A story about rivers and kings").text for _ in range(3)}) == 1
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ from dgemma_integrations.llama_index import DiffusionGemma
 from tests.checkpoints import make_model, make_tokenizer
 
 QUESTION = "The Vexal bridge was built in 1931.\n\nWhen was the Vexal bridge built?"
+# Its answers differ from seed to seed, so that what does not is no chance.
+OPEN_ENDED = "A story about rivers and kings"
 CHAT = [ChatMessage(role="user", content=QUESTION)]
 USAGE = {"prompt_tokens", "completion_tokens", "total_tokens"}
 
@@ -134,13 +136,13 @@ def test_settings_of_one_call_win(llm: DiffusionGemma) -> None:
     assert llm.complete(QUESTION, max_tokens=None).text == llm.complete(QUESTION).text
     assert llm.complete(QUESTION, max_denoising_steps=1).raw["denoising_steps"] == 1
     assert llm.max_tokens == 32
-    other_seeds = {llm.complete("A story about rivers and kings", seed=seed).text for seed in range(8)}
+    other_seeds = {llm.complete(OPEN_ENDED, seed=seed).text for seed in range(8)}
     assert len(other_seeds) > 1
 
 
 def test_temperature_0_repeats_itself(embedded_engine: Engine) -> None:
     llm = DiffusionGemma(engine=embedded_engine, temperature=0, max_tokens=16)
-    assert len({llm.complete("Tell me about rivers.").text for _ in range(3)}) == 1
+    assert len({llm.complete(OPEN_ENDED).text for _ in range(3)}) == 1
 
 
 def test_formatted_prompts_keep_their_markup(llm: DiffusionGemma, embedded_engine: Engine) -> None:

@@ -1,0 +1,20 @@
+"""The weights of a canvas' tokens in the training loss."""
+
+from __future__ import annotations
+
+import torch
+
+from training.loss import GIVEN, LEAST, depth_weights, wrong_before
+
+
+def test_a_token_weighs_less_the_more_wrong_ones_come_before_it_in_its_canvas() -> None:
+    target = torch.zeros(1, 64, dtype=torch.long)
+    noised = target.clone()
+    noised[0, [1, 2, 33]] = 5  # Two canvases of 32 in one row: the second counts anew.
+    noised[0, 40:] = 5
+    wrong, before = wrong_before(noised, target, 32)
+    assert wrong[0].nonzero()[:, 0].tolist() == [1, 2, 33, *range(40, 64)]
+    assert before[0, [0, 1, 2, 3, 32, 33, 40, 63]].tolist() == [0, 0, 1, 2, 0, 0, 1, 24]
+    weights = depth_weights(wrong, before)[0]
+    expected = torch.tensor([GIVEN, 1.0, 0.8, GIVEN, 1.0, 0.8, 0.5, LEAST])
+    torch.testing.assert_close(weights[[0, 1, 2, 3, 33, 40, 43, 63]], expected)

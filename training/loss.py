@@ -164,20 +164,20 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
             noised = torch.where(once, noised, next_canvas(batch, noised, guess, entropy, vocabulary, generator))
     causal = causal_loss(walk, batch, hidden)
     hidden = walk.denoise(batch, noised, cache, soft, masks)
-    target = batch.canvas.reshape(-1)
+    target, exact = batch.canvas.reshape(-1), exact.reshape(-1)
     each = walk.losses(hidden, target)
     padding = (target == 0) & ~batch.canvas_hole.reshape(-1)
     weight = torch.where(padding, PAD_WEIGHT, batch.canvas_weight.reshape(-1)) * (batch.canvas_branch.reshape(-1) >= 0)
     wrong, before = (t.reshape(-1) for t in wrong_before(noised, batch.canvas, batch.canvas_length))
-    weight = torch.where(exact.reshape(-1), weight, weight * depth_weights(wrong, before))
+    weight = torch.where(exact, weight, weight * depth_weights(wrong, before))
     diffusion = (each * weight).sum() / weight.sum()
     with torch.no_grad():
         text = (target != 0).float()
         task = batch.canvas_task.reshape(-1)
         task_sum = torch.bincount(task, each * text, minlength=len(TASKS)).cpu()
         task_count = torch.bincount(task, text, minlength=len(TASKS)).cpu()
-        front = wrong & (before == 0) & (target != 0) & ~exact.reshape(-1)
-        read = exact.reshape(-1) & batch.canvas_hole.reshape(-1) & (task == TASKS.index("decisions"))
+        front = wrong & (before == 0) & (target != 0) & ~exact
+        read = exact & batch.canvas_hole.reshape(-1) & (task == TASKS.index("decisions"))
     total = diffusion + CAUSAL_WEIGHT * causal + BALANCE_WEIGHT * walk.balance
     return Losses(
         total,

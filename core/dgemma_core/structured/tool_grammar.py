@@ -28,19 +28,16 @@ _KEY_ENDS = re.compile(r"[:,{}\[\]]|^\s|\s$|^$")
 _CONTROL = re.compile(r"<\|[^<>|\s]*\|?>|<[^<>|\s]+\|>|<(?:pad|eos|bos|unk|mask)>")
 _QUOTE = '<|"|>'
 
-_TERMINALS = {
-    "TEXT": "/(?s:.*)/",
-    "INTEGER": "/-?(?:0|[1-9][0-9]*)/",
-    # Two digits of exponent: more would read as infinity.
-    "NUMBER": "/-?(?:0|[1-9][0-9]*)(?:[.][0-9]+)?(?:[eE][+-]?[0-9]{1,2})?/",
-    "KEY": "/[A-Za-z_][A-Za-z0-9_]*/",
-}
 _SCALAR = f'{_QUOTE} TEXT {_QUOTE} | NUMBER | "true" | "false" | "null"'
 _COMMON = {
     "thought": "<|channel> TEXT <channel|>",
     "scalar": _SCALAR,
     "any": f'{_SCALAR} | "[" (any ("," any)*)? "]" | "{{" (KEY ":" any ("," KEY ":" any)*)? "}}"',
-    **_TERMINALS,
+    "TEXT": "/(?s:.*)/",
+    "INTEGER": "/-?(?:0|[1-9][0-9]*)/",
+    # Two digits of exponent: more would read as infinity.
+    "NUMBER": "/-?(?:0|[1-9][0-9]*)(?:[.][0-9]+)?(?:[eE][+-]?[0-9]{1,2})?/",
+    "KEY": "/[A-Za-z_][A-Za-z0-9_]*/",
 }
 
 

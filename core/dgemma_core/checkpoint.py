@@ -16,6 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from dgemma_core.canvas import DenoiseSettings
 from dgemma_core.errors import CheckpointError
+from dgemma_core.memory import is_out_of_memory
 from dgemma_core.params import SamplingParams
 from dgemma_core.spec import EMBEDDED, LoadSpec
 
@@ -103,8 +104,6 @@ class FrontDoor:
                 f"t_max={settings.t_max} is below t_min={settings.t_min} (the checkpoint's default fills in what is "
                 "not given); set both"
             )
-        if settings.t_min <= 0:
-            raise ValueError(f"t_min={settings.t_min}: must be above 0, logits are divided by it; use e.g. 0.01")
         return settings
 
 
@@ -125,7 +124,7 @@ def open_front_door(spec: LoadSpec) -> FrontDoor:
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # A value of a wrong type is an error of another library's.
         raise CheckpointError(
             f"{folder}/config.json cannot be read as a {MODEL_TYPE!r} configuration: {error}"
         ) from error
@@ -136,12 +135,14 @@ def open_front_door(spec: LoadSpec) -> FrontDoor:
         )
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # The tokenizers library raises bare exceptions.
         raise CheckpointError(f"{folder} has no readable tokenizer.json: {error}") from error
-    try:
-        generation = DiffusionGemmaGenerationConfig.from_pretrained(folder, local_files_only=True)
-    except OSError:
-        generation = DiffusionGemmaGenerationConfig()
+    generation: Any = DiffusionGemmaGenerationConfig()
+    if (folder / "generation_config.json").is_file():
+        try:
+            generation = DiffusionGemmaGenerationConfig.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise CheckpointError(f"{folder}/generation_config.json cannot be read: {error}") from error
     return front_door(tokenizer, config, generation, folder)
 
 
@@ -208,6 +209,8 @@ def load_weights(spec: LoadSpec, front: FrontDoor, progress: Progress | None = N
             )
             model, info = read
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"the weights in {folder} could not be loaded: {error}") from error
     if info["missing_keys"]:
         # transformers would go on with random numbers in their place.

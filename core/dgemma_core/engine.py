@@ -18,12 +18,20 @@ from dgemma_core.canvas import DenoiseSettings
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import ChatTemplate, Rendered
 from dgemma_core.checkpoint import FrontDoor, Progress, front_door, load_weights, open_front_door
-from dgemma_core.errors import ContextOverflowError, EngineClosedError, QueueFullError
+from dgemma_core.errors import (
+    CheckpointError,
+    ContextOverflowError,
+    DGemmaError,
+    EngineClosedError,
+    OutOfMemoryError,
+    QueueFullError,
+)
 from dgemma_core.events import Generation
 from dgemma_core.guide import Guide
 from dgemma_core.handle import RequestHandle, submit_in_thread
 from dgemma_core.images import Image
 from dgemma_core.kv_cache import PrefixCache
+from dgemma_core.memory import is_out_of_memory
 from dgemma_core.messages import Message
 from dgemma_core.params import SamplingParams, check_timeout
 from dgemma_core.runner import ModelRunner
@@ -209,6 +217,15 @@ class Engine:
         return self._chat_template().markup(text)
 
     # Requests.
+
+    def check(self, params: SamplingParams) -> None:
+        """Raise what :meth:`submit` would raise for settings that this checkpoint cannot follow.
+
+        Raises:
+            ValueError: naming the setting.
+            CheckpointError: nothing usable there.
+        """
+        self._open_front().settings(params)
 
     def prepare_images(self, images: Iterable[Image]) -> None:
         """Preprocess images now, so that a following :meth:`submit` of messages that hold them returns at once.
@@ -601,6 +618,21 @@ class _Loader:
         engine = self._engine()
         if engine is None:
             raise EngineClosedError("the engine was dropped before its weights were loaded")
+        spec = engine.spec
+        try:
+            return self._load(engine)
+        except DGemmaError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise OutOfMemoryError(
+                    f"the weights of {spec.model!r} do not fit into memory: {error}. Load with quantization, a smaller "
+                    "dtype, or on another device."
+                ) from error
+            raise CheckpointError(f"model={spec.model!r}, device={spec.device!r}: not loaded, {error!r}") from error
+
+    @staticmethod
+    def _load(engine: Engine) -> Loaded:
         front = engine._open_front()
         # Takes a while for a large vocabulary: better here than at the first prompt, which may come on an event loop.
         engine._chat_template()

@@ -62,9 +62,11 @@ class RequestHandle:
 
         The request then ends with ``finish_reason="cancelled"`` and the text confirmed so far.
         """
-        if not self._cancelled and not self._future.done():
+        with self._changed:
+            if self._cancelled or self._future.done():
+                return
             self._cancelled = True
-            self._cancel(self)
+        self._cancel(self)
 
     def __await__(self) -> Generator[object, None, Generation]:
         return self._wait().__await__()

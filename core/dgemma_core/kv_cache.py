@@ -37,7 +37,7 @@ class SequenceCache:
 
     def __init__(self, layouts: Sequence[KVLayout], capacity: int, device: torch.device, dtype: torch.dtype) -> None:
         # Attention reads whole multiples of keys and hides the surplus, which must then hold numbers.
-        self.capacity = -(-capacity // KEY_MULTIPLE) * KEY_MULTIPLE
+        self.capacity = _rounded(capacity)
         self.committed = 0
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
@@ -124,16 +124,15 @@ class PrefixCache:
         key = tuple(tokens[: cache.committed])
         if not key or key in self._entries:
             return
-        per_token = cache.nbytes // max(1, cache.capacity)
-        if per_token * len(key) > self._max_bytes:
+        size = cache.nbytes // cache.capacity * _rounded(len(key))
+        if size > self._max_bytes:
             return
         for known in [k for k in self._entries if len(k) < len(key) and key[: len(k)] == k]:
             self._drop(known)  # The longer entry serves every request the shorter one could.
-        kept = cache.trimmed(self._layouts)
-        self._entries[key] = kept
-        self.nbytes += kept.nbytes
-        while self.nbytes > self._max_bytes:
+        while self.nbytes + size > self._max_bytes:
             self._drop(next(iter(self._entries)))
+        self._entries[key] = cache.trimmed(self._layouts)
+        self.nbytes += size
 
     def clear(self) -> None:
         """Forget everything."""
@@ -142,6 +141,10 @@ class PrefixCache:
 
     def _drop(self, key: tuple[int, ...]) -> None:
         self.nbytes -= self._entries.pop(key).nbytes
+
+
+def _rounded(capacity: int) -> int:
+    return -(-capacity // KEY_MULTIPLE) * KEY_MULTIPLE
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 
 from dgemma_core.structured.grammar import Grammar
 
+_LARGEST_SEED = 2**64 - 1  # of torch's generators
+
 
 def check_timeout(timeout: object) -> None:
     """Raises a ``ValueError`` unless ``timeout`` is a positive, finite number of seconds or None."""
@@ -26,7 +28,7 @@ class SamplingParams:
         stop: strings that end the answer; they are not part of it. A single string is taken as one stop.
         max_denoising_steps: cap on denoising steps per canvas.
         entropy_bound: nats; positions are accepted while the entropy of the surer ones sums to no more than this.
-        t_min: temperature at the last denoising step.
+        t_min: temperature at the last denoising step; above 0, as logits are divided by it.
         t_max: temperature at the first denoising step; not below ``t_min``.
         stability_threshold: further steps the argmax canvas must stay the same.
         confidence_threshold: nats; mean entropy of the canvas below which it may stop.
@@ -55,7 +57,10 @@ class SamplingParams:
     grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        try:
+            stop = (self.stop,) if isinstance(self.stop, str) else tuple(() if self.stop is None else self.stop)
+        except TypeError:
+            raise ValueError(f"stop={self.stop!r}: must be strings") from None
         for text in stop:
             if not isinstance(text, str) or not text:
                 raise ValueError(f"stop={list(stop)!r}: every stop must be a non-empty string")
@@ -64,11 +69,13 @@ class SamplingParams:
         _positive_int("max_denoising_steps", self.max_denoising_steps)
         _positive_int("canvas_length", self.canvas_length)
         _int_at_least("seed", self.seed, 0)
+        if self.seed is not None and self.seed > _LARGEST_SEED:
+            raise ValueError(f"seed={self.seed}: must be below 2**64")
         _int_at_least("stability_threshold", self.stability_threshold, 0)
         _number("entropy_bound", self.entropy_bound, positive=True)
         _number("confidence_threshold", self.confidence_threshold, positive=True)
-        _number("t_min", self.t_min)
-        _number("t_max", self.t_max)
+        _number("t_min", self.t_min, positive=True)
+        _number("t_max", self.t_max, positive=True)
         if self.t_min is not None and self.t_max is not None and self.t_max < self.t_min:
             raise ValueError(f"t_max={self.t_max!r} is below t_min={self.t_min!r}; the temperature falls from t_max")
         if self.grammar is not None and not isinstance(self.grammar, Grammar):

@@ -84,8 +84,7 @@ class ModelRunner:
             if reading.statistics is not None:
                 canvas.soft[: len(reading.statistics.soft)] = reading.statistics.soft
             if reading.hidden is not None:
-                if canvas.hidden is None:
-                    canvas.hidden = torch.zeros_like(canvas.soft)
+                assert canvas.hidden is not None, "hidden states are kept for canvases with a guide"
                 reads = part.sequence.reads
                 canvas.hidden[slice(len(reading.hidden)) if reads is None else list(reads)] = reading.hidden
 

@@ -170,6 +170,7 @@ class Sequence:
             soft = torch.zeros(self.settings.canvas_length, hidden_size, device=device, dtype=dtype)
             canvas = Canvas(self.settings, vocab_size, end_ids, self.budget, soft, self.generator)
             if self.guide is not None:
+                canvas.hidden = torch.zeros_like(soft)
                 with self._guiding():
                     self.guide.open(canvas)
             # Only now: where the guide fails, a repeated step must not go on without it.

@@ -25,7 +25,8 @@ from dgemma_core.errors import (
 )
 from dgemma_core.events import BlockEvent, DraftEvent, FinishReason, Generation
 from dgemma_core.handle import RequestHandle
-from dgemma_core.kv_cache import PrefixCache
+from dgemma_core.kv_cache import PrefixCache, SequenceCache
+from dgemma_core.memory import is_out_of_memory
 from dgemma_core.runner import ModelRunner, Reading
 from dgemma_core.scheduler import Scheduler, Work
 from dgemma_core.sequence import Sequence
@@ -193,7 +194,10 @@ class Worker:
         for part, reading, error in steps.run(self._scheduler.schedule()):
             # Before a request of this pass can end, so that whoever waits for it finds the pass counted.
             self._count(forward_passes=steps.passes - self._stats.forward_passes)
-            self._advance(loaded, part, reading, error)
+            try:
+                self._advance(loaded, part, reading, error)
+            except Exception as failure:
+                self._fail(part.sequence, _as_engine_error(failure))
 
     def _drain(self) -> bool:
         """Take in new requests, cancellations and timeouts; waits while there is nothing to do. False: stop."""
@@ -227,7 +231,8 @@ class Worker:
     def _admit(self, loaded: Loaded) -> None:
         for sequence in self._scheduler.admit():
             try:
-                cache = self._allocate(loaded, sequence.capacity)
+                cache = _retry_once(self._on_out_of_memory)(loaded.runner.new_cache, sequence.capacity)
+                reused = loaded.prefix_cache.take(sequence.identities, cache)
             except Exception as error:
                 if is_out_of_memory(error) and len(self._scheduler.running) > 1:
                     # Its turn comes again when a running sequence has given its memory back.
@@ -236,13 +241,18 @@ class Worker:
                     return
                 self._fail(sequence, _as_engine_error(error))
                 continue
-            reused = loaded.prefix_cache.take(sequence.identities, cache)
             sequence.start(cache)
             if reused:
                 self._count(prefix_hits=1, prefix_tokens=reused)
 
-    def _allocate(self, loaded: Loaded, capacity: int) -> Any:
-        return _retry_once(self._on_out_of_memory)(loaded.runner.new_cache, capacity)
+    def _remember(self, loaded: Loaded, sequence: Sequence, cache: SequenceCache) -> None:
+        """Keep an encoded prompt for later requests, where there is memory for it."""
+        try:
+            loaded.prefix_cache.put(sequence.identities, cache)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._on_out_of_memory()
 
     def _advance(self, loaded: Loaded, part: Work, reading: Reading | None, error: Exception | None) -> None:
         """Book one part of a step: an error, an encoded chunk, or a denoised canvas."""
@@ -254,7 +264,7 @@ class Worker:
         if part.loan:
             self._count(prefix_hits=1, prefix_tokens=part.loan.length)
         if part.encode and not sequence.pending and sequence.cache is not None:
-            loaded.prefix_cache.put(sequence.identities, sequence.cache)
+            self._remember(loaded, sequence, sequence.cache)
         if reading is None or sequence.canvas is None:
             return
         canvas, positions = sequence.canvas, part.sequence.active
@@ -264,11 +274,7 @@ class Worker:
         sequence.count_step(positions)
         self._count(denoising_steps=1, positions=positions)
         if sequence.guide is not None:
-            try:
-                done = sequence.review(done, loaded.runner.rows(canvas))
-            except Exception as failure:
-                self._fail(sequence, _as_engine_error(failure))
-                return
+            done = sequence.review(done, loaded.runner.rows(canvas))
         if sequence.drafts:
             text = sequence.detokenizer.decode(_before_end(canvas.argmax.tolist(), loaded.end_ids))
             sequence.handle.emit(DraftEvent(text, canvas.steps, tuple(canvas.entropy.tolist())))
@@ -334,7 +340,7 @@ class Worker:
                 self._fail(sequence, dead)
 
     def _on_out_of_memory(self) -> None:
-        logger.warning("out of memory: the prefix cache is dropped and the step tried again")
+        logger.warning("out of memory: the prefix cache is dropped")
         if self._prefix_cache is not None:
             self._prefix_cache.clear()
         if torch.cuda.is_available():
@@ -374,17 +380,13 @@ class _StepRunner:
             yield from self.run([w.alone() for w in work[middle:]])
             return
         self.passes += 1
-        self._runner.commit(work, readings)
+        try:
+            self._runner.commit(work, readings)
+        except Exception as error:  # Some may have been taken over already, so none can be tried again.
+            yield from ((part, None, error) for part in work)
+            return
         for part, result in zip(work, readings, strict=True):
             yield part, result, None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on any device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
 def _retry_once(on_out_of_memory: Callable[[], None]) -> Retrying:

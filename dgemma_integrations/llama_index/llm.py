@@ -26,7 +26,7 @@ from llama_index.core.types import Model
 from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from dgemma_core.errors import ContextOverflowError
+from dgemma_core.errors import ContextOverflowError, DGemmaError
 from dgemma_core.messages import Message
 from dgemma_core.params import SamplingParams, check_timeout
 from dgemma_core.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
@@ -84,9 +84,17 @@ _Prompt = list[Message] | str
 
 @dataclass(frozen=True)
 class _Options:
-    """Settings of one call: the object's, with the call's own keyword arguments on top."""
+    """Settings of one call: the object's, with the call's own keyword arguments on top.
+
+    Attributes:
+        params: sampling settings.
+        own: whether they are all the object's.
+        timeout: seconds.
+        tool_use: tools, thinking and what the answer must fit.
+    """
 
     params: SamplingParams
+    own: bool
     timeout: float | None
     tool_use: ToolUse
 
@@ -469,14 +477,14 @@ class DiffusionGemma(FunctionCallingLLM):
         timeout = given.pop("timeout", None)
         timeout = self.timeout if timeout is None else timeout
         check_timeout(timeout)
-        defaults = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
+        defaults, own = {name: getattr(self, name) for name in _SAMPLING_FIELDS}, not given
         if use.grammar is not None:
             if given.get("grammar") is not None:
                 raise ValueError(
                     f"{owner}: response_format and grammar both say what the answer must fit; give one of them"
                 )
             given["grammar"] = use.grammar
-        return _Options(sampling_params(defaults, given, owner=owner), timeout, use)
+        return _Options(sampling_params(defaults, given, owner=owner), own, timeout, use)
 
     def _messages(self, messages: Sequence[ChatMessage]) -> list[Message]:
         return to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
@@ -486,6 +494,13 @@ class DiffusionGemma(FunctionCallingLLM):
 
     def _submit(self, engine: Engine, prompt: _Prompt, options: _Options) -> RequestHandle:
         params, use, timeout = options.params, options.tool_use, options.timeout
+        try:
+            engine.check(params)
+        except ValueError as error:
+            if not options.own:
+                raise
+            # Nobody gave it with this call, which is LlamaIndex's own as a rule: its synthesizers swallow ValueErrors.
+            raise DGemmaError(f"{type(self).__name__}: {error}") from error
         if isinstance(prompt, str):
             return engine.submit(engine.encode_markup(prompt), params, timeout=timeout)
         try:

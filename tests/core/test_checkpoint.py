@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from transformers import DiffusionGemmaForBlockDiffusion
 
 from dgemma_core import Engine, LoadSpec
-from dgemma_core.errors import CheckpointError
+from dgemma_core.errors import CheckpointError, OutOfMemoryError
 
 
 @pytest.fixture
@@ -60,6 +63,37 @@ def test_another_architecture(copy: Path) -> None:
 def test_an_unknown_architecture(copy: Path) -> None:
     (copy / "config.json").write_text(json.dumps({"model_type": "no_such_model"}))
     assert "cannot be read" in failing_load(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", '{"model_type": "diffusion_gemma", "canvas_length": "many"}'),
+        ("tokenizer.json", '{"version": "1.0"}'),
+        ("generation_config.json", '{"max_new_tokens": 64,'),
+    ],
+)
+def test_damaged_small_files(copy: Path, name: str, text: str) -> None:
+    (copy / name).write_text(text)
+    assert name in failing_load(copy)
+
+
+def test_weights_that_do_not_fit(tiny_checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_args: Any, **_options: Any) -> Any:
+        raise torch.OutOfMemoryError("out of memory: tried to allocate 50 GiB")
+
+    monkeypatch.setattr(DiffusionGemmaForBlockDiffusion, "from_pretrained", too_large)
+    with pytest.raises(OutOfMemoryError, match="quantization"):
+        Engine(LoadSpec(model=tiny_checkpoint)).load()
+
+
+def test_what_goes_wrong_behind_the_weights(tiny_checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_device(*_args: Any) -> Any:
+        raise RuntimeError("invalid device ordinal")
+
+    monkeypatch.setattr(DiffusionGemmaForBlockDiffusion, "to", no_such_device)
+    with pytest.raises(CheckpointError, match="invalid device ordinal"):
+        Engine(LoadSpec(model=tiny_checkpoint)).load()
 
 
 def test_a_truncated_file(copy: Path) -> None:

@@ -25,6 +25,7 @@ from dgemma_core import (
     RequestHandle,
     SamplingParams,
 )
+from dgemma_core.canvas import Canvas
 from dgemma_core.errors import (
     ContextOverflowError,
     DGemmaError,
@@ -34,6 +35,7 @@ from dgemma_core.errors import (
     QueueFullError,
     RequestTimeoutError,
 )
+from dgemma_core.kv_cache import SequenceCache
 from tests.checkpoints import make_model, make_tokenizer
 
 FACTS = "The Vexal bridge was built in 1931. The Dorfin tower is painted green."
@@ -287,8 +289,8 @@ def test_other_misuse_is_named(tiny_engine: Engine) -> None:
         tiny_engine.submit([2], timeout=0)
     with pytest.raises(ValueError, match=r"t_max=0\.1"):
         tiny_engine.submit([2], SamplingParams(t_max=0.1))
-    with pytest.raises(ValueError, match="t_min"):
-        tiny_engine.submit([2], SamplingParams(t_min=0.0))
+    with pytest.raises(ValueError, match="canvas_length=17"):
+        tiny_engine.check(SamplingParams(canvas_length=17))
     with pytest.raises(ValueError, match="tools"):
         tiny_engine.submit("text", tools=[{"type": "function"}])
     with pytest.raises(ValueError, match="unknown option 'colour'"):
@@ -370,6 +372,35 @@ def test_one_out_of_memory_costs_only_the_prefix_cache(tiny_checkpoint: str, mon
         held = engine.stats().prefix_cache_bytes
         assert engine.generate([[2, 60, 9]], params)[0].token_ids == expected
         assert engine.stats().prefix_cache_bytes < held  # The first prefix is gone, the new one is in.
+
+
+def test_what_fails_after_the_pass_costs_one_request(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Canvas.advance
+
+    def advance(self: Canvas, *statistics: Any) -> bool:
+        if self.settings.entropy_bound == 7.0:
+            raise ArithmeticError("bad canvas")
+        return original(self, *statistics)
+
+    monkeypatch.setattr(Canvas, "advance", advance)
+    broken = tiny_engine.submit([2, 50], SamplingParams(seed=1, max_new_tokens=16, entropy_bound=7.0))
+    fine = tiny_engine.submit([2, 51], SamplingParams(seed=1, max_new_tokens=16))
+    with pytest.raises(DGemmaError, match="bad canvas"):
+        broken.result(30)
+    assert fine.result(30).token_ids
+    assert not tiny_engine.closed
+
+
+def test_a_prompt_that_cannot_be_kept_is_answered(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trimmed(self: SequenceCache, layouts: Any) -> SequenceCache:
+        raise torch.OutOfMemoryError("out of memory")
+
+    params = SamplingParams(seed=1, max_new_tokens=16)
+    assert tiny_engine.generate([[2, 50]], params)[0].token_ids
+    assert tiny_engine.stats().prefix_cache_bytes > 0
+    monkeypatch.setattr(SequenceCache, "trimmed", trimmed)
+    assert tiny_engine.generate([[2, 51]], params)[0].token_ids
+    assert tiny_engine.stats().prefix_cache_bytes == 0
 
 
 def test_a_dead_worker_fails_everyone_at_once(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ def test_first_end() -> None:
     ("field", "value"),
     [
         ("max_new_tokens", 0), ("max_new_tokens", -3), ("max_new_tokens", 2.5), ("max_new_tokens", True), ("seed", -1),
+        ("stop", 5), ("seed", 2**64), ("t_min", 0),
         ("stop", ["ok", ""]), ("stop", ""), ("max_denoising_steps", 0), ("entropy_bound", 0), ("entropy_bound", "high"),
         ("entropy_bound", float("nan")), ("t_min", -0.1), ("stability_threshold", -1), ("confidence_threshold", 0.0),
         ("canvas_length", 0), ("drafts", 1),

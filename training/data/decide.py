@@ -73,6 +73,14 @@ def _any_question(source: Source, context: Context) -> tuple[str, int]:
     return ask(source, relation, name), 1 if known else 0
 
 
+def _question_of(source: Source, context: Context, level: int) -> str:
+    """A question that the context answers as well as `level` says."""
+    while True:
+        question, found = _any_question(source, context)
+        if found == level:
+            return question
+
+
 def answered(source: Source, context: Context) -> Typed:
     """Whether the context answers a question."""
     question, level = _any_question(source, context)
@@ -85,7 +93,16 @@ def answered(source: Source, context: Context) -> Typed:
 
 def graded(source: Source, context: Context) -> Typed:
     """How well the context answers a question, as a level."""
-    question, level = _any_question(source, context)
+    return _grade(source, *_any_question(source, context))
+
+
+def graded_evenly(source: Source, context: Context) -> Typed:
+    """The same with all levels equally often: where half are the highest, a network settles for always saying that."""
+    level = source.rng.randrange(3)
+    return _grade(source, _question_of(source, context, level), level)
+
+
+def _grade(source: Source, question: str, level: int) -> Typed:
     levels = source.choice(LEVELS)
     names = list(levels)
     options = levels if source.chance(0.7) else tuple(names)
@@ -102,8 +119,8 @@ KINDS: tuple[Callable[[Source, Context], Typed], ...] = (
     answered,
     graded,
 )
-# Whether there is an answer at all is learned last, so training asks it more often.
-DRILLED = (*KINDS, which_entity, answered, graded, graded)
+# What is learned last is asked more often.
+DRILLED = (*KINDS, holds, statement, *[which_entity] * 2, answered, *[graded_evenly] * 5)
 
 
 def decide(source: Source, context: Context, count: int, most: int = 8) -> list[Branch]:

@@ -84,6 +84,8 @@ def plan_asks(
             raise ValueError(f"questions[{name!r}]={question!r}: must be a Question")
     if (isinstance(context, str) and not context.strip()) or not context:
         raise ValueError(f"context={context!r}: there is nothing to decide about")
+    if not isinstance(context, str) and not all(isinstance(message, Message) for message in context):
+        raise ValueError(f"context={context!r}: must be a text or a list of Message")
     items = iter(questions.items())
     return [
         _ask(context, dict(islice(items, len(lines))), lines, writer, canvas_limit)

@@ -25,6 +25,8 @@ Kind = Literal["json_schema", "regex", "choice", "lark"]
 COMPACT: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 # The formats that llguidance enforces.
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
+_VALUES = frozenset({"const", "enum", "default", "examples"})  # keywords that hold values, not schemas
+_NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
 # Control tokens in Lark grammars are looked up when the grammar meets a tokenizer.
 _NO_TOKENIZER = "no tokenizer"
 _ANY_OBJECT = {"type": "object"}
@@ -135,11 +137,15 @@ def _without_unknown_formats(schema: Any) -> Any:
         return [_without_unknown_formats(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
-    return {
-        key: _without_unknown_formats(value)
-        for key, value in schema.items()
-        if not (key == "format" and isinstance(value, str) and value not in _FORMATS)
-    }
+    kept: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _VALUES:
+            kept[key] = value
+        elif key in _NAMED and isinstance(value, Mapping):
+            kept[key] = {name: _without_unknown_formats(part) for name, part in value.items()}
+        elif not (key == "format" and isinstance(value, str) and value not in _FORMATS):
+            kept[key] = _without_unknown_formats(value)
+    return kept
 
 
 def _problem(compiled: str) -> str:

@@ -229,12 +229,13 @@ def join(pieces: Sequence[str | Hole], filled: Sequence[str]) -> tuple[str, list
     texts: list[str] = []
     holes: list[str] = []
     waiting = iter(filled)
-    for piece in pieces:
+    for before, piece in zip(["", *pieces], pieces, strict=False):
         if isinstance(piece, str):
             texts.append(piece)
             continue
         text = next(waiting)
-        if texts and texts[-1].endswith(" "):
+        # What a grammar allowed stays whole.
+        if piece.grammar is None and isinstance(before, str) and before.endswith(" "):
             text = text.removeprefix(" ")
         holes.append(text)
         texts.append(text)

@@ -206,6 +206,8 @@ def test_bad_calls_are_named(embedded_engine: Engine) -> None:
         embedded_engine.decide(CONTEXT, QUESTIONS, draws=0)
     with pytest.raises(ValueError, match="context=''"):
         embedded_engine.decide("", QUESTIONS)
+    with pytest.raises(ValueError, match="list of Message"):
+        embedded_engine.decide([{"role": "user"}], QUESTIONS)  # type: ignore[list-item]
     with pytest.raises(ValueError, match="'x'"):
         embedded_engine.decide(CONTEXT, {"x": "Is it?"})  # type: ignore[dict-item]
 

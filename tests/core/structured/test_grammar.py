@@ -83,6 +83,13 @@ def test_undefined_formats_are_comments(compiler: GrammarCompiler) -> None:
     assert matcher.accepts(spelled) == len(spelled)
 
 
+def test_values_that_look_like_formats_stay(compiler: GrammarCompiler) -> None:
+    named_const = {"properties": {"const": {"type": "string", "format": "shoe-size"}}, "required": ["const"]}
+    for schema, text in (({"const": {"format": "pdf"}}, b'{"format":"pdf"}'), (named_const, b'{"const":"44"}')):
+        spelled = compiler.alphabet.spell(text)
+        assert compiler.matcher(Grammar.json_schema(schema)).accepts(spelled) == len(spelled)
+
+
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda s: json.dumps(s)[:40])
 def test_short_completions_are_valid(compiler: GrammarCompiler, schema: dict[str, Any]) -> None:
     grammar = Grammar.json_schema(schema)

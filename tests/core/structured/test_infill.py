@@ -54,6 +54,8 @@ def test_blanks_before_holes() -> None:
     assert layout.cells == [None, None, ord(" "), ord("b")]
     assert join(["a ", Hole(2), " b"], [" x"]) == ("a x b", ["x"])
     assert join(["a", Hole(2), "b"], [" x"]) == ("a xb", [" x"])
+    assert join(["a ", Hole(2), Hole(2)], ["x ", " y"]) == ("a x  y", ["x ", " y"])
+    assert join(["a ", Hole(2, Grammar.choice([" x"]))], [" x"]) == ("a  x", [" x"])
 
 
 def _no_grammar(grammar: Grammar, room: int) -> Any:

@@ -15,7 +15,7 @@ from llama_index.core.response_synthesizers import ResponseMode, get_response_sy
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from dgemma_core import Engine, Message
-from dgemma_core.errors import ContextOverflowError
+from dgemma_core.errors import ContextOverflowError, DGemmaError
 from dgemma_integrations.llama_index import DiffusionGemma
 
 QUESTION = "When was the Vexal bridge built?"
@@ -108,6 +108,16 @@ def own_tokenizer(embedded_engine: Engine) -> Iterator[None]:
     Settings.tokenizer = embedded_engine.tokenizer
     yield
     llama_index.core.global_tokenizer = before
+
+
+def test_a_setting_the_checkpoint_cannot_follow_is_not_an_empty_response(
+    query_engine: Callable[..., RetrieverQueryEngine],
+) -> None:
+    llm = DiffusionGemma(canvas_length=999)
+    with pytest.raises(DGemmaError, match="canvas_length=999"):
+        query_engine("compact", llm=llm).query(QUESTION)
+    with pytest.raises(ValueError, match="canvas_length=999"):
+        DiffusionGemma().complete(QUESTION, canvas_length=999)
 
 
 @pytest.mark.usefixtures("own_tokenizer")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dgemma_core import Engine
     from dgemma_core.handle import RequestHandle
 
+_LONG = 20_000  # characters, which take some ten milliseconds to tokenize
+
 
 @dataclass(frozen=True)
 class ToolUse:
@@ -48,9 +50,12 @@ class ToolUse:
             timeout=timeout,
         )
 
-    async def off_loop(self, params: SamplingParams, submit: Callable[[], RequestHandle]) -> RequestHandle:
-        """The handle from ``submit``, called beside the event loop where it would compile a grammar."""
-        if params.grammar is None and not self.tools:
+    async def off_loop(
+        self, prompt: str | Sequence[Message], params: SamplingParams, submit: Callable[[], RequestHandle]
+    ) -> RequestHandle:
+        """The handle from ``submit``, called beside the loop where it compiles a grammar or reads a long prompt."""
+        length = len(prompt) if isinstance(prompt, str) else sum(len(message.text) for message in prompt)
+        if params.grammar is None and not self.tools and length < _LONG:
             return submit()
         return await submit_in_thread(submit)
 
@@ -86,6 +91,14 @@ def asked_to_think(asked: Any, default: bool) -> bool:
     if not isinstance(asked, bool):
         raise ValueError(f"thinking={asked!r}: must be True or False")
     return asked
+
+
+def with_root(schema: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema with what a ``$ref`` at its root says, as chat templates look for properties there."""
+    if "$ref" not in schema:
+        return schema
+    _, key, name = schema["$ref"].split("/")
+    return {**{k: v for k, v in schema.items() if k != "$ref"}, **schema[key][name]}
 
 
 def answer_grammar(response_format: Any) -> Grammar | None:

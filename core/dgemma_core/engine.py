@@ -59,6 +59,7 @@ _BATCH_TOKENS_CPU = 4096
 _BATCH_TOKENS_ACCELERATOR = 16384
 
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Engine:
@@ -90,7 +91,7 @@ class Engine:
         self._template: ChatTemplate | None = None
         self._images: ImagePreprocessor | None = None
         self._compiler: GrammarCompiler | None = None
-        self._lock = threading.Lock()
+        self._renew_locks()
         self._references = 0
         self._closed = False
         self._in_memory = False
@@ -99,6 +100,7 @@ class Engine:
         # The worker must not keep a forgotten engine alive, nor outlive it.
         weakref.finalize(self, Worker.close, self._worker, 0)
         _workers.add(self._worker)
+        _engines.add(self)
 
     @classmethod
     def shared(cls, spec: LoadSpec | None = None) -> Engine:
@@ -266,7 +268,8 @@ class Engine:
             thinking: ask the model to think before it answers, as far as its chat template knows how; only with
                 messages. The thoughts are in ``Generation.reasoning`` and count as tokens of the answer. Of grammars
                 only JSON ones leave room for thoughts.
-            timeout: seconds after which the request is dropped with ``RequestTimeoutError``.
+            timeout: seconds, once the weights are loaded, after which the request is dropped with
+                ``RequestTimeoutError``.
 
         Raises:
             ValueError: bad prompt, parameter or tool choice, naming it.
@@ -358,7 +361,7 @@ class Engine:
             seed: of the noise.
             calibration: from ``fit_calibration``; without it the probabilities are the model's own and may be far from
                 the share of right answers.
-            timeout: seconds.
+            timeout: seconds, once the weights are loaded.
 
         Returns:
             An :class:`~dgemma_core.structured.decide.Answer` per name.
@@ -383,6 +386,7 @@ class Engine:
         timeout: float | None = None,  # noqa: ASYNC109 -- the engine drops the request, not only the wait for it
     ) -> dict[str, Answer]:
         """:meth:`decide` without blocking the event loop."""
+        await self._aopen()
         images = [] if isinstance(context, str) else [i for m in context if isinstance(m, Message) for i in m.images]
         if images:
             await asyncio.to_thread(self.prepare_images, images)
@@ -407,6 +411,7 @@ class Engine:
 
     async def ainfill(self, pieces: Seq[str | Hole], params: SamplingParams | None = None) -> Infilled:
         """:meth:`infill` without blocking the event loop."""
+        await self._aopen()
         params = params or SamplingParams()
         if any(isinstance(piece, Hole) and piece.grammar is not None for piece in pieces):
             handle, fillings = await submit_in_thread(lambda: self._submit_infill(pieces, params))
@@ -446,6 +451,11 @@ class Engine:
     def __repr__(self) -> str:
         return f"Engine({self.spec!r}{', closed' if self._closed else ''})"
 
+    def _renew_locks(self) -> None:
+        self._lock = threading.Lock()
+        # Of its own: meanwhile, requests that need no grammar go on.
+        self._compiler_lock = threading.Lock()
+
     def _check_open(self) -> None:
         if self._closed:
             raise EngineClosedError("the engine is closed; make a new one")
@@ -454,17 +464,26 @@ class Engine:
         self._worker.cancel(handle)
 
     def _open_front(self) -> FrontDoor:
+        if self._front is not None:
+            return self._front
         with self._lock:
             if self._front is None:
                 self._front = open_front_door(self.spec)
             return self._front
 
     def _chat_template(self) -> ChatTemplate:
+        if self._template is not None:
+            return self._template
         front = self._open_front()
         with self._lock:
             if self._template is None:
                 self._template = ChatTemplate(front.tokenizer)
             return self._template
+
+    async def _aopen(self) -> None:
+        """Read the small files, and prepare the template, beside the event loop."""
+        if self._template is None:
+            await asyncio.to_thread(self._chat_template)
 
     def _image_preprocessor(self) -> ImagePreprocessor:
         if self._images is None:
@@ -533,7 +552,7 @@ class Engine:
 
     def _grammar_compiler(self) -> GrammarCompiler:
         front = self._open_front()
-        with self._lock:
+        with self._compiler_lock:
             if self._compiler is None:
                 self._compiler = GrammarCompiler(Alphabet(front.tokenizer, front.vocab_size, front.end_ids))
             return self._compiler
@@ -662,6 +681,8 @@ def _close_all() -> None:
 def _after_fork() -> None:
     # Locks another thread held at the fork are held for ever in the child.
     Engine._shared_lock = threading.Lock()
+    for engine in list(_engines):
+        engine._renew_locks()
     for worker in list(_workers):
         worker.after_fork()
 

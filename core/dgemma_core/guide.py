@@ -26,6 +26,10 @@ class Guide(Protocol):
     def end(self) -> int | None:
         """Where in the canvas that was just reviewed the answer ends, or None if it goes on behind it."""
 
+    @property
+    def cut(self) -> bool:
+        """Whether the answer ends there only because its room is used up."""
+
     def open(self, canvas: Canvas) -> None:
         """Pin what is known of a new canvas."""
 

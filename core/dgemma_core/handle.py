@@ -122,6 +122,12 @@ class RequestHandle:
             with self._changed:
                 self._wakers.remove(wake)
 
+    def after_fork(self, error: BaseException) -> None:
+        """In a forked child: the request goes on in the parent only."""
+        # Whoever held their locks did not come along.
+        self._changed, self._future, self._wakers = threading.Condition(), Future(), []
+        self._future.set_exception(error)
+
     # Called by the worker thread only.
 
     def emit(self, event: Event) -> None:

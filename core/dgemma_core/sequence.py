@@ -130,6 +130,11 @@ class Sequence:
         self._drop_images()
         self._started = time.monotonic()
 
+    def restart_clock(self) -> None:
+        """Count the timeout from now on."""
+        if self.deadline is not None:
+            self.deadline += time.monotonic() - self._submitted
+
     def chunk(self, limit: int, skip: int = 0) -> int:
         """How many pending tokens behind the first ``skip`` to encode within ``limit``.
 
@@ -207,14 +212,14 @@ class Sequence:
         tokens = self.canvas.argmax.tolist()
         if self.guide is None:
             end = next((i for i, token in enumerate(tokens) if token in end_ids), len(tokens))
-        elif self.guide.end is not None:
-            end = self.guide.end
         else:
-            end = len(tokens)
+            end = len(tokens) if self.guide.end is None else self.guide.end
         budget = self.budget
         self.canvas = None
         self._canvases += 1
-        if end < min(len(tokens), budget + 1) or (self.guide is not None and self.guide.end is not None):
+        if self.guide is not None and self.guide.end is not None:
+            return tokens[:end], "length" if self.guide.cut else "stop"
+        if end < min(len(tokens), budget + 1):
             return tokens[:end], "stop"
         if budget <= len(tokens):
             return tokens[:budget], "length"

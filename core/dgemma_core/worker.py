@@ -155,6 +155,8 @@ class Worker:
             "the process was forked after this engine had started, and its thread is in the parent only: make a new "
             "engine here, or start processes with the spawn method"
         )
+        for handle in self._open:
+            handle.after_fork(self._ended)
         self._open, self._inbox, self._clearing = {}, deque(), []
         self._prefix_cache = None
         if not self.ready.done():
@@ -178,6 +180,7 @@ class Worker:
                 self._scheduler = Scheduler(loaded.max_batch_tokens, loaded.max_running)
                 self._prefix_cache = loaded.prefix_cache
                 self._count(weight_loads=1, load_s=loaded.load_s)
+                self._restart_clocks()
                 self.ready.set_result(None)
                 steps = _StepRunner(loaded, self._on_out_of_memory)
                 while self._drain():
@@ -187,6 +190,12 @@ class Worker:
             if not isinstance(error, DGemmaError):
                 logger.exception("the engine's worker thread ended")
             self._end(error)
+
+    def _restart_clocks(self) -> None:
+        """Loading does not count as time of the requests that had to wait for it."""
+        with self._changed:
+            for sequence in self._open.values():
+                sequence.restart_clock()
 
     def _step(self, loaded: Loaded, steps: _StepRunner) -> None:
         # A frame of its own: an idle thread must not hold on to the last step's requests, nor through them the engine.
@@ -298,7 +307,8 @@ class Worker:
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         detokenizer = sequence.detokenizer
         usage = sequence.usage()
-        if reason == "stop" and detokenizer.tool_calls:
+        # With a guide, calls are whole however the answer ended.
+        if detokenizer.tool_calls and (reason == "stop" or (reason == "length" and sequence.guide is not None)):
             reason = "tool_calls"
         generation = Generation(
             detokenizer.text, tuple(detokenizer.kept), reason, usage, detokenizer.tool_calls, detokenizer.reasoning

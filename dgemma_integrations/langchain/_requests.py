@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -105,7 +106,8 @@ async def _asubmitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> 
                 while True:
                     try:
                         submit = partial(call.tool_use.submit, engine, prompt, call.params, call.timeout)
-                        handles.append(await call.tool_use.off_loop(call.params, submit))
+                        handles.append(await call.tool_use.off_loop(prompt, call.params, submit))
+                        await asyncio.sleep(0)  # A long list of prompts must not hold up the loop.
                         break
                     except QueueFullError:
                         if (pending := _pending(handles)) is None:

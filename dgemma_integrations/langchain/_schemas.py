@@ -11,9 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+import typing_extensions
 from langchain_core.tools import BaseTool, create_schema_from_function
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import PydanticUserError, TypeAdapter
+
+from dgemma_integrations._tool_use import with_root
 
 _DEFINITIONS = ("$defs", "definitions")
 
@@ -25,10 +29,10 @@ def openai_tool(tool: Mapping[str, Any] | type | Callable[..., Any] | BaseTool) 
         ValueError: not in such a form.
     """
     converted: dict[str, Any] = convert_to_openai_tool(tool)
-    schema = _schema_of_class(_arguments_class(tool))
+    schema = _own_schema(_arguments_class(tool))
     if schema is None or not _contains_itself(schema):
         return converted
-    parameters = _without_titles(_with_root(schema))
+    parameters = _without_titles(with_root(schema))
     # The tool's description is already there.
     parameters.pop("description", None)
     return {**converted, "function": {**converted["function"], "parameters": parameters}}
@@ -43,28 +47,47 @@ def answer_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
     Raises:
         ValueError: not in such a form.
     """
-    described = _schema_of_class(schema)
+    described = _own_schema(schema)
     if described is not None and _contains_itself(described):
-        described = _with_root(described)
+        described = with_root(described)
     elif isinstance(schema, Mapping) and not schema.keys() & {"name", "function", "toolSpec"}:
         described = dict(schema)
     else:
-        described = convert_to_json_schema(schema)  # type: ignore[arg-type]
+        try:
+            described = convert_to_json_schema(schema)  # type: ignore[arg-type]
+        except RecursionError:
+            raise ValueError(
+                f"schema={schema!r}: a typing.TypedDict that contains itself needs Python 3.12; give a Pydantic class, "
+                "or one of typing_extensions.TypedDict"
+            ) from None
     return {"title": "answer", **described}
 
 
 def _arguments_class(tool: Any) -> Any:
-    """The Pydantic class of a tool's arguments; None where there is none to look at."""
+    """A tool's arguments: a class, or a schema."""
     if isinstance(tool, BaseTool):
         return tool.tool_call_schema
     if isinstance(tool, type | Mapping) or typing.is_typeddict(tool):
         return tool
     return create_schema_from_function(
-        tool.__name__, tool, filter_args=(), parse_docstring=True, error_on_invalid_docstring=False
+        tool.__name__,
+        tool,
+        filter_args=(),
+        parse_docstring=True,
+        error_on_invalid_docstring=False,
+        include_injected=False,
     )
 
 
-def _schema_of_class(kind: Any) -> dict[str, Any] | None:
+def _own_schema(kind: Any) -> dict[str, Any] | None:
+    """The JSON schema as its maker writes it, with definitions; None where there is none."""
+    if isinstance(kind, Mapping):
+        return dict(kind)
+    if typing.is_typeddict(kind) or typing_extensions.is_typeddict(kind):
+        try:
+            return TypeAdapter(kind).json_schema()
+        except PydanticUserError:  # typing.TypedDict before Python 3.12, or a type without a schema
+            return None
     if not (isinstance(kind, type) and is_basemodel_subclass(kind)):
         return None
     describe = getattr(kind, "model_json_schema", None) or kind.schema  # type: ignore[attr-defined]
@@ -90,14 +113,6 @@ def _references(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from _references(value)
-
-
-def _with_root(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with what a ``$ref`` at its root says, as chat templates look for properties there."""
-    if "$ref" not in schema:
-        return schema
-    _, key, name = schema["$ref"].split("/")
-    return {**{k: v for k, v in schema.items() if k != "$ref"}, **schema[key][name]}
 
 
 def _without_titles(node: Any, named: bool = False) -> Any:

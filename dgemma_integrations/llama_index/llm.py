@@ -527,7 +527,7 @@ class DiffusionGemma(FunctionCallingLLM):
         engine = self._given_engine_for(spec) or await aengine_for(spec)
         await engine.aload()
         await aprepare(engine, [prompt])
-        return await options.tool_use.off_loop(options.params, lambda: self._submit(engine, prompt, options))
+        return await options.tool_use.off_loop(prompt, options.params, lambda: self._submit(engine, prompt, options))
 
     def _answer(self, prompt: _Prompt, overrides: Mapping[str, Any], respond: Respond[Response]) -> Response:
         handle = self._start(prompt, overrides)
@@ -588,4 +588,8 @@ def _chat_respond(arguments: Mapping[str, Any]) -> ChatRespond:
 def _completion_prompt(prompt: str, formatted: bool, arguments: Mapping[str, Any]) -> _Prompt:
     if arguments.get("tools"):
         raise ValueError("tools: a completion has no place for tool calls; give them to chat or chat_with_tools")
+    if formatted and arguments.get("thinking"):
+        raise ValueError(
+            "thinking=True is asked for by the chat template: with formatted=True, write it into the prompt"
+        )
     return prompt if formatted else [Message("user", prompt)]

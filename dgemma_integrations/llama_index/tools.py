@@ -10,7 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageR
 from llama_index.core.llms.llm import ToolSelection
 
 from dgemma_core.messages import ToolCall
-from dgemma_integrations._tool_use import ToolUse, answer_grammar, asked_to_think, tool_choice
+from dgemma_integrations._tool_use import ToolUse, answer_grammar, asked_to_think, tool_choice, with_root
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
@@ -41,8 +41,7 @@ def chat_arguments(
         messages.append(user_msg)
     if not tools:
         return {"messages": messages}
-    # What an API would refuse as too long a description is no trouble here.
-    declared = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
+    declared = [_declared(tool) for tool in tools]
     names = {d["function"]["name"]: tool.metadata.get_name() for d, tool in zip(declared, tools, strict=True)}
     renamed = {name: own for name, own in names.items() if name != own}
     if isinstance(choice, str):
@@ -55,6 +54,17 @@ def chat_arguments(
         "allow_parallel_tool_calls": parallel,
     }
     return {**arguments, "tool_names": renamed} if renamed else arguments
+
+
+def _declared(tool: BaseTool) -> dict[str, Any]:
+    """The tool as OpenAI function dict."""
+    # What an API would refuse as too long a description is no trouble here.
+    declared = tool.metadata.to_openai_tool(skip_length_check=True)
+    arguments = tool.metadata.fn_schema
+    schema = {} if arguments is None else arguments.model_json_schema()
+    if "$ref" in schema:  # A class that contains itself; LlamaIndex would leave out what the reference says.
+        declared["function"]["parameters"] = with_root(schema)
+    return declared
 
 
 def tool_use(arguments: Mapping[str, Any], thinking: bool = False) -> ToolUse:

@@ -299,6 +299,20 @@ def test_other_misuse_is_named(tiny_engine: Engine) -> None:
         Engine.from_model(torch.nn.Linear(1, 1), make_tokenizer())
 
 
+def test_loading_does_not_count_as_time_of_a_request(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dgemma_core import engine as module
+
+    original = module.load_weights
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(1.2)
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "load_weights", slow)
+    params = SamplingParams(max_new_tokens=4, max_denoising_steps=1)
+    assert tiny_engine.submit([2, 50], params, timeout=1.0).result(30).token_ids
+
+
 # Failures inside a step.
 
 
@@ -431,16 +445,23 @@ def test_a_forked_child_is_told(tiny_checkpoint: str) -> None:
         f"spec = LoadSpec(model={tiny_checkpoint!r}, device='cpu')\n"
         "engine = Engine.shared(spec)\n"
         "engine.load()\n"
+        "slow = SamplingParams(max_new_tokens=900, max_denoising_steps=9999, confidence_threshold=1e-9)\n"
+        "handle = engine.submit('Hello', slow)\n"
         "child = os.fork()\n"
         "if child:\n"
         "    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
+        "    handle.cancel()\n"
         "    engine.generate(['Hello'], SamplingParams(max_new_tokens=2, max_denoising_steps=1))\n"
         "    sys.exit(status)\n"
         "try:\n"
         "    engine.submit('Hello')\n"
         "except EngineDeadError as error:\n"
         "    told = 'forked' in str(error) and engine.closed and Engine.shared(spec) is not engine\n"
-        "os._exit(7 if told else 1)\n"
+        "try:\n"
+        "    handle.result(30)\n"
+        "except EngineDeadError:\n"
+        "    os._exit(7 if told else 1)\n"
+        "os._exit(2)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
     assert done.returncode == 7

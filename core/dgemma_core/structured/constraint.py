@@ -63,6 +63,10 @@ class GrammarWalk:
         """Whether the text is complete and nothing can follow."""
         return self._matcher.stopped or self.room == 0
 
+    def cut_before(self, rest: Sequence[int]) -> bool:
+        """Whether the text ends here for want of room, while the draft goes on with ``rest``."""
+        return self.room == 0 and not self._matcher.stopped and not (rest and rest[0] in self._alphabet.end_ids)
+
     def ends_after(self, draft: Sequence[int]) -> int | None:
         """Length of the part of ``draft`` that would make the text complete, with its end token, if it would."""
         body = draft[: self._first_end(draft)]
@@ -264,6 +268,7 @@ class GrammarGuide:
         self._region = GrammarRegion(walk)
         self._at = 0
         self.end: int | None = None
+        self.cut = False
 
     def open(self, canvas: Canvas) -> None:
         """Pin the forced beginning."""
@@ -274,6 +279,7 @@ class GrammarGuide:
         self._at = self._region.review(canvas, self._at, canvas.length, settled, rows)
         if self._region.complete:
             self.end = self._at
+            self.cut = self._region.walk.cut_before(canvas.argmax[self._at :].tolist())
             return True
         if self._at < canvas.length:
             ahead = self._region.walk.ends_after(canvas.argmax[self._at :].tolist())

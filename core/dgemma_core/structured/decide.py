@@ -152,6 +152,8 @@ class DecisionGuide:
         logits: after the last draw, per draw and fork float32 ``[token_ids]``.
     """
 
+    cut = False
+
     def __init__(self, template: Template, pad_id: int, draws: int) -> None:
         check_draws(draws)
         self._template = template

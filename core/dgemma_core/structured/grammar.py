@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 # At once, not at the first grammar: an import reads files, and that grammar may be made on an event loop.
@@ -45,7 +46,7 @@ class Grammar:
     source: str
 
     def __post_init__(self) -> None:
-        problem = _problem(self.compiled())
+        problem = _problem(self)
         if problem:
             raise GrammarError(f"this {self.kind} grammar cannot be used: {problem}", self)
 
@@ -148,7 +149,8 @@ def _without_unknown_formats(schema: Any) -> Any:
     return kept
 
 
-def _problem(compiled: str) -> str:
+@lru_cache(maxsize=256)  # Agents make the same grammar at every call, often on an event loop.
+def _problem(grammar: Grammar) -> str:
     """Why llguidance refuses a grammar, or an empty string. Warnings count: what is warned of is not enforced."""
-    failed, messages = LLMatcher.validate_grammar_with_warnings(compiled)
+    failed, messages = LLMatcher.validate_grammar_with_warnings(grammar.compiled())
     return "; ".join(str(m).strip() for m in messages if failed or _NO_TOKENIZER not in str(m))

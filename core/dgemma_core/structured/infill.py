@@ -165,6 +165,7 @@ class InfillGuide:
     """
 
     reads = None
+    cut = False
 
     def __init__(self, layout: Layout, end_id: int, pad_id: int) -> None:
         self._cells: list[int | None] = [*layout.cells, end_id]

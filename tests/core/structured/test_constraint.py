@@ -36,7 +36,7 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-def params(grammar: Grammar, seed: int = 0, budget: int = 80, **more: Any) -> SamplingParams:
+def params(grammar: Grammar | None, seed: int = 0, budget: int = 80, **more: Any) -> SamplingParams:
     return SamplingParams(grammar=grammar, seed=seed, max_new_tokens=budget, max_denoising_steps=4, **more)
 
 
@@ -48,6 +48,17 @@ def test_schema_holds_over_several_canvases(engine: Engine, budget: int) -> None
         assert generation.finish_reason == "stop"
         assert len(generation.token_ids) <= budget
         assert generation.usage.guide_s > 0
+
+
+def test_an_answer_cut_for_want_of_room_says_so(engine: Engine) -> None:
+    for seed in range(3):
+        for grammar, reason in ((Grammar.regex("[a-z ]+"), "length"), (Grammar.regex("[a-z]{9}"), "stop")):
+            generation = engine.generate([PROMPT], params(grammar, seed, 9))[0]
+            if reason == "stop" or len(generation.token_ids) == 9:
+                assert generation.finish_reason == reason, (grammar, generation)
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+    generation = engine.submit([Message("user", "Hello")], params(None, 1, 9), tools=tools).result()
+    assert (len(generation.token_ids), generation.finish_reason) == (9, "length")
 
 
 def test_other_kinds_of_grammars(engine: Engine) -> None:

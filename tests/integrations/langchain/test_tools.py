@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import pytest
+import typing_extensions
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
-from langchain_core.tools import tool
-from pydantic import BaseModel, Field
+from langchain_core.tools import InjectedToolArg, StructuredTool, tool
+from pydantic import BaseModel, Field, TypeAdapter
 
 from dgemma_core import Engine
 from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaLLM
@@ -221,6 +222,39 @@ def test_a_tool_whose_argument_contains_itself(chat: ChatDiffusionGemma, given: 
     assert declared["description"]
     assert "title" not in declared["parameters"]
     assert "title" in declared["parameters"]["$defs"]["Part"]["properties"]
+
+
+class Branch(typing_extensions.TypedDict):
+    """A branch with branches."""
+
+    name: Annotated[str, Field(max_length=6)]
+    branches: Annotated[list[Branch], Field(max_length=1)]
+
+
+def test_a_typed_dict_that_contains_itself(chat: ChatDiffusionGemma) -> None:
+    for seed in range(3):
+        assert TypeAdapter(Branch).validate_python(chat.with_structured_output(Branch).invoke("Hello", seed=seed))
+
+
+def test_a_tool_whose_schema_contains_itself(chat: ChatDiffusionGemma) -> None:
+    described = StructuredTool(name="build", description="Builds.", args_schema=Part.model_json_schema(), func=str)
+    bound = chat.bind_tools([described], tool_choice="any", parallel_tool_calls=False)
+    (call,) = bound.invoke("Hello", max_tokens=200).tool_calls
+    assert Part.model_validate(call["args"])
+
+
+def test_a_function_with_an_injected_argument(chat: ChatDiffusionGemma) -> None:
+    class Store:
+        """Nothing that JSON has a schema for."""
+
+    def look_up(name: str, store: Store) -> str:
+        """Looks a name up."""
+        return name
+
+    # As in a module without postponed annotations; LangChain does not see through those.
+    look_up.__annotations__ = {"name": str, "store": Annotated[Store, InjectedToolArg], "return": str}
+    (declared,) = chat.bind_tools([look_up]).kwargs["tools"]  # type: ignore[attr-defined]
+    assert list(declared["function"]["parameters"]["properties"]) == ["name"]
 
 
 def test_a_schema_needs_no_title(chat: ChatDiffusionGemma) -> None:

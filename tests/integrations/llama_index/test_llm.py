@@ -154,6 +154,8 @@ def test_formatted_prompts_keep_their_markup(llm: DiffusionGemma, embedded_engin
     assert formatted.text == plain.text
     assert formatted.raw["usage"] == plain.raw["usage"]
     assert list(llm.stream_complete(rendered, formatted=True))[-1].text == plain.text
+    with pytest.raises(ValueError, match="thinking=True"):
+        llm.complete(rendered, formatted=True, thinking=True)
     # The same characters as an ordinary prompt are text, many tokens instead of a few control tokens.
     assert llm.complete(rendered).raw["usage"]["prompt_tokens"] > plain.raw["usage"]["prompt_tokens"] + 10
 

@@ -12,7 +12,7 @@ from llama_index.core.base.llms.types import ChatResponse, TextBlock, ThinkingBl
 from llama_index.core.llms import ChatMessage
 from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.tools import BaseTool, FunctionTool
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from dgemma_core import Engine, Generation, Grammar, Usage
 from dgemma_core.messages import ToolCall
@@ -30,6 +30,13 @@ def magic_function(input: int) -> int:  # noqa: A002 -- the name the model is sh
 def get_weather(city: str, days: int = 1) -> str:
     """Get the weather of a city."""
     return f"It is sunny in {city}."
+
+
+class Part(BaseModel):
+    """A part made of parts."""
+
+    title: str = Field(max_length=6)
+    parts: list[Part] = Field(max_length=1)
 
 
 @pytest.fixture
@@ -235,3 +242,10 @@ async def test_a_workflow_hands_over_between_agents(llm: DiffusionGemma, tools: 
     assert results[0].tool_name == "handoff"
     assert set(results[0].tool_kwargs) == {"to_agent", "reason"}
     assert str(await handler).strip()
+
+
+def test_a_class_that_contains_itself(llm: DiffusionGemma) -> None:
+    tool = get_function_tool(Part)
+    response = llm.chat_with_tools([tool], "Hello", tool_required=True, max_tokens=200)
+    for selection in llm.get_tool_calls_from_response(response):
+        assert Part.model_validate(selection.tool_kwargs)

@@ -16,6 +16,12 @@ from .lexicon import Source
 from .questions import ask, extract, missing, other_value, yes_no_question
 
 SPELLED_OUT = 0.4  # of the questions that have a canvas to themselves
+ANSWERED = (
+    "Does the text answer this question: ",
+    "Is the text relevant to the question: ",
+    "Can this be answered from the text: ",
+)
+GRADED = "How well does the text answer this question: "
 LEVELS: tuple[dict[str, str], ...] = (
     {"none": "another subject", "weak": "the same subject, another fact", "full": "the answer is there"},
     {"0": "another subject", "1": "the same subject", "2": "it answers the question"},
@@ -84,29 +90,39 @@ def _question_of(source: Source, context: Context, level: int) -> str:
 def answered(source: Source, context: Context) -> Typed:
     """Whether the context answers a question."""
     question, level = _any_question(source, context)
-    text = source.choice((
-        f"Does the text answer this question: {question}", f"Is the text relevant to the question: {question}",
-        f"Can this be answered from the text: {question}",
-    ))  # fmt: skip
-    return Question("bool", text), "yes" if level == 2 else "no"
+    return Question("bool", source.choice(ANSWERED) + question), "yes" if level == 2 else "no"
 
 
 def graded(source: Source, context: Context) -> Typed:
     """How well the context answers a question, as a level."""
-    return _grade(source, *_any_question(source, context))
+    question, level = _any_question(source, context)
+    return _grade(source, GRADED + question, level)
 
 
 def graded_evenly(source: Source, context: Context) -> Typed:
     """The same with all levels equally often: where half are the highest, a network settles for always saying that."""
     level = source.rng.randrange(3)
-    return _grade(source, _question_of(source, context, level), level)
+    return _grade(source, GRADED + _question_of(source, context, level), level)
 
 
-def _grade(source: Source, question: str, level: int) -> Typed:
+def related(source: Source, context: Context) -> Typed:
+    """Either question in the other's words or with the other's options.
+
+    A network that can tell whether a question is answered says nothing of it in levels until it has learned that both
+    are about the same.
+    """
+    level = source.rng.randrange(3)
+    text = source.choice((*ANSWERED, GRADED)) + _question_of(source, context, level)
+    if source.chance(0.4):
+        return Question("bool", text), "yes" if level == 2 else "no"
+    return _grade(source, text, level)
+
+
+def _grade(source: Source, text: str, level: int) -> Typed:
     levels = source.choice(LEVELS)
     names = list(levels)
     options = levels if source.chance(0.7) else tuple(names)
-    return Question("score", f"How well does the text answer this question: {question}", options), names[level]
+    return Question("score", text, options), names[level]
 
 
 KINDS: tuple[Callable[[Source, Context], Typed], ...] = (
@@ -120,7 +136,7 @@ KINDS: tuple[Callable[[Source, Context], Typed], ...] = (
     graded,
 )
 # What is learned last is asked more often.
-DRILLED = (*KINDS, holds, statement, *[which_entity] * 2, answered, *[graded_evenly] * 5)
+DRILLED = (*KINDS, holds, statement, *[which_entity] * 2, answered, *[graded_evenly] * 3, *[related] * 4)
 
 
 def decide(source: Source, context: Context, count: int, most: int = 8) -> list[Branch]:

@@ -19,6 +19,8 @@ OWN_CANVAS = 0.67  # share of their canvases that hold what the first pass would
 HOLES = 0.9  # share of the canvases with holes that have exactly these noised, as decisions and infilling do
 FIRST_READ = 0.7  # share of those that are read in one step, without conditioning
 SPAN = 0.1  # share of the other canvases in which only one span is noised
+SLIPPED = 0.15  # share of the canvases without exact holes in which tokens stand too early or too late
+LOCAL = 12  # where a slip ends again, after so many tokens at most
 DEPTH = 4  # so many wrong tokens before a token halve its weight
 LEAST, GIVEN = 0.15, 0.3  # weights of tokens behind very many wrong ones, and of those that are right already
 
@@ -81,10 +83,32 @@ def add_noise(batch: Packed, vocabulary: int, generator: torch.Generator) -> tup
     rates, exact = noise_rates(target, hole, generator)
     hit = torch.rand(target.shape, generator=generator) < rates
     random_tokens = torch.randint(0, vocabulary, target.shape, generator=generator)
-    noised = torch.where(hit, random_tokens, target).view(batch.canvas.shape)
+    noised = torch.where(hit, random_tokens, target)
+    chosen = ~exact & (torch.rand(exact.shape, generator=generator) < SLIPPED)
+    clean = torch.rand(exact.shape, generator=generator) < 0.5
+    noised = torch.where(chosen, slip(torch.where(clean, target, noised), target, generator), noised)
+    noised = noised.view(batch.canvas.shape)
     return noised.to(batch.canvas.device), exact.expand(target.shape).reshape(batch.canvas.shape).to(
         batch.canvas.device
     )
+
+
+def slip(canvas: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
+    """Canvases [M, C] whose tokens, from some place on, stand one or two positions too early or too late.
+
+    This is how a canvas goes wrong for good: its parts settle before it is known how many tokens lie between them, and
+    then one is lacking, or said twice. Where tokens are only ever right or random, a network trusts what it reads and
+    never learns to move it.
+    """
+    count, length = canvas.shape
+    used = (target != 0).sum(1, keepdim=True)
+    begin = (torch.rand(count, 1, generator=generator) * used).long()
+    end = begin + 1 + torch.randint(LOCAL, (count, 1), generator=generator)
+    end = torch.where(torch.rand(count, 1, generator=generator) < 0.5, end, torch.full_like(end, length))
+    by = torch.tensor([-2, -1, -1, 1, 1, 2])[torch.randint(6, (count, 1), generator=generator)]
+    place = torch.arange(length)[None].expand(count, length)
+    moved = (place + by).clamp(0, length - 1)
+    return canvas.gather(1, torch.where((place >= begin) & (place < end), moved, place))
 
 
 def next_canvas(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 
-from training.loss import GIVEN, LEAST, depth_weights, wrong_before
+from training.loss import GIVEN, LEAST, LOCAL, depth_weights, slip, wrong_before
 
 
 def test_a_token_weighs_less_the_more_wrong_ones_come_before_it_in_its_canvas() -> None:
@@ -18,3 +20,16 @@ def test_a_token_weighs_less_the_more_wrong_ones_come_before_it_in_its_canvas() 
     weights = depth_weights(wrong, before)[0]
     expected = torch.tensor([GIVEN, 1.0, 0.8, GIVEN, 1.0, 0.8, 0.5, LEAST])
     torch.testing.assert_close(weights[[0, 1, 2, 3, 33, 40, 43, 63]], expected)
+
+
+def test_slipped_tokens_stand_one_or_two_positions_off_from_some_place_on() -> None:
+    length, used = 24, 15
+    target = torch.zeros(length, dtype=torch.long)
+    target[:used] = torch.arange(1, used + 1)
+    ways: dict[tuple[int, ...], tuple[int, bool]] = {}
+    for by, begin in product((-2, -1, 1, 2), range(used)):
+        for end in (*range(begin + 1, min(begin + LOCAL, length) + 1), length):
+            moved = [target[min(max(i + by, 0), length - 1) if begin <= i < end else i] for i in range(length)]
+            ways[tuple(int(t) for t in moved)] = by, end == length
+    rows = slip(target.expand(300, -1), target.expand(300, -1), torch.Generator().manual_seed(0))
+    assert {ways[tuple(row)] for row in rows.tolist()} == set(product((-2, -1, 1, 2), (False, True)))

@@ -10,7 +10,7 @@ from dgemma_core.structured.decide import fill_canvases
 from dgemma_core.structured.questions import Question, render_options
 from dgemma_core.structured.template import TemplateWriter
 
-from .context import Context
+from .context import Context, entity
 from .example import Branch, Typed
 from .lexicon import Source
 from .questions import ask, extract, missing, other_value, yes_no_question
@@ -93,6 +93,14 @@ def answered(source: Source, context: Context) -> Typed:
     return Question("bool", source.choice(ANSWERED) + question), "yes" if level == 2 else "no"
 
 
+def mentioned(source: Source, context: Context) -> Typed:
+    """Whether the context says anything of a subject."""
+    truth = source.chance(0.5)
+    name = source.choice(context.entities)[0] if truth else entity(source)[0]
+    known = truth or any(name == other for other, _ in context.entities)
+    return Question("bool", f"Does the text mention {name}?"), "yes" if known else "no"
+
+
 def graded(source: Source, context: Context) -> Typed:
     """How well the context answers a question, as a level."""
     question, level = _any_question(source, context)
@@ -136,7 +144,15 @@ KINDS: tuple[Callable[[Source, Context], Typed], ...] = (
     graded,
 )
 # What is learned last is asked more often.
-DRILLED = (*KINDS, holds, statement, *[which_entity] * 2, answered, *[graded_evenly] * 3, *[related] * 4)
+DRILLED = (
+    *KINDS,
+    *[holds] * 3,
+    *[statement] * 2,
+    *[which_entity] * 3,
+    *[graded_evenly] * 3,
+    *[related] * 3,
+    *[mentioned] * 2,
+)
 
 
 def decide(source: Source, context: Context, count: int, most: int = 8) -> list[Branch]:

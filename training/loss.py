@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +24,15 @@ LOCAL = 12  # where a slip ends again, after so many tokens at most
 DEPTH = 4  # so many wrong tokens before a token halve its weight
 LEAST, GIVEN = 0.15, 0.3  # weights of tokens behind very many wrong ones, and of those that are right already
 
+WATCHED = ("read", "front")
+
 
 @dataclass
 class Losses:
     """`total` is trained; the others are for the log. Task sums and counts are [len(TASKS)].
 
-    `read` is about the labels of decisions where nothing but labels is noised, `front` about the first wrong token of
-    each of the other canvases.
+    `watched` has sums and counts of some tokens' losses: `read` of the labels of decisions where nothing but labels is
+    noised, `front` of the first wrong token of each of the other canvases.
     """
 
     total: Tensor
@@ -38,10 +40,7 @@ class Losses:
     diffusion: float
     task_sum: Tensor
     task_count: Tensor
-    read_sum: float = 0.0
-    read_count: int = 0
-    front_sum: float = 0.0
-    front_count: int = 0
+    watched: dict[str, tuple[float, int]] = field(default_factory=dict)
 
 
 def noise_rates(target: Tensor, hole: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -200,8 +199,10 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
         task = batch.canvas_task.reshape(-1)
         task_sum = torch.bincount(task, each * text, minlength=len(TASKS)).cpu()
         task_count = torch.bincount(task, text, minlength=len(TASKS)).cpu()
-        front = wrong & (before == 0) & (target != 0) & ~exact
-        read = exact & batch.canvas_hole.reshape(-1) & (task == TASKS.index("decisions"))
+        watched = {
+            "read": exact & batch.canvas_hole.reshape(-1) & (task == TASKS.index("decisions")),
+            "front": wrong & (before == 0) & (target != 0) & ~exact,
+        }
     total = diffusion + CAUSAL_WEIGHT * causal + BALANCE_WEIGHT * walk.balance
     return Losses(
         total,
@@ -209,8 +210,5 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
         float(diffusion.detach()),
         task_sum,
         task_count,
-        float(each.detach()[read].sum()),
-        int(read.sum()),
-        float(each.detach()[front].sum()),
-        int(front.sum()),
+        {name: (float(each.detach()[which].sum()), int(which.sum())) for name, which in watched.items()},
     )

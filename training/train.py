@@ -24,7 +24,7 @@ from transformers import DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFas
 from .config import PRESETS, Preset, build_config, build_generation_config
 from .data.example import TASKS
 from .feed import Feed, WorkerFeed
-from .loss import compute_losses
+from .loss import WATCHED, compute_losses
 from .optimizer import build_optimizers, fast_dtype
 from .tokenizer import train_tokenizer
 from .walk import Walk
@@ -144,8 +144,7 @@ class Trainer:
             "tokens": 0,
             "sum": 0,
             "count": 0,
-            "read": [0.0, 0],
-            "front": [0.0, 0],
+            "watched": dict.fromkeys(WATCHED, (0.0, 0)),
             "since": time.time(),
         }
 
@@ -178,8 +177,8 @@ class Trainer:
         w["tokens"] += batch.tokens.numel() + batch.canvas.numel()
         w["sum"] = w["sum"] + losses.task_sum
         w["count"] = w["count"] + losses.task_count
-        w["read"] = [w["read"][0] + losses.read_sum, w["read"][1] + losses.read_count]
-        w["front"] = [w["front"][0] + losses.front_sum, w["front"][1] + losses.front_count]
+        for name, (total, count) in losses.watched.items():
+            w["watched"][name] = w["watched"][name][0] + total, w["watched"][name][1] + count
 
     def report(self) -> dict[str, float]:
         """Means since the last report."""
@@ -194,8 +193,8 @@ class Trainer:
         }
         for index, task in enumerate(TASKS):
             row[task] = round(float(w["sum"][index] / w["count"][index].clamp(min=1)), 4)
-        for column in ("read", "front"):
-            row[column] = round(w[column][0] / max(1, w[column][1]), 4)
+        for name, (total, count) in w["watched"].items():
+            row[name] = round(total / max(1, count), 4)
         self._clear_window()
         return row
 

@@ -95,10 +95,10 @@ def asked_to_think(asked: Any, default: bool) -> bool:
 
 def with_root(schema: dict[str, Any]) -> dict[str, Any]:
     """The JSON schema with what a ``$ref`` at its root says, as chat templates look for properties there."""
-    if "$ref" not in schema:
+    path = str(schema.get("$ref", "")).split("/")
+    if len(path) != 3 or not isinstance(said := schema.get(path[1], {}).get(path[2]), Mapping):
         return schema
-    _, key, name = schema["$ref"].split("/")
-    return {**{k: v for k, v in schema.items() if k != "$ref"}, **schema[key][name]}
+    return {**{k: v for k, v in schema.items() if k != "$ref"}, **said}
 
 
 def answer_grammar(response_format: Any) -> Grammar | None:

@@ -104,6 +104,10 @@ class FrontDoor:
                 f"t_max={settings.t_max} is below t_min={settings.t_min} (the checkpoint's default fills in what is "
                 "not given); set both"
             )
+        if settings.t_min <= 0:
+            raise ValueError(
+                f"t_min={settings.t_min}, the checkpoint's default: logits are divided by it; set e.g. 0.01"
+            )
         return settings
 
 
@@ -185,7 +189,7 @@ def load_weights(spec: LoadSpec, front: FrontDoor, progress: Progress | None = N
         A ``DiffusionGemmaForBlockDiffusion``.
 
     Raises:
-        CheckpointError: no safetensors, wrong shapes, or no such device.
+        CheckpointError: no safetensors, wrong shapes, or no such device. Where memory runs out, torch's own error.
     """
     report = progress or (lambda _line: None)
     folder = _folder(spec, _SMALL_FILES + _WEIGHT_FILES)

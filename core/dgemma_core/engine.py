@@ -162,6 +162,7 @@ class Engine:
 
         Raises:
             CheckpointError: nothing usable there.
+            OutOfMemoryError: the weights do not fit into memory.
         """
         self._begin_loading(progress)
         self._worker.ready.result()
@@ -220,7 +221,7 @@ class Engine:
 
     # Requests.
 
-    def check(self, params: SamplingParams) -> None:
+    def check_settings(self, params: SamplingParams) -> None:
         """Raise what :meth:`submit` would raise for settings that this checkpoint cannot follow.
 
         Raises:
@@ -504,12 +505,12 @@ class Engine:
         """Requests that ask the questions. Whatever way the waiting ends, none is left behind."""
         check_timeout(timeout)
         front = self._open_front()
-        deadline = None if timeout is None else time.monotonic() + timeout
         writer = TemplateWriter(self.encode_text, front.end_id, front.pad_id)
         planned: list[tuple[Ask, DecisionGuide, Rendered]] = [
             (ask, DecisionGuide(ask.template, front.pad_id, draws), self._rendered(ask.messages, None))
             for ask in plan_asks(context, questions, writer, front.canvas_limit)
         ]
+        deadline = None if timeout is None else time.monotonic() + timeout
         sequences = []
         for ask, guide, prompt in planned:
             length = ask.canvas_length

@@ -44,7 +44,7 @@ class RequestTimeoutError(DGemmaError, TimeoutError):
 
 
 class OutOfMemoryError(DGemmaError):
-    """A request could not run even alone, with the prefix cache dropped."""
+    """The weights did not fit into memory, or a request could not run even alone, with the prefix cache dropped."""
 
 
 class EngineClosedError(DGemmaError):

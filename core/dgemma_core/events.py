@@ -20,7 +20,7 @@ class Generation:
         token_ids: its tokens, those of reasoning and tool calls included; the end token and everything from the stop
             string on are not in it.
         finish_reason: ``stop`` (end token or stop string), ``length`` (max_new_tokens), ``cancelled`` (text so far)
-            or ``tool_calls`` (as ``stop``, and there are calls).
+            or ``tool_calls`` (there are calls, and all of them are whole).
         usage: what it cost.
         tool_calls: the well-formed calls it made, in order, each with an id of its own.
         reasoning: what it thought before it answered; empty if it did not.

@@ -125,7 +125,7 @@ class RequestHandle:
     def after_fork(self, error: BaseException) -> None:
         """In a forked child: the request goes on in the parent only."""
         # Whoever held their locks did not come along.
-        self._changed, self._future, self._wakers = threading.Condition(), Future(), []
+        self._changed, self._future = threading.Condition(), Future()
         self._future.set_exception(error)
 
     # Called by the worker thread only.
@@ -160,7 +160,7 @@ class RequestHandle:
 
 
 async def submit_in_thread(submit: Callable[[], T]) -> T:
-    """What ``submit`` returns, run on another thread: compiling a grammar takes too long for an event loop.
+    """What ``submit`` returns, run on another thread: a grammar or a long prompt takes too long for an event loop.
 
     Args:
         submit: queues a request; returns its handle, or a tuple that begins with it.

@@ -173,9 +173,11 @@ class Sequence:
         """The canvas being denoised; a fresh one of uniform noise if there is none."""
         if self.canvas is None:
             soft = torch.zeros(self.settings.canvas_length, hidden_size, device=device, dtype=dtype)
+            # All room first: where there is none, nothing has been drawn yet, and a repeated step draws the same.
+            hidden = None if self.guide is None else torch.zeros_like(soft)
             canvas = Canvas(self.settings, vocab_size, end_ids, self.budget, soft, self.generator)
+            canvas.hidden = hidden
             if self.guide is not None:
-                canvas.hidden = torch.zeros_like(soft)
                 with self._guiding():
                     self.guide.open(canvas)
             # Only now: where the guide fails, a repeated step must not go on without it.

@@ -318,20 +318,26 @@ class Worker:
             self._forget(sequence)
             self._count(**{ending: 1}, completion_tokens=usage.completion_tokens, canvases=usage.canvases)
         sequence.handle.finish(generation)
+        self._close_handle(sequence)
 
     def _fail(self, sequence: Sequence, error: BaseException) -> None:
         with self._changed:
             self._forget(sequence)
             self._count(failed=1)
         sequence.handle.fail(error)
+        self._close_handle(sequence)
 
     def _forget(self, sequence: Sequence) -> None:
         # Before its handle resolves, so that whoever waits for it finds the engine idle.
         with self._changed:
             self._scheduler.remove(sequence)
-            self._open.pop(sequence.handle, None)
         sequence.cache = None
         sequence.canvas = None
+
+    def _close_handle(self, sequence: Sequence) -> None:
+        # After it has resolved, so that a fork in between leaves no handle that nobody ends.
+        with self._changed:
+            self._open.pop(sequence.handle, None)
 
     def _end(self, error: BaseException) -> None:
         with self._changed:

@@ -28,14 +28,16 @@ def openai_tool(tool: Mapping[str, Any] | type | Callable[..., Any] | BaseTool) 
     Raises:
         ValueError: not in such a form.
     """
-    converted: dict[str, Any] = convert_to_openai_tool(tool)
-    schema = _own_schema(_arguments_class(tool))
+    schema = _own_schema(_arguments_of(tool))
     if schema is None or not _contains_itself(schema):
-        return converted
+        return _converted(convert_to_openai_tool, tool)
     parameters = _without_titles(with_root(schema))
-    # The tool's description is already there.
-    parameters.pop("description", None)
-    return {**converted, "function": {**converted["function"], "parameters": parameters}}
+    description = parameters.pop("description", "")
+    if _is_typed_dict(tool):  # LangChain's conversion of one that contains itself does not end.
+        function = {"name": tool.__name__, "description": description}  # type: ignore[union-attr]
+    else:
+        function = _converted(convert_to_openai_tool, tool)["function"]
+    return {"type": "function", "function": {**function, "parameters": parameters}}
 
 
 def answer_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
@@ -53,21 +55,29 @@ def answer_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
     elif isinstance(schema, Mapping) and not schema.keys() & {"name", "function", "toolSpec"}:
         described = dict(schema)
     else:
-        try:
-            described = convert_to_json_schema(schema)  # type: ignore[arg-type]
-        except RecursionError:
-            raise ValueError(
-                f"schema={schema!r}: a typing.TypedDict that contains itself needs Python 3.12; give a Pydantic class, "
-                "or one of typing_extensions.TypedDict"
-            ) from None
+        described = _converted(convert_to_json_schema, schema)
     return {"title": "answer", **described}
 
 
-def _arguments_class(tool: Any) -> Any:
+def _converted(convert: Callable[[Any], dict[str, Any]], given: Any) -> dict[str, Any]:
+    try:
+        return convert(given)
+    except RecursionError:
+        raise ValueError(
+            f"{given!r}: a typing.TypedDict that contains itself needs Python 3.12; give a Pydantic class, or one of "
+            "typing_extensions.TypedDict"
+        ) from None
+
+
+def _is_typed_dict(kind: Any) -> bool:
+    return typing.is_typeddict(kind) or typing_extensions.is_typeddict(kind)
+
+
+def _arguments_of(tool: Any) -> Any:
     """A tool's arguments: a class, or a schema."""
     if isinstance(tool, BaseTool):
         return tool.tool_call_schema
-    if isinstance(tool, type | Mapping) or typing.is_typeddict(tool):
+    if isinstance(tool, type | Mapping) or _is_typed_dict(tool):
         return tool
     return create_schema_from_function(
         tool.__name__,
@@ -83,7 +93,7 @@ def _own_schema(kind: Any) -> dict[str, Any] | None:
     """The JSON schema as its maker writes it, with definitions; None where there is none."""
     if isinstance(kind, Mapping):
         return dict(kind)
-    if typing.is_typeddict(kind) or typing_extensions.is_typeddict(kind):
+    if _is_typed_dict(kind):
         try:
             return TypeAdapter(kind).json_schema()
         except PydanticUserError:  # typing.TypedDict before Python 3.12, or a type without a schema

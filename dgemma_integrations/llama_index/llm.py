@@ -477,7 +477,8 @@ class DiffusionGemma(FunctionCallingLLM):
         timeout = given.pop("timeout", None)
         timeout = self.timeout if timeout is None else timeout
         check_timeout(timeout)
-        defaults, own = {name: getattr(self, name) for name in _SAMPLING_FIELDS}, not given
+        defaults = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
+        own = all(value is None for value in given.values())
         if use.grammar is not None:
             if given.get("grammar") is not None:
                 raise ValueError(
@@ -495,7 +496,7 @@ class DiffusionGemma(FunctionCallingLLM):
     def _submit(self, engine: Engine, prompt: _Prompt, options: _Options) -> RequestHandle:
         params, use, timeout = options.params, options.tool_use, options.timeout
         try:
-            engine.check(params)
+            engine.check_settings(params)
         except ValueError as error:
             if not options.own:
                 raise

@@ -93,7 +93,14 @@ def test_what_goes_wrong_behind_the_weights(tiny_checkpoint: str, monkeypatch: p
 
     monkeypatch.setattr(DiffusionGemmaForBlockDiffusion, "to", no_such_device)
     with pytest.raises(CheckpointError, match="invalid device ordinal"):
-        Engine(LoadSpec(model=tiny_checkpoint)).load()
+        Engine(LoadSpec(model=tiny_checkpoint, device="cpu")).load()
+
+
+def test_a_temperature_of_zero_in_the_checkpoint(copy: Path) -> None:
+    path = copy / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"t_min": 0.0}))
+    with Engine(LoadSpec(model=str(copy))) as engine, pytest.raises(ValueError, match="t_min=0"):
+        engine.submit([2, 50])
 
 
 def test_a_truncated_file(copy: Path) -> None:

@@ -290,7 +290,7 @@ def test_other_misuse_is_named(tiny_engine: Engine) -> None:
     with pytest.raises(ValueError, match=r"t_max=0\.1"):
         tiny_engine.submit([2], SamplingParams(t_max=0.1))
     with pytest.raises(ValueError, match="canvas_length=17"):
-        tiny_engine.check(SamplingParams(canvas_length=17))
+        tiny_engine.check_settings(SamplingParams(canvas_length=17))
     with pytest.raises(ValueError, match="tools"):
         tiny_engine.submit("text", tools=[{"type": "function"}])
     with pytest.raises(ValueError, match="unknown option 'colour'"):

@@ -233,7 +233,18 @@ class Branch(typing_extensions.TypedDict):
 
 def test_a_typed_dict_that_contains_itself(chat: ChatDiffusionGemma) -> None:
     for seed in range(3):
-        assert TypeAdapter(Branch).validate_python(chat.with_structured_output(Branch).invoke("Hello", seed=seed))
+        for method in ("json_schema", "function_calling"):
+            structured = chat.with_structured_output(Branch, method=method)  # type: ignore[arg-type]
+            assert TypeAdapter(Branch).validate_python(structured.invoke("Hello", seed=seed))
+    (declared,) = chat.bind_tools([Branch]).kwargs["tools"]  # type: ignore[attr-defined]
+    assert (declared["function"]["name"], declared["function"]["description"]) == ("Branch", "A branch with branches.")
+
+
+def test_a_reference_to_a_part_of_a_definition(chat: ChatDiffusionGemma) -> None:
+    kids = {"type": "object", "properties": {"kids": {"$ref": "#/$defs/tree"}}, "additionalProperties": False}
+    tree = {"type": "array", "items": kids, "maxItems": 1}
+    schema = {"title": "tree", "$ref": "#/$defs/tree/items", "$defs": {"tree": tree}}
+    assert set(chat.with_structured_output(schema).invoke("Hello")) <= {"kids"}
 
 
 def test_a_tool_whose_schema_contains_itself(chat: ChatDiffusionGemma) -> None:

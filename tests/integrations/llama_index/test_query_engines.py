@@ -116,6 +116,8 @@ def test_a_setting_the_checkpoint_cannot_follow_is_not_an_empty_response(
     llm = DiffusionGemma(canvas_length=999)
     with pytest.raises(DGemmaError, match="canvas_length=999"):
         query_engine("compact", llm=llm).query(QUESTION)
+    with pytest.raises(DGemmaError, match="canvas_length=999"):
+        llm.complete(QUESTION, seed=None)
     with pytest.raises(ValueError, match="canvas_length=999"):
         DiffusionGemma().complete(QUESTION, canvas_length=999)
 

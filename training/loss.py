@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +21,8 @@ FIRST_READ = 0.7  # share of those that are read in one step, without conditioni
 SPAN = 0.1  # share of the other canvases in which only one span is noised
 SLIPPED = 0.15  # share of the canvases without exact holes in which tokens stand too early or too late
 LOCAL = 12  # where a slip ends again, after so many tokens at most
-DEPTH = 4  # so many wrong tokens before a token halve its weight
-LEAST, GIVEN = 0.15, 0.3  # weights of tokens behind very many wrong ones, and of those that are right already
+DEPTH = 4  # so many random tokens before a token halve its weight
+LEAST, GIVEN = 0.15, 0.3  # weights of tokens behind very many random ones, and of those that are right already
 
 WATCHED = ("read", "front")
 
@@ -76,30 +76,43 @@ def noise_rates(target: Tensor, hole: Tensor, generator: torch.Generator) -> tup
     return torch.where(exact, hole.float(), rates), exact
 
 
-def add_noise(batch: Packed, vocabulary: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Replaces canvas tokens by uniform random ones -> canvases [B, D], and which have exactly their holes noised."""
+@dataclass(frozen=True)
+class Noised:
+    """Canvases before a denoising step, [B, D] each.
+
+    Attributes:
+        tokens: right ones, random ones, and settled ones that are wrong.
+        random: bool, which are random: they say nothing.
+        exact: bool, whether exactly the holes of the canvas are noised.
+    """
+
+    tokens: Tensor
+    random: Tensor
+    exact: Tensor
+
+
+def add_noise(batch: Packed, vocabulary: int, generator: torch.Generator) -> Noised:
+    """Replaces canvas tokens by uniform random ones, or has them slip."""
     target, hole = (t.cpu().view(-1, batch.canvas_length) for t in (batch.canvas, batch.canvas_hole))
     rates, exact = noise_rates(target, hole, generator)
     hit = torch.rand(target.shape, generator=generator) < rates
     random_tokens = torch.randint(0, vocabulary, target.shape, generator=generator)
-    noised = torch.where(hit, random_tokens, target)
     chosen = ~exact & (torch.rand(exact.shape, generator=generator) < SLIPPED)
-    clean = torch.rand(exact.shape, generator=generator) < 0.5
-    noised = torch.where(chosen, slip(torch.where(clean, target, noised), target, generator), noised)
-    noised = noised.view(batch.canvas.shape)
-    return noised.to(batch.canvas.device), exact.expand(target.shape).reshape(batch.canvas.shape).to(
-        batch.canvas.device
-    )
+    hit &= ~(chosen & (torch.rand(exact.shape, generator=generator) < 0.5))
+    noised = torch.where(hit, random_tokens, target)
+    source = torch.where(chosen, slips(target, generator), torch.arange(target.shape[1]))
+    made = (noised.gather(1, source), hit.gather(1, source), exact.expand(target.shape))
+    return Noised(*(part.reshape(batch.canvas.shape).to(batch.canvas.device) for part in made))
 
 
-def slip(canvas: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
-    """Canvases [M, C] whose tokens, from some place on, stand one or two positions too early or too late.
+def slips(target: Tensor, generator: torch.Generator) -> Tensor:
+    """Where the tokens of canvases [M, C] are taken from, so that from some place on they stand too early or too late.
 
-    This is how a canvas goes wrong for good: its parts settle before it is known how many tokens lie between them, and
+    One or two positions, to the end or not. This is how a canvas goes wrong for good: its parts settle before it is known how many tokens lie between them, and
     then one is lacking, or said twice. Where tokens are only ever right or random, a network trusts what it reads and
     never learns to move it.
     """
-    count, length = canvas.shape
+    count, length = target.shape
     used = (target != 0).sum(1, keepdim=True)
     begin = (torch.rand(count, 1, generator=generator) * used).long()
     end = begin + 1 + torch.randint(LOCAL, (count, 1), generator=generator)
@@ -107,41 +120,43 @@ def slip(canvas: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
     by = torch.tensor([-2, -1, -1, 1, 1, 2])[torch.randint(6, (count, 1), generator=generator)]
     place = torch.arange(length)[None].expand(count, length)
     moved = (place + by).clamp(0, length - 1)
-    return canvas.gather(1, torch.where((place >= begin) & (place < end), moved, place))
+    return torch.where((place >= begin) & (place < end), moved, place)
 
 
 def next_canvas(
-    batch: Packed, noised: Tensor, guess: Tensor, entropy: Tensor, vocabulary: int, generator: torch.Generator
-) -> Tensor:
+    batch: Packed, noised: Noised, guess: Tensor, entropy: Tensor, vocabulary: int, generator: torch.Generator
+) -> Noised:
     """The canvas of the next denoising step: sure guesses are settled, right or wrong, the rest is noise -> [B, D].
 
     Only so does the model learn to mend its own mistakes; with clean tokens alone it would trust whatever is settled. A
     third of the canvases stay as they were. `guess` and `entropy` (nats) are [B * D].
     """
-    rows, width = noised.shape
-    slots, device = width // batch.canvas_length, noised.device
+    rows, width = noised.tokens.shape
+    slots, device = width // batch.canvas_length, noised.tokens.device
     bound = 10 ** (-2.5 + 2.2 * torch.rand(rows, slots, 1, generator=generator))
-    chosen = torch.rand(rows, slots, 1, generator=generator) < OWN_CANVAS
+    chosen = (torch.rand(rows, slots, 1, generator=generator) < OWN_CANVAS).to(device)
     random_tokens = torch.randint(0, vocabulary, (rows, width), generator=generator).to(device)
     shape = (rows, slots, batch.canvas_length)
     sure = entropy.view(shape) < bound.to(device)
     own = torch.where(sure, guess.view(shape), random_tokens.view(shape))
-    return torch.where(chosen.to(device), own, noised.view(shape)).view(rows, width)
+    tokens = torch.where(chosen, own, noised.tokens.view(shape)).view(rows, width)
+    random = torch.where(chosen, ~sure, noised.random.view(shape)).view(rows, width)
+    return replace(noised, tokens=tokens, random=random)
 
 
-def wrong_before(canvas: Tensor, target: Tensor, canvas_length: int) -> tuple[Tensor, Tensor]:
-    """Which tokens of canvases [B, D] are wrong, and how many are before each in its canvas -> bool, int [B, D]."""
-    wrong = canvas != target
-    counts = wrong.view(-1, canvas_length).int()
-    return wrong, (counts.cumsum(1) - counts).view(wrong.shape)
+def count_before(marked: Tensor, canvas_length: int) -> Tensor:
+    """How many marked positions of canvases [B, D] are before each in its canvas."""
+    counts = marked.view(-1, canvas_length).int()
+    return (counts.cumsum(1) - counts).view(marked.shape)
 
 
 def depth_weights(wrong: Tensor, before: Tensor) -> Tensor:
-    """Weights of tokens by how many wrong ones come before them, for tensors of any shape.
+    """Weights of tokens by how many random ones come before them, for tensors of any shape.
 
     What stands deep in noise cannot be known yet and will be asked again, while what stands at its front is what the
-    next denoising step settles. The likelihood bound of masked diffusion, which weighs a canvas by the inverse of its
-    share of noise (https://arxiv.org/abs/2406.07524), does the same to whole canvases.
+    next denoising step settles. What stands behind wrong tokens that are settled can be known. The likelihood bound of
+    masked diffusion, which weighs a canvas by the inverse of its share of noise (https://arxiv.org/abs/2406.07524), does
+    the same to whole canvases.
     """
     deep = (1 / (1 + before / DEPTH)).clamp(min=LEAST)
     return torch.where(wrong, deep, torch.full_like(deep, GIVEN))
@@ -169,7 +184,7 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
         none = torch.zeros(len(TASKS))
         return Losses(causal + BALANCE_WEIGHT * walk.balance, float(causal.detach()), 0.0, none, none)
     vocabulary = walk.text.vocab_size
-    noised, exact = add_noise(batch, vocabulary, generator)
+    noised = add_noise(batch, vocabulary, generator)
     condition = bool(torch.rand((), generator=generator) < CONDITIONED)
     temperature = 0.4 + 0.4 * torch.rand(batch.canvas.shape[0], 1, generator=generator)
     hidden, cache = walk.encode(batch)
@@ -177,22 +192,26 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
     soft = None
     if condition:
         with torch.no_grad():
-            first = walk.denoise(batch, noised, cache, None, masks)
+            first = walk.denoise(batch, noised.tokens, cache, None, masks)
             per_token = temperature.to(first.device).expand(batch.canvas.shape).reshape(-1, 1)
             soft, guess, entropy = walk.propose(first, per_token)
             # What is to be read in one step stays as it is, with nothing to condition on.
             once = torch.rand(batch.canvas[:, :: batch.canvas_length].shape, generator=generator) < FIRST_READ
-            once = exact & once.to(exact.device).repeat_interleave(batch.canvas_length, 1)
+            once = noised.exact & once.to(noised.exact.device).repeat_interleave(batch.canvas_length, 1)
             soft = soft.masked_fill(once.view(-1, 1), 0.0)
-            noised = torch.where(once, noised, next_canvas(batch, noised, guess, entropy, vocabulary, generator))
+            after = next_canvas(batch, noised, guess, entropy, vocabulary, generator)
+            tokens = torch.where(once, noised.tokens, after.tokens)
+            noised = replace(after, tokens=tokens, random=torch.where(once, noised.random, after.random))
     causal = causal_loss(walk, batch, hidden)
-    hidden = walk.denoise(batch, noised, cache, soft, masks)
-    target, exact = batch.canvas.reshape(-1), exact.reshape(-1)
+    hidden = walk.denoise(batch, noised.tokens, cache, soft, masks)
+    target, exact = batch.canvas.reshape(-1), noised.exact.reshape(-1)
     each = walk.losses(hidden, target)
     padding = (target == 0) & ~batch.canvas_hole.reshape(-1)
     weight = torch.where(padding, PAD_WEIGHT, batch.canvas_weight.reshape(-1)) * (batch.canvas_branch.reshape(-1) >= 0)
-    wrong, before = (t.reshape(-1) for t in wrong_before(noised, batch.canvas, batch.canvas_length))
-    weight = torch.where(exact, weight, weight * depth_weights(wrong, before))
+    wrong = noised.tokens != batch.canvas
+    first = (wrong & (count_before(wrong, batch.canvas_length) == 0)).reshape(-1)
+    depth = depth_weights(wrong, count_before(noised.random, batch.canvas_length)).reshape(-1)
+    weight = torch.where(exact, weight, weight * depth)
     diffusion = (each * weight).sum() / weight.sum()
     with torch.no_grad():
         text = (target != 0).float()
@@ -201,7 +220,7 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
         task_count = torch.bincount(task, text, minlength=len(TASKS)).cpu()
         watched = {
             "read": exact & batch.canvas_hole.reshape(-1) & (task == TASKS.index("decisions")),
-            "front": wrong & (before == 0) & (target != 0) & ~exact,
+            "front": first & (target != 0) & ~exact,
         }
     total = diffusion + CAUSAL_WEIGHT * causal + BALANCE_WEIGHT * walk.balance
     return Losses(

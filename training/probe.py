@@ -15,7 +15,7 @@ from transformers import DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFas
 from .data.example import CHAT_TASKS
 from .data.mixture import DEFAULT_MIX
 from .evaluate import EMBEDDED
-from .loss import slip, wrong_before
+from .loss import count_before, slips
 from .tree import draw_batches
 from .walk import Walk, canvas_mask
 
@@ -32,10 +32,10 @@ def probe(model: Path, task: str, batches: int, seed: int) -> dict[str, list[boo
     right: dict[str, list[bool]] = {"noise": [], "slip": []}
     for batch in islice(draw_batches(tokenizer, f"probe-{seed}", mix, 1.0, 2048, 4 * batches), batches):
         target = batch.canvas.view(-1, batch.canvas_length)
-        slipped = slip(target, target, generator)
-        wrong, before = wrong_before(slipped, target, batch.canvas_length)
+        slipped = target.gather(1, slips(target, generator))
+        wrong = slipped != target
         random_tokens = torch.randint(0, walk.text.vocab_size, target.shape, generator=generator)
-        first = wrong & (before == 0) & (batch.canvas_branch.view(target.shape) >= 0)
+        first = wrong & (count_before(wrong, batch.canvas_length) == 0) & (batch.canvas_branch.view(target.shape) >= 0)
         _, cache = walk.encode(batch)
         masks = walk.attention_masks(canvas_mask, batch)
         for kind, canvas in (("noise", torch.where(wrong, random_tokens, target)), ("slip", slipped)):

@@ -6,15 +6,16 @@ from itertools import product
 
 import torch
 
-from training.loss import GIVEN, LEAST, LOCAL, depth_weights, slip, wrong_before
+from training.loss import GIVEN, LEAST, LOCAL, count_before, depth_weights, slips
 
 
-def test_a_token_weighs_less_the_more_wrong_ones_come_before_it_in_its_canvas() -> None:
+def test_a_token_weighs_less_the_more_random_ones_come_before_it_in_its_canvas() -> None:
     target = torch.zeros(1, 64, dtype=torch.long)
     noised = target.clone()
     noised[0, [1, 2, 33]] = 5  # Two canvases of 32 in one row: the second counts anew.
     noised[0, 40:] = 5
-    wrong, before = wrong_before(noised, target, 32)
+    wrong = noised != target
+    before = count_before(wrong, 32)
     assert wrong[0].nonzero()[:, 0].tolist() == [1, 2, 33, *range(40, 64)]
     assert before[0, [0, 1, 2, 3, 32, 33, 40, 63]].tolist() == [0, 0, 1, 2, 0, 0, 1, 24]
     weights = depth_weights(wrong, before)[0]
@@ -31,5 +32,6 @@ def test_slipped_tokens_stand_one_or_two_positions_off_from_some_place_on() -> N
         for end in (*range(begin + 1, min(begin + LOCAL, length) + 1), length):
             moved = [target[min(max(i + by, 0), length - 1) if begin <= i < end else i] for i in range(length)]
             ways[tuple(int(t) for t in moved)] = by, end == length
-    rows = slip(target.expand(300, -1), target.expand(300, -1), torch.Generator().manual_seed(0))
+    canvases = target.expand(300, -1)
+    rows = canvases.gather(1, slips(canvases, torch.Generator().manual_seed(0)))
     assert {ways[tuple(row)] for row in rows.tolist()} == set(product((-2, -1, 1, 2), (False, True)))

@@ -108,9 +108,9 @@ def add_noise(batch: Packed, vocabulary: int, generator: torch.Generator) -> Noi
 def slips(target: Tensor, generator: torch.Generator) -> Tensor:
     """Where the tokens of canvases [M, C] are taken from, so that from some place on they stand too early or too late.
 
-    One or two positions, to the end or not. This is how a canvas goes wrong for good: its parts settle before it is known how many tokens lie between them, and
-    then one is lacking, or said twice. Where tokens are only ever right or random, a network trusts what it reads and
-    never learns to move it.
+    One or two positions, to the end or not. This is how a canvas goes wrong for good: its parts settle before it is
+    known how many tokens lie between them, and then one is lacking, or said twice. Where tokens are only ever right or
+    random, a network trusts what it reads and never learns to move it.
     """
     count, length = target.shape
     used = (target != 0).sum(1, keepdim=True)

@@ -155,8 +155,8 @@ def depth_weights(wrong: Tensor, before: Tensor) -> Tensor:
 
     What stands deep in noise cannot be known yet and will be asked again, while what stands at its front is what the
     next denoising step settles. What stands behind wrong tokens that are settled can be known. The likelihood bound of
-    masked diffusion, which weighs a canvas by the inverse of its share of noise (https://arxiv.org/abs/2406.07524), does
-    the same to whole canvases.
+    masked diffusion, which weighs a canvas by the inverse of its share of noise (https://arxiv.org/abs/2406.07524),
+    does the same to whole canvases.
     """
     deep = (1 / (1 + before / DEPTH)).clamp(min=LEAST)
     return torch.where(wrong, deep, torch.full_like(deep, GIVEN))

@@ -124,12 +124,19 @@ def slips(target: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def next_canvas(
-    batch: Packed, noised: Noised, guess: Tensor, entropy: Tensor, vocabulary: int, generator: torch.Generator
+    batch: Packed,
+    noised: Noised,
+    once: Tensor,
+    guess: Tensor,
+    entropy: Tensor,
+    vocabulary: int,
+    generator: torch.Generator,
 ) -> Noised:
     """The canvas of the next denoising step: sure guesses are settled, right or wrong, the rest is noise -> [B, D].
 
     Only so does the model learn to mend its own mistakes; with clean tokens alone it would trust whatever is settled. A
-    third of the canvases stay as they were. `guess` and `entropy` (nats) are [B * D].
+    third of the canvases stay as they were, and so do those marked by `once`, bool [B, D]. `guess` and `entropy` (nats)
+    are [B * D].
     """
     rows, width = noised.tokens.shape
     slots, device = width // batch.canvas_length, noised.tokens.device
@@ -137,6 +144,7 @@ def next_canvas(
     chosen = (torch.rand(rows, slots, 1, generator=generator) < OWN_CANVAS).to(device)
     random_tokens = torch.randint(0, vocabulary, (rows, width), generator=generator).to(device)
     shape = (rows, slots, batch.canvas_length)
+    chosen = chosen & ~once.view(shape)
     sure = entropy.view(shape) < bound.to(device)
     own = torch.where(sure, guess.view(shape), random_tokens.view(shape))
     tokens = torch.where(chosen, own, noised.tokens.view(shape)).view(rows, width)
@@ -199,9 +207,7 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
             once = torch.rand(batch.canvas[:, :: batch.canvas_length].shape, generator=generator) < FIRST_READ
             once = noised.exact & once.to(noised.exact.device).repeat_interleave(batch.canvas_length, 1)
             soft = soft.masked_fill(once.view(-1, 1), 0.0)
-            after = next_canvas(batch, noised, guess, entropy, vocabulary, generator)
-            tokens = torch.where(once, noised.tokens, after.tokens)
-            noised = replace(after, tokens=tokens, random=torch.where(once, noised.random, after.random))
+            noised = next_canvas(batch, noised, once, guess, entropy, vocabulary, generator)
     causal = causal_loss(walk, batch, hidden)
     hidden = walk.denoise(batch, noised.tokens, cache, soft, masks)
     target, exact = batch.canvas.reshape(-1), noised.exact.reshape(-1)

@@ -6,7 +6,9 @@ from itertools import product
 
 import torch
 
+from training.evaluate import EMBEDDED
 from training.loss import GIVEN, LEAST, LOCAL, count_before, depth_weights, slips
+from training.probe import probe
 
 
 def test_a_token_weighs_less_the_more_random_ones_come_before_it_in_its_canvas() -> None:
@@ -35,3 +37,9 @@ def test_slipped_tokens_stand_one_or_two_positions_off_from_some_place_on() -> N
     canvases = target.expand(300, -1)
     rows = canvases.gather(1, slips(canvases, torch.Generator().manual_seed(0)))
     assert {ways[tuple(row)] for row in rows.tolist()} == set(product((-2, -1, 1, 2), (False, True)))
+
+
+def test_the_probe_looks_at_the_same_places_behind_noise_and_slips() -> None:
+    right = probe(EMBEDDED, "tools", 1, 0)
+    assert len(right["noise"]) == len(right["slip"]) > 5
+    assert sum(right["noise"]) / len(right["noise"]) > 0.8

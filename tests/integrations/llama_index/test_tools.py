@@ -247,5 +247,7 @@ async def test_a_workflow_hands_over_between_agents(llm: DiffusionGemma, tools: 
 def test_a_class_that_contains_itself(llm: DiffusionGemma) -> None:
     tool = get_function_tool(Part)
     response = llm.chat_with_tools([tool], "Hello", tool_required=True, max_tokens=200)
-    for selection in llm.get_tool_calls_from_response(response):
+    chosen = llm.get_tool_calls_from_response(response)
+    assert chosen
+    for selection in chosen:
         assert Part.model_validate(selection.tool_kwargs)

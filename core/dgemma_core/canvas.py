@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dgemma_core.sampling import entropy_bound_mask, first_end, renoise, temperature
 
+STEADY_ENTROPY = 0.1  # nats
 _LENGTH_STEP = 8  # Whole rows of a GEMM; few lengths.
 
 
@@ -52,6 +53,7 @@ class Canvas:
         tokens: int64 ``[canvas]``, what the next step reads.
         argmax: int64 ``[canvas]``, the likeliest tokens of the last step; what is committed.
         pinned: bool ``[canvas]``, positions that are fixed in both.
+        steady: bool ``[canvas]``, positions whose likeliest token is sure and was the same the step before.
         horizon: where a guide knows the answer to end, if it does; an end for the answer-aware rule.
         hidden: ``[canvas, hidden]`` on the device, last computed hidden states; only where a guide asks for them.
     """
@@ -73,6 +75,7 @@ class Canvas:
         self.active = self.length
         self.accepted = torch.zeros(self.length, dtype=torch.bool)
         self.pinned = torch.zeros(self.length, dtype=torch.bool)
+        self.steady = torch.zeros(self.length, dtype=torch.bool)
         self.argmax = torch.full((self.length,), -1, dtype=torch.long)
         self.entropy = torch.zeros(self.length)
         self._vocab_size = vocab_size
@@ -117,6 +120,7 @@ class Canvas:
         entropy = entropy.masked_fill(pinned, 0.0)
         self.argmax[computed] = argmax
         self.entropy[computed] = entropy
+        self.steady[computed] = (argmax == previous[computed]) & (entropy < STEADY_ENTROPY)
         accepted = entropy_bound_mask(entropy, self.settings.entropy_bound)
         self.accepted[computed] = accepted
         self.tokens[computed] = torch.where(pinned, fixed, renoise(sample, noise, accepted))
@@ -138,18 +142,22 @@ class Canvas:
         self.tokens[where] = self.argmax[where] = torch.tensor(list(tokens), dtype=torch.long)
         self.pinned[where] = True
         self.entropy[where] = 0.0
+        if where.stop > self.active:
+            self._thaw()
 
     def unpin(self, position: int, token: int) -> None:
         """Set a position free again, reading ``token``."""
         self.tokens[position] = token
         self.pinned[position] = False
 
-    def disturb(self, start: int, keep: int, stop: int) -> None:
-        """Have the unpinned positions ``[start, stop)`` denoised on: as they are up to ``keep``, as noise behind it."""
-        fresh = torch.cat([self.argmax[start:keep], self._noise()[keep:stop]])
-        self.tokens[start:stop] = torch.where(self.pinned[start:stop], self.tokens[start:stop], fresh)
-        self.active = self.length
-        self._last_end = -1
+    def disturb(self, start: int, stop: int) -> None:
+        """Have the unpinned positions ``[start, stop)`` denoised anew, from noise and with nothing to condition on."""
+        where = slice(start, stop)
+        pinned = self.pinned[where]
+        self.tokens[where] = torch.where(pinned, self.tokens[where], self._noise()[where])
+        self.soft[where] *= pinned.to(self.soft).unsqueeze(-1)
+        self.steady[where] = pinned
+        self._thaw()
         self._unchanged = 0
 
     def _relevant(self) -> int:
@@ -163,6 +171,11 @@ class Canvas:
         """Compute only ``end`` positions from now on if the end stayed where it was, else all."""
         self.active = end if end == self._last_end else self.length
         self._last_end = end
+
+    def _thaw(self) -> None:
+        """Compute all positions again."""
+        self.active = self.length
+        self._last_end = -1
 
     def _step_draws(self) -> tuple[Tensor, Tensor]:
         # Kept until the step has succeeded, so that a repeated step repeats its draws; always for the whole canvas, so

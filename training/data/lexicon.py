@@ -29,6 +29,16 @@ FOREIGN = (
     "你好 公司 北京 上海 集团 東京 さくら こんにちは 서울 안녕 Zoë José Müller Čapek Łódź Ångström Привет Москва naïve "
     "café São Tomé Ñandú señor Ελλάδα 数据 中文 大阪 株式会社 한국 fiancée über Göteborg Kraków"
 ).split()
+# Ranges of code points: accented Latin, Greek, Cyrillic, kana, Chinese (thrice, it is most of what is written so), Hangul.
+SCRIPTS = (
+    (0xE0, 0xF6),
+    (0x3B1, 0x3C9),
+    (0x430, 0x44F),
+    (0x3041, 0x3093),
+    (0x30A1, 0x30F3),
+    *3 * ((0x4E00, 0x9FA5),),
+    (0xAC00, 0xD7A3),
+)
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 
@@ -122,6 +132,9 @@ class Source:
 
     def foreign(self) -> str:
         """A short string outside of ASCII; in training often one that nobody wrote, so that copying is learned."""
-        if not self.held_out and self.chance(0.5):
-            return "".join(self.rng.choices("".join(FOREIGN), k=self.rng.randint(1, 6)))
+        if not self.held_out and self.chance(0.6):
+            if self.chance(0.5):
+                return "".join(self.rng.choices("".join(FOREIGN), k=self.rng.randint(1, 8)))
+            first, last = self.choice(SCRIPTS)
+            return "".join(chr(self.rng.randint(first, last)) for _ in range(self.rng.randint(1, 8)))
         return " ".join(self.rng.sample(FOREIGN, self.rng.choice((1, 1, 2))))

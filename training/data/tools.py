@@ -106,6 +106,8 @@ def argument_value(source: Source, kind: str, options: tuple[str, ...]) -> Any:
         return rng.choice(options)
     if kind == "array":
         return [source.name() if rng.random() < 0.5 else source.word() for _ in range(rng.randint(1, 3))]
+    if not source.held_out and source.chance(0.12):  # More than is asked for: other scripts are forgotten first.
+        return source.foreign()
     roll = rng.random()
     if roll < 0.3:
         return source.name()
@@ -242,6 +244,26 @@ def topic_call(source: Source) -> tuple[Tool, str, dict[str, Any]]:
     return tool, ask, {f: f"the {f} about {topic}" for f in fields}
 
 
+def described_call(source: Source) -> tuple[Tool, str, dict[str, Any]]:
+    """Something with a quoted name and a description: `Create a lamp named 'Зоя' (Blue Box) - a small shop`."""
+    verb, noun = source.choice(VERBS), source.word()
+    keys = (source.choice((f"{noun}_name", "name", "title")), source.choice(("description", "note", "about")))
+    value = source.foreign() if source.chance(0.7) else source.full_name()
+    about = f"{source.choice(('a', 'the'))} {source.words(1, 3)}"
+    gloss = f" ({source.words(1, 2).title()})" if source.chance(0.5) else ""
+    mark = source.choice("'\"")
+    name = source.choice(("{verb}_{noun}", "{noun}_{verb}", "{word}_{noun}", "{noun}")).format(
+        verb=verb, noun=noun, word=source.word()
+    )
+    properties = {k: {"type": "string", "description": f"The {k.replace('_', ' ')}."} for k in keys}
+    description = source.choice((f"Tool for a {noun} with a name.", f"{verb.capitalize()} a {noun}."))
+    parameters = {"type": "object", "properties": properties, "required": list(keys)}
+    function = {"name": name, "description": description, "parameters": parameters}
+    tool = Tool(name, noun, tuple((k, "string", ()) for k in keys), {"type": "function", "function": function})
+    ask = f"{source.choice((verb, verb, 'create', 'add')).capitalize()} a {noun} named {mark}{value}{mark}{gloss} - {about}"
+    return tool, ask, dict(zip(keys, (value, about), strict=True))
+
+
 SYSTEMS = (
     None,
     None,
@@ -255,7 +277,10 @@ SYSTEMS = (
 def tool_branches(source: Source, count: int, level: float) -> list[Branch]:
     """Branches that share one set of declared tools (level 0..1 widens the set)."""
     tools = [make_tool(source) for _ in range(source.rng.randint(1, 1 + round(3 * level)))]
-    topic = topic_call(source) if source.chance(0.1) else None
+    if not source.held_out and source.chance(0.15):  # Short calls, so that more of them are about which tool it is.
+        tools = [make_tool(source, source.choice((0, 1, 1))) for _ in range(source.rng.randint(2, 4))]
+    roll = source.rng.random()
+    topic = topic_call(source) if roll < 0.1 else described_call(source) if roll < 0.2 and not source.held_out else None
     if topic:
         tools[source.rng.randrange(len(tools))] = topic[0]
     system = source.choice(SYSTEMS)

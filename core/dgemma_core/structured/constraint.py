@@ -1,10 +1,11 @@
 """Grammar-true text from a model that writes all positions at once: draft, verify, repair.
 
 Masking position by position, as autoregressive engines do, does not work here: un-accepted positions are random tokens
-and the committed text is the last step's argmax canvas. So the canvas is denoised freely until it settles (the draft),
-its argmax tokens are walked through the grammar (verify), and the first token that cannot follow is replaced by the
-best one that can, by the canvas's own distribution (repair). What is verified is pinned; the rest is denoised on and
-adapts.
+and the committed text is the last step's argmax canvas. So the canvas is denoised freely (the draft), and after every
+step the part at its front that is sure of itself is walked through the grammar (verify). Where a token cannot follow,
+the likeliest tokens that can are searched for from a few positions before it on, by the canvas's own distributions
+(repair): the mistake is often earlier than where it shows, as in a tool's name that began like another's. What must
+follow is pinned as soon as the front reaches it. Behind a repair the canvas is denoised anew and adapts.
 
 The idea of drafting freely and constraining afterwards is that of https://arxiv.org/abs/2603.03305, the look ahead over
 the parallel distributions that of https://arxiv.org/abs/2602.00612, both for masked models.
@@ -13,7 +14,8 @@ the parallel distributions that of https://arxiv.org/abs/2602.00612, both for ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from dataclasses import dataclass
+from heapq import nlargest
 
 import torch
 from torch import Tensor
@@ -24,12 +26,27 @@ from dgemma_core.readout import Rows
 from dgemma_core.structured.completion import short_completion
 from dgemma_core.structured.matcher import Alphabet, Matcher
 
-# Denoising steps that the rest of a canvas gets to adapt to a repair before it is looked at again.
-REPAIR_STEPS = 8
-# Where the best token is less sure than this, so many candidates are compared by what could follow them.
-SURE, BEAM, LOOK_AHEAD = 0.9, 4, 4
-_CANDIDATES = 16
+# A repair begins so many tokens before the one that cannot follow, and looks at so many from that one on.
+BACK, AHEAD = 8, 6
+BEAM = 8
+_CANDIDATES = 16  # for one position
+_READ = 64  # likeliest tokens of a position, among which the allowed ones are looked for first
 _LONGEST = 1024  # Shortest answers up to this length are told when they do not fit.
+
+
+@dataclass(frozen=True)
+class _Path:
+    """One way through a grammar that a beam search follows.
+
+    Attributes:
+        score: log-probability of its tokens.
+        tokens: token ids, an end token included.
+        matcher: behind them; None where the text is at its end.
+    """
+
+    score: float
+    tokens: tuple[int, ...]
+    matcher: Matcher | None
 
 
 class GrammarWalk:
@@ -78,9 +95,25 @@ class GrammarWalk:
             return taken
         return taken + 1 if accepting and taken == len(body) < len(draft) else None
 
-    def accepts(self, draft: Sequence[int]) -> int:
-        """How many tokens of ``draft`` could follow."""
-        return self._matcher.accepts(draft[: self._first_end(draft)])
+    def fits(self, draft: Sequence[int]) -> int:
+        """How many tokens of ``draft`` could follow: all of them, where an end token among them may stand."""
+        end = self._first_end(draft)
+        taken = self._matcher.accepts(draft[:end])
+        if taken < end or end == len(draft):
+            return taken
+        self._matcher.consume(draft[:end])
+        accepting = self._matcher.accepting
+        self._matcher.rollback(end)
+        return len(draft) if accepting else end
+
+    def forced_after(self, draft: Sequence[int]) -> list[int]:
+        """Tokens that must follow behind ``draft``, which could follow itself; none behind an end token."""
+        if self._first_end(draft) < len(draft):
+            return []
+        self._matcher.consume(draft)
+        forced = self._matcher.forced()
+        self._matcher.rollback(len(draft))
+        return forced
 
     def take(self, draft: Sequence[int]) -> tuple[list[int], bool]:
         """Verify the longest beginning of ``draft`` that can follow and keeps the promise.
@@ -115,54 +148,75 @@ class GrammarWalk:
         self._follow(forced, way)
         return forced
 
-    def repair(self, logits: Tensor, limit: int, careful: bool) -> list[int] | None:
-        """Verify the best token that can follow, or several where room runs out.
+    def search(self, logits: Tensor, count: int) -> tuple[list[int], bool] | None:
+        """Verify the likeliest ``count`` tokens, found by a beam search over the canvas's parallel distributions.
 
         Args:
-            logits: ``[n, vocab]`` of this position and those behind it.
-            limit: tokens at most.
-            careful: compare candidates by what could follow them, where the best is not sure.
+            logits: ``[n, vocab]`` of this position and those behind it, ``n >= count``.
+            count: so many are verified. What could stand behind them takes part in the choice.
 
         Returns:
-            At least one token, or None where the best is that the text ends here.
+            The tokens, fewer where the text ends among them, and whether it does; None if they would break the promise.
+        """
+        log_p = logits.log_softmax(-1)
+        values, ids = log_p.topk(min(_READ, log_p.shape[-1]))
+        paths = [_Path(0.0, (), self._matcher.copy())]
+        for row, *likely in zip(log_p, ids.tolist(), values.tolist(), strict=True):
+            options = [option for path in paths for option in self._options(path, row, *likely)]
+            paths = [self._extend(*option) for option in nlargest(BEAM, options, key=lambda option: option[0])]
+        return self._follow_if_kept(paths[0].tokens[:count])
+
+    def _options(
+        self, path: _Path, row: Tensor, ids: Sequence[int], values: Sequence[float]
+    ) -> list[tuple[float, _Path, int | None]]:
+        """What may follow a path by one position's log-probabilities: the score with it, the path, and the token."""
+        if path.matcher is None:
+            return [(path.score, path, None)]
+        allowed = path.matcher.allowed()
+        likely = [(value, token) for token, value in zip(ids, values, strict=True) if allowed[token]][:BEAM]
+        if not likely:
+            best = row.masked_fill(~torch.from_numpy(allowed), -torch.inf).max(-1)
+            likely = [(float(best.values), int(best.indices))]
+        return [(path.score + value, path, token) for value, token in likely]
+
+    def _extend(self, score: float, path: _Path, token: int | None) -> _Path:
+        if path.matcher is None or token is None:
+            return path
+        matcher: Matcher | None = None
+        if token not in self._alphabet.end_ids:
+            matcher = path.matcher.copy()
+            matcher.consume([token])
+        return _Path(score, (*path.tokens, token), None if matcher is None or matcher.stopped else matcher)
+
+    def _follow_if_kept(self, tokens: Sequence[int]) -> tuple[list[int], bool] | None:
+        body = list(tokens[: self._first_end(tokens)])
+        way = self._way_after(body)
+        if way is None:
+            return None
+        self._follow(body, way)
+        return body, len(body) < len(tokens) or self.stopped
+
+    def repair(self, logits: Tensor, limit: int) -> tuple[list[int], bool]:
+        """Verify the likeliest token that can follow and keeps the promise, or several where room runs out.
+
+        Args:
+            logits: ``[vocab]`` of this position.
+            limit: tokens at most.
+
+        Returns:
+            The tokens and whether the text ends behind them: at least one token, or the end.
         """
         allowed = torch.from_numpy(self._matcher.allowed())
-        scores = logits[0].masked_fill(~allowed, -torch.inf)
-        probabilities = scores.softmax(-1)
-        likely, tokens = probabilities.topk(min(_CANDIDATES, int(allowed.sum())))
-        wanted = BEAM if careful and float(likely[0]) < SURE else 1
-        ends = self._alphabet.end_ids
-        ways = ((token, [] if token in ends else self._way_after([token])) for token in tokens.tolist())
-        candidates = dict(islice(((token, way) for token, way in ways if way is not None), wanted))
-        if not candidates:
-            way = self._promise[:limit]
-            self._matcher.consume(way)
-            self.room -= len(way)
-            self._promise = self._promise[limit:]
-            return way or None
-        best = next(iter(candidates))
-        if len(candidates) > 1:
-            best = max(candidates, key=lambda token: self._outlook(token, logits))
-        if best in ends:
-            return None
-        self._follow([best], candidates[best])
-        return [best]
-
-    def _outlook(self, token: int, logits: Tensor) -> float:
-        """Mean log-probability of ``token`` and the best that the next positions could hold after it."""
-        state = self._matcher.copy()
-        total, count = 0.0, 0
-        for row in logits.log_softmax(-1):
-            total, count = total + float(row[token]), count + 1
-            if token in self._alphabet.end_ids:
-                break
-            state.consume([token])
-            if state.stopped:
-                break
-            mask = torch.from_numpy(state.allowed())
-            if count < len(logits):
-                token = int(logits[count].masked_fill(~mask, -torch.inf).argmax())
-        return total / count
+        tokens = logits.masked_fill(~allowed, -torch.inf).topk(min(_CANDIDATES, int(allowed.sum()))).indices.tolist()
+        for token in tokens:
+            repaired = ([], True) if token in self._alphabet.end_ids else self._follow_if_kept([token])
+            if repaired:
+                return repaired
+        way = self._promise[:limit]
+        self._matcher.consume(way)
+        self.room -= len(way)
+        self._promise = self._promise[limit:]
+        return way, not way or self.stopped
 
     def _first_end(self, tokens: Sequence[int]) -> int:
         return next((i for i, token in enumerate(tokens) if token in self._alphabet.end_ids), len(tokens))
@@ -208,51 +262,89 @@ class GrammarRegion:
     def __init__(self, walk: GrammarWalk) -> None:
         self.walk = walk
         self.complete = False
-        self._repaired_at = 0
 
     def open(self, canvas: Canvas, start: int, stop: int) -> int:
         """Pin what must stand at the beginning; returns the first position that is not verified."""
-        self._repaired_at = 0
-        at = self._pin(canvas, start, self.walk.take_forced(stop - start))
-        self.complete = self.walk.stopped
-        return at
+        return self._pin_forced(canvas, start, stop)
 
     def review(self, canvas: Canvas, start: int, stop: int, settled: bool, rows: Rows) -> int:
-        """Verify ``[start, stop)`` if it is time to; returns the first position that is not verified.
+        """Verify what is sure of itself from ``start`` on; returns the first position that is not verified.
 
         :attr:`complete` says afterwards whether the text ends there. Less than ``stop`` otherwise means that the rest
         wants further denoising.
         """
-        waited = canvas.steps - self._repaired_at
-        if self.complete or not (settled or (self._repaired_at and waited >= REPAIR_STEPS)):
+        if self.complete or start == stop:
             return start
-        at = first = start
-        logits: Tensor | None = None
-        while at < stop:
-            taken, self.complete = self.walk.take(canvas.argmax[at:stop].tolist())
-            at = self._pin(canvas, at, taken)
-            if self.complete or at == stop:
-                return at
-            if logits is None:
-                first, logits = at, rows.logits(at, stop if canvas.exhausted else min(stop, at + LOOK_AHEAD))
-            repaired = self.walk.repair(logits[at - first :], stop - at, careful=not canvas.exhausted)
-            if repaired is None:
-                self.complete = True
-                return at
-            at = self._pin(canvas, at, repaired)
-            at = self._pin(canvas, at, self.walk.take_forced(stop - at))
-            self.complete = self.walk.stopped
-            if self.complete or not canvas.exhausted:
-                break
-        self._repaired_at = canvas.steps
-        if not self.complete and at < stop:
-            canvas.disturb(at, at + self.walk.accepts(canvas.argmax[at:stop].tolist()), stop)
+        if canvas.exhausted:
+            return self._finish(canvas, start, stop, rows)
+        draft = canvas.argmax[start:stop].tolist()
+        front = len(draft) if settled else _leading(canvas.steady[start:stop])
+        fits = self.walk.fits(draft)
+        if fits < front:
+            return self._mend(canvas, start, start + fits, stop, rows)
+        if settled:
+            at = self._take(canvas, start, stop)
+            # What the grammar allows may still be too long for the room.
+            return at if self.complete or at == stop else self._mend(canvas, at, at, stop, rows)
+        forced = self.walk.forced_after(draft[:front])
+        clash = next(
+            (front + i for i, pair in enumerate(zip(forced, draft[front:], strict=False)) if len({*pair}) > 1), None
+        )
+        if clash is None:
+            return start
+        if canvas.steady[start + clash]:
+            return self._mend(canvas, start, start + clash, stop, rows)
+        at = self._take(canvas, start, start + front)
+        return at if self.complete or at < start + front else self._pin_forced(canvas, at, stop)
+
+    def _mend(self, canvas: Canvas, start: int, place: int, stop: int, rows: Rows) -> int:
+        """Replace the draft's token at ``place``, which cannot follow, and maybe some before it."""
+        begin = max(start, place - BACK)
+        at = self._take(canvas, start, begin)
+        found = None
+        if at == begin and not self.complete:
+            found = self.walk.search(rows.logits(begin, min(stop, place + AHEAD)), place + 1 - begin)
+        if found is None and not self.complete:
+            at = self._take(canvas, at, place)
+            found = None if self.complete else self.walk.repair(rows.logits(at, at + 1)[0], stop - at)
+        if found is not None:
+            at = self._pin(canvas, at, *found)
+        if not self.complete:
+            at = self._pin_forced(canvas, at, stop)
+        if not self.complete:
+            canvas.disturb(at, stop)
         return at
 
-    @staticmethod
-    def _pin(canvas: Canvas, at: int, tokens: Sequence[int]) -> int:
+    def _finish(self, canvas: Canvas, start: int, stop: int, rows: Rows) -> int:
+        """Verify and repair up to ``stop`` or the text's end by what the last step has said."""
+        at = first = self._take(canvas, start, stop)
+        if self.complete or at == stop:
+            return at
+        logits = rows.logits(at, stop)
+        while not self.complete and at < stop:
+            at = self._pin(canvas, at, *self.walk.repair(logits[at - first], stop - at))
+            if not self.complete:
+                at = self._pin_forced(canvas, at, stop)
+            if not self.complete:
+                at = self._take(canvas, at, stop)
+        return at
+
+    def _take(self, canvas: Canvas, at: int, stop: int) -> int:
+        """Verify the draft from ``at`` on, as far as it can follow."""
+        return self._pin(canvas, at, *self.walk.take(canvas.argmax[at:stop].tolist()))
+
+    def _pin_forced(self, canvas: Canvas, at: int, stop: int) -> int:
+        return self._pin(canvas, at, self.walk.take_forced(stop - at), self.walk.stopped)
+
+    def _pin(self, canvas: Canvas, at: int, tokens: Sequence[int], complete: bool) -> int:
         canvas.pin(at, tokens)
+        self.complete = complete
         return at + len(tokens)
+
+
+def _leading(marked: Tensor) -> int:
+    """How many positions at the front of a bool vector are marked."""
+    return int(marked.int().cumprod(0).sum())
 
 
 class GrammarGuide:

@@ -176,7 +176,7 @@ class DecisionGuide:
         template = self._template
         self.logits.append(rows.label_logits(self.reads, [fork.token_ids for fork in template.forks]))
         if len(self.logits) < self._draws:
-            canvas.disturb(0, 0, canvas.length)
+            canvas.disturb(0, canvas.length)
             return False
         for slot, p in zip(template.slots, self.probabilities(1.0), strict=True):
             canvas.pin(slot.start, list(slot.options[int(p.argmax())]))

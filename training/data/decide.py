@@ -13,7 +13,7 @@ from dgemma_core.structured.template import TemplateWriter
 from .context import Context, entity
 from .example import Branch, Typed
 from .lexicon import Source
-from .questions import ask, extract, missing, other_value, yes_no_question
+from .questions import ask, extract, missing, other_value, sentence, yes_no_question
 
 SPELLED_OUT = 0.4  # of the questions that have a canvas to themselves
 ANSWERED = (
@@ -41,6 +41,33 @@ def statement(source: Source, context: Context) -> Typed:
     truth = source.chance(0.5)
     stated = fact.value if truth else other_value(source, context, fact)
     return Question("bool", f"{fact.entity}, {fact.relation.noun}: {stated}?"), "yes" if truth else "no"
+
+
+def checks(source: Source, context: Context) -> list[Typed]:
+    """Two questions on whether a value is right, one of which a network learns from the other.
+
+    Where the value comes last it is compared with what is expected there; where it comes first, it was read before
+    anybody knew what for.
+    """
+    fact = source.choice(context.facts)
+    truth = source.chance(0.5)
+    stated = fact.value if truth else other_value(source, context, fact)
+    e, noun = fact.entity, fact.relation.noun
+    first = (
+        f"Is {stated} the {noun} of {e}?",
+        f"{stated}, the {noun} of {e}?",
+        f"{stated}: is it the {noun} of {e}?",
+        sentence(fact.relation.check, e, stated),
+    )
+    last = (f"{e}, {noun}: {stated}?", f"Is the {noun} of {e} {stated}?", f"The {noun} of {e}: is it {stated}?")
+    texts = [source.choice(first), source.choice(last if source.chance(0.7) else first)]
+    source.rng.shuffle(texts)
+    return [(Question("bool", text[0].upper() + text[1:]), "yes" if truth else "no") for text in texts]
+
+
+def checked(source: Source, context: Context) -> Typed:
+    """One of these."""
+    return checks(source, context)[0]
 
 
 def value(source: Source, context: Context) -> Typed:
@@ -148,6 +175,7 @@ DRILLED = (
     *KINDS,
     *[holds] * 3,
     *[statement] * 2,
+    *[checked] * 4,
     *[which_entity] * 3,
     *[graded_evenly] * 3,
     *[related] * 3,
@@ -160,9 +188,10 @@ def decide(source: Source, context: Context, count: int, most: int = 8) -> list[
     head = source.choice((None, None, None, "You are a helpful assistant."))
     branches = []
     for _ in range(count):
-        asked = [
-            source.choice(DRILLED)(source, context) for _ in range(min(most, source.choice((1, 1, 2, 3, 4, 5, 6, 8))))
-        ]
+        wanted = min(most, source.choice((1, 1, 2, 3, 4, 5, 6, 8)))
+        asked = checks(source, context)[:wanted] if source.chance(0.3) else []
+        asked += [source.choice(DRILLED)(source, context) for _ in range(wanted - len(asked))]
+        source.rng.shuffle(asked)
         branches.append(branch_of(head, context.text, asked))
     return branches
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from .context import Context, Frame, make_context
-from .decide import KINDS, answered, branch_of, graded_evenly, holds, mentioned, related, route, statement
+from .decide import KINDS, answered, branch_of, checked, graded_evenly, holds, mentioned, related, route, statement
 from .example import Branch, Typed
 from .lexicon import Source
 from .questions import QUESTIONS
@@ -48,7 +48,9 @@ def quiz(source: Source, level: float) -> list[Branch]:
     with one every ten it does within minutes.
     """
     context = make_context(source, source.rng.randint(1, max(1, round(2 + 7 * level))), source.chance(0.3))
-    kinds = source.choice(((holds,), (holds, statement), KINDS, (answered, graded_evenly, related, mentioned)))
+    kinds = source.choice(
+        ((holds, checked), (checked, statement), KINDS, (answered, graded_evenly, related, mentioned))
+    )
     count = source.rng.randint(8, 24)
     return [branch_of(None, context.text, [source.choice(kinds)(source, context) for _ in range(count)])]
 

@@ -9,11 +9,14 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dgemma_core import BlockEvent, Engine, Grammar, Message, SamplingParams
 from dgemma_core.errors import AnswerBudgetError
+from dgemma_core.structured.constraint import GrammarWalk
+from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
 from tests.checkpoints import make_model, make_tokenizer
 
 SCHEMA = {
@@ -115,6 +118,41 @@ def test_a_right_draft_is_kept(embedded_engine: Engine) -> None:
     free = embedded_engine.generate([prompt], SamplingParams(seed=1))[0]
     held = embedded_engine.generate([prompt], SamplingParams(seed=1, grammar=Grammar.regex(r"[A-Z][a-z A-Z0-9]*\.")))[0]
     assert held.text == free.text
+
+
+def test_a_mistake_is_looked_for_before_where_it_shows() -> None:
+    """`setch_lunch` is refused at its second letter; by the letters behind it the first one is wrong."""
+    tokenizer = make_tokenizer()
+    alphabet = Alphabet(tokenizer, len(tokenizer), frozenset({1}))
+    token_of = {byte: token for token, byte in alphabet.byte_of.items()}
+    grammar = Grammar.choice(["fetch_lunch", "start_car", "stop"])
+    walk = GrammarWalk(GrammarCompiler(alphabet).matcher(grammar), alphabet, (), 40)
+    draft = [token_of[byte] for byte in b"setch_lunch"]
+    assert walk.fits(draft) == 1
+    assert walk.forced_after([token_of[ord("f")]])
+    logits = torch.zeros(len(draft), len(tokenizer))
+    logits[torch.arange(len(draft)), torch.tensor(draft)] = 12.0
+    logits[0, token_of[ord("f")]] = 8.0
+    found = walk.search(logits, 2)
+    assert found is not None
+    assert (alphabet.bytes_of(found[0]), found[1]) == (b"fe", False)
+    end = torch.zeros(12, len(tokenizer))
+    end[torch.arange(12), torch.tensor([*(token_of[byte] for byte in b"tch_lunch"), 1, 1, 1])] = 12.0
+    found = walk.search(end, 12)
+    assert found is not None
+    assert (alphabet.bytes_of(found[0]), found[1]) == (b"tch_lunch", True)
+    assert walk.stopped
+
+
+def test_an_end_fits_where_the_text_is_complete() -> None:
+    tokenizer = make_tokenizer()
+    alphabet = Alphabet(tokenizer, len(tokenizer), frozenset({1}))
+    walk = GrammarWalk(GrammarCompiler(alphabet).matcher(Grammar.regex("ab+c?")), alphabet, (), 9)
+    a, b = alphabet.spell(b"a"), alphabet.spell(b"b")
+    assert walk.fits([*a, *b, 1, *a]) == 4
+    assert walk.fits([*a, 1, *b]) == 1
+    assert walk.fits([*a, *b, *a]) == 2
+    assert walk.forced_after([*a, *b, 1]) == []
 
 
 VALUES: st.SearchStrategy[dict[str, Any]] = st.recursive(

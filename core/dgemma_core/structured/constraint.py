@@ -286,14 +286,11 @@ class GrammarRegion:
             at = self._take(canvas, start, stop)
             # What the grammar allows may still be too long for the room.
             return at if self.complete or at == stop else self._mend(canvas, at, at, stop, rows)
-        forced = self.walk.forced_after(draft[:front])
-        clash = next(
-            (front + i for i, pair in enumerate(zip(forced, draft[front:], strict=False)) if len({*pair}) > 1), None
-        )
-        if clash is None:
+        if fits == len(draft) or fits >= front + len(self.walk.forced_after(draft[:front])):
             return start
-        if canvas.steady[start + clash]:
-            return self._mend(canvas, start, start + clash, stop, rows)
+        # Behind the front stands something else than what must.
+        if canvas.steady[start + fits]:
+            return self._mend(canvas, start, start + fits, stop, rows)
         at = self._take(canvas, start, start + front)
         return at if self.complete or at < start + front else self._pin_forced(canvas, at, stop)
 
@@ -311,7 +308,7 @@ class GrammarRegion:
             at = self._pin(canvas, at, *found)
         if not self.complete:
             at = self._pin_forced(canvas, at, stop)
-        if not self.complete:
+        if not self.complete and at < stop:
             canvas.disturb(at, stop)
         return at
 

@@ -16,6 +16,7 @@ from training.data.example import ABSTAIN, CHAT_TASKS
 from training.data.infill import infill
 from training.data.lexicon import Source, is_held_out
 from training.data.mixture import DEFAULT_MIX, draw_example, draw_tree, source_for
+from training.data.tools import described_call
 from training.evaluate import EMBEDDED
 from training.tree import TURN_END, encode_branches, template_writer
 
@@ -95,6 +96,16 @@ def test_canvases_with_typed_questions_are_the_engines() -> None:
             else:
                 assert part.messages[-1]["content"] == ask.messages[0].text
     assert spelled_out
+
+
+def test_quoted_names_and_descriptions_are_copied_from_the_request() -> None:
+    source, scripts = Source(random.Random(6)), set()
+    for _ in range(60):
+        tool, request, arguments = described_call(source)
+        assert set(arguments) == {name for name, _, _ in tool.arguments}
+        assert all(value in request for value in arguments.values())
+        scripts.add(all(value.isascii() for value in arguments.values()))
+    assert scripts == {True, False}
 
 
 def test_blanks_can_be_filled_from_the_text() -> None:

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from training.data.context import make_context
-from training.data.decide import statement
+from training.data.decide import checks, statement
 from training.data.dialogue import dialogue, quiz
 from training.data.lexicon import Source
 from training.data.mixture import DEFAULT_MIX
@@ -61,6 +61,18 @@ def test_labels_say_whether_the_context_does() -> None:
         question, answer = statement(source, context)
         assert question.text.endswith(f": {context.facts[0].value}?") == (answer == "yes")
         seen.add(answer)
+    assert seen == {"yes", "no"}
+
+
+def test_two_forms_of_a_check_have_the_same_label() -> None:
+    source, seen = Source(random.Random(9)), set()
+    for _ in range(80):
+        context = make_context(source, 3, short=True)
+        (first, label), (second, same) = checks(source, context)
+        stated = [all(fact.value.lower() in q.text.lower() for q in (first, second)) for fact in context.facts]
+        assert label == same
+        assert any(stated) or label == "no"
+        seen.add(label)
     assert seen == {"yes", "no"}
 
 

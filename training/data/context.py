@@ -64,6 +64,9 @@ SHORT_VALUES = tuple(
     r for r in BY_KIND["thing"] if r.value in (Source.colour, Source.day, Source.material, Source.word)
 )
 
+# Relations whose wrong values were long taken for right ones.
+HARD_VALUES = ("hours", "part", "password", "day", "station", "supplier", "owner", "speed", "keeper", "code", "rooms")
+
 
 def make_context(source: Source, count: int, short: bool = False) -> Context:
     """`count` facts about one or more entities; the same relation often returns for another entity as a distractor.
@@ -93,6 +96,21 @@ def make_context(source: Source, count: int, short: bool = False) -> Context:
         facts.sort(key=lambda f: entities.index((f.entity, f.kind)))
     present = tuple(e for e in entities if any(f.entity == e[0] for f in facts))
     return Context(tuple(facts), present, passages(source, facts))
+
+
+def make_alike(source: Source) -> Context:
+    """The same few relations of two to four entities: all that tells a right value from another's is whose it is."""
+    kind = source.choice(("thing", "thing", "thing", "person", "company"))
+    entities: list[tuple[str, str]] = []
+    wanted = source.rng.randint(2, 4)
+    while len(entities) < wanted:
+        entities += [drawn for drawn in [entity(source)] if drawn[1] == kind]
+    relations = source.rng.choices(BY_KIND[kind], [3 if r.field in HARD_VALUES else 1 for r in BY_KIND[kind]], k=3)
+    relations = list({r.field: r for r in relations[: source.rng.randint(1, 3)]}.values())
+    facts = [make_fact(source, name, kind, relation) for name, kind in entities for relation in relations]
+    if source.chance(0.5):
+        source.rng.shuffle(facts)
+    return Context(tuple(facts), tuple(entities), passages(source, facts))
 
 
 def passages(source: Source, facts: list[Fact]) -> str:

@@ -10,7 +10,7 @@ from dgemma_core.structured.decide import fill_canvases
 from dgemma_core.structured.questions import Question, render_options
 from dgemma_core.structured.template import TemplateWriter
 
-from .context import Context, entity
+from .context import Context, entity, make_alike
 from .example import Branch, Typed
 from .lexicon import Source
 from .questions import ask, extract, missing, other_value, sentence, yes_no_question
@@ -58,6 +58,7 @@ def checks(source: Source, context: Context) -> list[Typed]:
         f"{stated}, the {noun} of {e}?",
         f"{stated}: is it the {noun} of {e}?",
         sentence(fact.relation.check, e, stated),
+        f"Is this statement true? {sentence(source.choice(fact.relation.facts), e, stated)}",
     )
     last = (f"{e}, {noun}: {stated}?", f"Is the {noun} of {e} {stated}?", f"The {noun} of {e}: is it {stated}?")
     texts = [source.choice(first), source.choice(last if source.chance(0.7) else first)]
@@ -170,6 +171,8 @@ KINDS: tuple[Callable[[Source, Context], Typed], ...] = (
     answered,
     graded,
 )
+# What needs to be known of contexts whose entities have the same relations.
+BOUND = (holds, holds, checked, statement, which_entity, which_entity, value)
 # What is learned last is asked more often.
 DRILLED = (
     *KINDS,
@@ -184,13 +187,16 @@ DRILLED = (
 
 
 def decide(source: Source, context: Context, count: int, most: int = 8) -> list[Branch]:
-    """Branches that ask one to `most` questions about the same context each."""
+    """Branches that ask one to `most` questions about the same context each; two in five about one of entities alike."""
+    kinds = DRILLED
+    if source.chance(0.4):
+        context, kinds = make_alike(source), BOUND
     head = source.choice((None, None, None, "You are a helpful assistant."))
     branches = []
     for _ in range(count):
         wanted = min(most, source.choice((1, 1, 2, 3, 4, 5, 6, 8)))
         asked = checks(source, context)[:wanted] if source.chance(0.3) else []
-        asked += [source.choice(DRILLED)(source, context) for _ in range(wanted - len(asked))]
+        asked += [source.choice(kinds)(source, context) for _ in range(wanted - len(asked))]
         source.rng.shuffle(asked)
         branches.append(branch_of(head, context.text, asked))
     return branches

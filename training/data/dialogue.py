@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from .context import Context, Frame, make_context
-from .decide import KINDS, answered, branch_of, checked, graded_evenly, holds, mentioned, related, route, statement
+from .context import Context, Frame, make_alike, make_context
+from .decide import (
+    BOUND,
+    KINDS,
+    answered,
+    branch_of,
+    checked,
+    graded_evenly,
+    holds,
+    mentioned,
+    related,
+    route,
+    statement,
+)
 from .example import Branch, Typed
 from .lexicon import Source
 from .questions import QUESTIONS
@@ -41,16 +53,20 @@ def _about_facts(source: Source, level: float) -> list[Branch]:
     return [replace(first, messages=list(opened)), *turns[1:]]
 
 
+QUIZZES = ((holds, checked), (checked, statement), KINDS, (answered, graded_evenly, related, mentioned))
+
+
 def quiz(source: Source, level: float) -> list[Branch]:
     """Many typed questions about one context, each with its answer right behind it: many labels for few tokens.
 
     With a label every forty tokens a network of this size does not begin to compare what is asked with what is written;
     with one every ten it does within minutes.
     """
-    context = make_context(source, source.rng.randint(1, max(1, round(2 + 7 * level))), source.chance(0.3))
-    kinds = source.choice(
-        ((holds, checked), (checked, statement), KINDS, (answered, graded_evenly, related, mentioned))
-    )
+    if source.chance(0.4):
+        context, kinds = make_alike(source), BOUND
+    else:
+        context = make_context(source, source.rng.randint(1, max(1, round(2 + 7 * level))), source.chance(0.3))
+        kinds = source.choice(QUIZZES)
     count = source.rng.randint(8, 24)
     return [branch_of(None, context.text, [source.choice(kinds)(source, context) for _ in range(count)])]
 

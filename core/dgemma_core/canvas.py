@@ -19,6 +19,11 @@ def shortest_canvas(positions: int, limit: int) -> int:
     return min(limit, -(-positions // _LENGTH_STEP) * _LENGTH_STEP)
 
 
+def leading(marked: Tensor) -> int:
+    """How many positions at the front of a bool vector are marked."""
+    return int(marked.int().cumprod(0).sum())
+
+
 @dataclass(frozen=True)
 class DenoiseSettings:
     """A request's sampling parameters with every default filled in; see ``SamplingParams`` for the fields."""
@@ -77,6 +82,7 @@ class Canvas:
         self.pinned = torch.zeros(self.length, dtype=torch.bool)
         self.steady = torch.zeros(self.length, dtype=torch.bool)
         self.argmax = torch.full((self.length,), -1, dtype=torch.long)
+        self._seen = self.argmax.clone()  # What a step's likeliest tokens are compared with; -1 where there is nothing.
         self.entropy = torch.zeros(self.length)
         self._vocab_size = vocab_size
         self._end_ids = end_ids
@@ -99,9 +105,14 @@ class Canvas:
         return temperature(self.steps, s.max_denoising_steps, s.t_min, s.t_max)
 
     @property
+    def steps_left(self) -> int:
+        """Denoising steps it may still take."""
+        return self.settings.max_denoising_steps - self.steps
+
+    @property
     def exhausted(self) -> bool:
         """Whether all its denoising steps are used up."""
-        return self.steps >= self.settings.max_denoising_steps
+        return self.steps_left <= 0
 
     @property
     def uniform(self) -> Tensor:
@@ -112,7 +123,6 @@ class Canvas:
         """Take one step's statistics (``[active]`` each, on the host); returns whether the canvas is done."""
         noise = self._step_draws()[1][: self.active]
         self._draws = None
-        previous = self.argmax.clone()
         computed = slice(0, self.active)
         pinned = self.pinned[computed]
         fixed = self.tokens[computed]
@@ -120,18 +130,21 @@ class Canvas:
         entropy = entropy.masked_fill(pinned, 0.0)
         self.argmax[computed] = argmax
         self.entropy[computed] = entropy
-        self.steady[computed] = (argmax == previous[computed]) & (entropy < STEADY_ENTROPY)
+        same = self.argmax == self._seen
+        self._seen = self.argmax.clone()
+        self.steady = same & (self.entropy < STEADY_ENTROPY)
+        self.steady[self.active :] = False
         accepted = entropy_bound_mask(entropy, self.settings.entropy_bound)
         self.accepted[computed] = accepted
         self.tokens[computed] = torch.where(pinned, fixed, renoise(sample, noise, accepted))
         self.steps += 1
         end = self._relevant()
-        same = bool(torch.equal(previous[:end], self.argmax[:end]))
-        self._unchanged = self._unchanged + 1 if same else 0
+        self._unchanged = self._unchanged + 1 if bool(same[:end].all()) else 0
         stable = self._unchanged >= self.settings.stability_threshold
         # Divided by the whole length, as the reference's mean is: positions behind the end count as certain.
         confident = float(self.entropy[:end].sum()) / self.length < self.settings.confidence_threshold
-        if (stable and confident) or self.exhausted:
+        # Where the end has just moved behind what was computed, nothing is known yet.
+        if (stable and confident and end <= self.active) or self.exhausted:
             return True
         self._freeze(end)
         return False
@@ -139,7 +152,7 @@ class Canvas:
     def pin(self, start: int, tokens: Sequence[int]) -> None:
         """Fix ``tokens`` from position ``start`` on: in what is read, and in what is committed."""
         where = slice(start, start + len(tokens))
-        self.tokens[where] = self.argmax[where] = torch.tensor(list(tokens), dtype=torch.long)
+        self.tokens[where] = self.argmax[where] = self._seen[where] = torch.tensor(list(tokens), dtype=torch.long)
         self.pinned[where] = True
         self.entropy[where] = 0.0
         if where.stop > self.active:
@@ -155,10 +168,15 @@ class Canvas:
         where = slice(start, stop)
         pinned = self.pinned[where]
         self.tokens[where] = torch.where(pinned, self.tokens[where], self._noise()[where])
-        self.soft[where] *= pinned.to(self.soft).unsqueeze(-1)
-        self.steady[where] = pinned
+        self.soft[where].masked_fill_(~pinned.to(self.soft.device).unsqueeze(-1), 0.0)
+        self._seen[where].masked_fill_(~pinned, -1)
         self._thaw()
         self._unchanged = 0
+
+    def draft(self, start: int, stop: int) -> list[int]:
+        """The likeliest tokens from ``start`` on, up to ``stop`` or to what was disturbed since the last step."""
+        known = self._seen[start:stop] >= 0
+        return self.argmax[start : start + leading(known)].tolist()
 
     def _relevant(self) -> int:
         """Positions the answer depends on: all of them under the reference rule."""

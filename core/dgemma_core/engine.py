@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 from dgemma_core.canvas import DenoiseSettings
@@ -528,7 +529,8 @@ class Engine:
         check_params(params)
         front = self._open_front()
         begin = [] if front.tokenizer.bos_token_id is None else [front.tokenizer.bos_token_id]
-        layout = lay_out(pieces, begin, self.encode_text, self._grammar_walk)
+        closing = front.end_ids | {front.pad_id}
+        layout = lay_out(pieces, begin, self.encode_text, partial(self._grammar_walk, ends=closing))
         length = layout.canvas_length(front.canvas_limit)
         settings = front.settings(replace(params, canvas_length=params.canvas_length or length))
         guide = InfillGuide(layout, front.end_id, front.pad_id)
@@ -547,9 +549,9 @@ class Engine:
     def _grammar_guide(self, grammar: Grammar, room: int) -> GrammarGuide:
         return GrammarGuide(self._grammar_walk(grammar, room))
 
-    def _grammar_walk(self, grammar: Grammar, room: int) -> GrammarWalk:
+    def _grammar_walk(self, grammar: Grammar, room: int, ends: frozenset[int] | None = None) -> GrammarWalk:
         compiler = self._grammar_compiler()
-        return GrammarWalk(compiler.matcher(grammar), compiler.alphabet, string_hints(grammar.source), room)
+        return GrammarWalk(compiler.matcher(grammar), compiler.alphabet, string_hints(grammar.source), room, ends)
 
     def _grammar_compiler(self) -> GrammarCompiler:
         front = self._open_front()

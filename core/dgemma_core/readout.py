@@ -44,7 +44,7 @@ class Rows:
     Args:
         readout: the output head.
         hidden: ``[canvas, hidden]`` normed hidden states.
-        temperature: of the step.
+        temperature: what logits are divided by.
     """
 
     def __init__(self, readout: Readout, hidden: Tensor, temperature: float) -> None:

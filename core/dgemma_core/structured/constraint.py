@@ -5,7 +5,7 @@ and the committed text is the last step's argmax canvas. So the canvas is denois
 step the part at its front that is sure of itself is walked through the grammar (verify). Where a token cannot follow,
 the likeliest tokens that can are searched for from a few positions before it on, by the canvas's own distributions
 (repair): the mistake is often earlier than where it shows, as in a tool's name that began like another's. What must
-follow is pinned as soon as the front reaches it. Behind a repair the canvas is denoised anew and adapts.
+follow the front is pinned where the draft says something else. Behind a repair the canvas is denoised anew and adapts.
 
 The idea of drafting freely and constraining afterwards is that of https://arxiv.org/abs/2603.03305, the look ahead over
 the parallel distributions that of https://arxiv.org/abs/2602.00612, both for masked models.
@@ -16,11 +16,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import nlargest
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from dgemma_core.canvas import Canvas
+from dgemma_core.canvas import Canvas, leading
 from dgemma_core.errors import AnswerBudgetError
 from dgemma_core.readout import Rows
 from dgemma_core.structured.completion import short_completion
@@ -28,6 +29,8 @@ from dgemma_core.structured.matcher import Alphabet, Matcher
 
 # A repair begins so many tokens before the one that cannot follow, and looks at so many from that one on.
 BACK, AHEAD = 8, 6
+# With fewer denoising steps left, what stands behind a repair is not begun anew.
+RENEWAL = 4
 BEAM = 8
 _CANDIDATES = 16  # for one position
 _READ = 64  # likeliest tokens of a position, among which the allowed ones are looked for first
@@ -39,7 +42,7 @@ class _Path:
     """One way through a grammar that a beam search follows.
 
     Attributes:
-        score: log-probability of its tokens.
+        score: how much less likely its tokens are than the likeliest ones, in nats and negative.
         tokens: token ids, an end token included.
         matcher: behind them; None where the text is at its end.
     """
@@ -60,15 +63,25 @@ class GrammarWalk:
         alphabet: the tokenizer.
         hints: texts that may complete a string, see ``string_hints``.
         room: tokens the text may take.
+        ends: tokens that end a draft; by default those that end an answer.
 
     Raises:
         AnswerBudgetError: no complete text was found that fits ``room``.
     """
 
-    def __init__(self, matcher: Matcher, alphabet: Alphabet, hints: Sequence[str], room: int) -> None:
+    def __init__(
+        self,
+        matcher: Matcher,
+        alphabet: Alphabet,
+        hints: Sequence[str],
+        room: int,
+        ends: frozenset[int] | None = None,
+    ) -> None:
         self._matcher = matcher
         self._alphabet = alphabet
         self._hints = hints
+        self._ends = alphabet.end_ids if ends is None else ends
+        self._end_list = sorted(self._ends)
         self.room = room
         way = short_completion(matcher, alphabet, max(room, _LONGEST), hints)
         if way is None or len(way) > room:
@@ -82,7 +95,7 @@ class GrammarWalk:
 
     def cut_before(self, rest: Sequence[int]) -> bool:
         """Whether the text ends here for want of room, while the draft goes on with ``rest``."""
-        return self.room == 0 and not self._matcher.stopped and not (rest and rest[0] in self._alphabet.end_ids)
+        return self.room == 0 and not self._matcher.stopped and not (rest and rest[0] in self._ends)
 
     def ends_after(self, draft: Sequence[int]) -> int | None:
         """Length of the part of ``draft`` that would make the text complete, with its end token, if it would."""
@@ -153,37 +166,56 @@ class GrammarWalk:
 
         Args:
             logits: ``[n, vocab]`` of this position and those behind it, ``n >= count``.
-            count: so many are verified. What could stand behind them takes part in the choice.
+            count: so many are verified. What could stand behind them takes part in the choice. The text may end at the
+                last of them.
 
         Returns:
             The tokens, fewer where the text ends among them, and whether it does; None if they would break the promise.
         """
-        log_p = logits.log_softmax(-1)
-        values, ids = log_p.topk(min(_READ, log_p.shape[-1]))
+        # How much less likely a token is than the likeliest: so a path that has ended, which costs nothing any more, is
+        # not better off for that.
+        regret = logits - logits.max(-1, keepdim=True).values
+        values, ids = regret.topk(min(_READ, regret.shape[-1]))
         paths = [_Path(0.0, (), self._matcher.copy())]
-        for row, *likely in zip(log_p, ids.tolist(), values.tolist(), strict=True):
-            options = [option for path in paths for option in self._options(path, row, *likely)]
+        for place, row in enumerate(regret):
+            likely = list(zip(values[place].tolist(), ids[place].tolist(), strict=True))
+            options = [option for path in paths for option in self._options(path, row, likely, place >= count - 1)]
             paths = [self._extend(*option) for option in nlargest(BEAM, options, key=lambda option: option[0])]
-        return self._follow_if_kept(paths[0].tokens[:count])
+        return self._follow_if_kept(paths[0].tokens[:count]) if paths else None
 
     def _options(
-        self, path: _Path, row: Tensor, ids: Sequence[int], values: Sequence[float]
+        self, path: _Path, row: Tensor, likely: Sequence[tuple[float, int]], may_end: bool
     ) -> list[tuple[float, _Path, int | None]]:
-        """What may follow a path by one position's log-probabilities: the score with it, the path, and the token."""
-        if path.matcher is None:
+        """What may follow a path by one position's row, its best known: the score with it, the path, and the token."""
+        matcher = path.matcher
+        if matcher is None:
             return [(path.score, path, None)]
-        allowed = path.matcher.allowed()
-        likely = [(value, token) for token, value in zip(ids, values, strict=True) if allowed[token]][:BEAM]
-        if not likely:
-            best = row.masked_fill(~torch.from_numpy(allowed), -torch.inf).max(-1)
-            likely = [(float(best.values), int(best.indices))]
-        return [(path.score + value, path, token) for value, token in likely]
+        allowed = self._allowed(matcher)
+        if not may_end:
+            allowed[self._end_list] = False
+        good = ((value, token) for value, token in likely if allowed[token] and self._can_follow(matcher, token))
+        taken = list(islice(good, BEAM))
+        if not taken:
+            best = row.masked_fill(~allowed, -torch.inf).max(-1)
+            value, token = float(best.values), int(best.indices)
+            taken = [(value, token)] if allowed[token] and self._can_follow(matcher, token) else []
+        return [(path.score + value, path, token) for value, token in taken]
+
+    def _allowed(self, matcher: Matcher) -> Tensor:
+        """What could follow, or end the text: bool ``[vocab]``."""
+        allowed = torch.from_numpy(matcher.allowed())
+        allowed[self._end_list] = matcher.accepting
+        return allowed
+
+    def _can_follow(self, matcher: Matcher, token: int) -> bool:
+        # A mask may hold a control token where only its characters could stand.
+        return token in self._ends or matcher.accepts([token]) == 1
 
     def _extend(self, score: float, path: _Path, token: int | None) -> _Path:
         if path.matcher is None or token is None:
             return path
         matcher: Matcher | None = None
-        if token not in self._alphabet.end_ids:
+        if token not in self._ends:
             matcher = path.matcher.copy()
             matcher.consume([token])
         return _Path(score, (*path.tokens, token), None if matcher is None or matcher.stopped else matcher)
@@ -206,10 +238,12 @@ class GrammarWalk:
         Returns:
             The tokens and whether the text ends behind them: at least one token, or the end.
         """
-        allowed = torch.from_numpy(self._matcher.allowed())
+        allowed = self._allowed(self._matcher)
         tokens = logits.masked_fill(~allowed, -torch.inf).topk(min(_CANDIDATES, int(allowed.sum()))).indices.tolist()
         for token in tokens:
-            repaired = ([], True) if token in self._alphabet.end_ids else self._follow_if_kept([token])
+            if token in self._ends:
+                return [], True
+            repaired = self._follow_if_kept([token]) if self._can_follow(self._matcher, token) else None
             if repaired:
                 return repaired
         way = self._promise[:limit]
@@ -219,7 +253,7 @@ class GrammarWalk:
         return way, not way or self.stopped
 
     def _first_end(self, tokens: Sequence[int]) -> int:
-        return next((i for i, token in enumerate(tokens) if token in self._alphabet.end_ids), len(tokens))
+        return next((i for i, token in enumerate(tokens) if token in self._ends), len(tokens))
 
     def _way_after(self, tokens: Sequence[int]) -> list[int] | None:
         """A way to a complete text behind acceptable tokens, None if none fits the room. Changes nothing."""
@@ -265,20 +299,21 @@ class GrammarRegion:
 
     def open(self, canvas: Canvas, start: int, stop: int) -> int:
         """Pin what must stand at the beginning; returns the first position that is not verified."""
-        return self._pin_forced(canvas, start, stop)
+        return start if self.complete else self._pin_forced(canvas, start, stop)
 
     def review(self, canvas: Canvas, start: int, stop: int, settled: bool, rows: Rows) -> int:
-        """Verify what is sure of itself from ``start`` on; returns the first position that is not verified.
+        """Keep the front of ``[start, stop)`` within the grammar; returns the first position that is not verified.
 
         :attr:`complete` says afterwards whether the text ends there. Less than ``stop`` otherwise means that the rest
         wants further denoising.
         """
         if self.complete or start == stop:
             return start
+        stop = min(stop, start + self.walk.room)
         if canvas.exhausted:
             return self._finish(canvas, start, stop, rows)
-        draft = canvas.argmax[start:stop].tolist()
-        front = len(draft) if settled else _leading(canvas.steady[start:stop])
+        draft = canvas.draft(start, stop)
+        front = len(draft) if settled else leading(canvas.steady[start:stop])
         fits = self.walk.fits(draft)
         if fits < front:
             return self._mend(canvas, start, start + fits, stop, rows)
@@ -308,7 +343,7 @@ class GrammarRegion:
             at = self._pin(canvas, at, *found)
         if not self.complete:
             at = self._pin_forced(canvas, at, stop)
-        if not self.complete and at < stop:
+        if not self.complete and at < stop and canvas.steps_left >= RENEWAL:
             canvas.disturb(at, stop)
         return at
 
@@ -328,7 +363,7 @@ class GrammarRegion:
 
     def _take(self, canvas: Canvas, at: int, stop: int) -> int:
         """Verify the draft from ``at`` on, as far as it can follow."""
-        return self._pin(canvas, at, *self.walk.take(canvas.argmax[at:stop].tolist()))
+        return self._pin(canvas, at, *self.walk.take(canvas.draft(at, stop)))
 
     def _pin_forced(self, canvas: Canvas, at: int, stop: int) -> int:
         return self._pin(canvas, at, self.walk.take_forced(stop - at), self.walk.stopped)
@@ -337,11 +372,6 @@ class GrammarRegion:
         canvas.pin(at, tokens)
         self.complete = complete
         return at + len(tokens)
-
-
-def _leading(marked: Tensor) -> int:
-    """How many positions at the front of a bool vector are marked."""
-    return int(marked.int().cumprod(0).sum())
 
 
 class GrammarGuide:
@@ -364,14 +394,14 @@ class GrammarGuide:
         self._at = self._region.open(canvas, 0, canvas.length)
 
     def review(self, canvas: Canvas, settled: bool, rows: Rows) -> bool:
-        """Verify the canvas when it has settled; done when the text ends or the canvas is full."""
+        """Keep the canvas within the grammar; done when the text ends or the canvas is full."""
         self._at = self._region.review(canvas, self._at, canvas.length, settled, rows)
         if self._region.complete:
             self.end = self._at
-            self.cut = self._region.walk.cut_before(canvas.argmax[self._at :].tolist())
+            self.cut = self._region.walk.cut_before(canvas.draft(self._at, canvas.length))
             return True
         if self._at < canvas.length:
-            ahead = self._region.walk.ends_after(canvas.argmax[self._at :].tolist())
+            ahead = self._region.walk.ends_after(canvas.draft(self._at, canvas.length))
             canvas.horizon = None if ahead is None else self._at + ahead
             return False
-        return True
+        return token in self._ends or matcher.accepts([token]) == 1

@@ -155,6 +155,32 @@ def test_an_end_fits_where_the_text_is_complete() -> None:
     assert walk.forced_after([*a, *b, 1]) == []
 
 
+def test_a_search_does_not_take_a_control_token_for_its_characters() -> None:
+    """Where characters spell a control token, the grammar engine's mask holds the token, which it then refuses."""
+    tokenizer = make_tokenizer()
+    alphabet = Alphabet(tokenizer, len(tokenizer), frozenset({1}))
+    grammar = Grammar.choice(["plain", "see <|think|>"])
+    token_of = {byte: token for token, byte in alphabet.byte_of.items()}
+    for text in (b"see ", b"s", b"plaid"):
+        walk = GrammarWalk(GrammarCompiler(alphabet).matcher(grammar), alphabet, (), 40)
+        logits = torch.zeros(9, len(tokenizer))
+        logits[torch.arange(len(text)), torch.tensor([token_of[byte] for byte in text])] = 12.0
+        found = walk.search(logits, 7)
+        assert found is None or b"see <|think|>plain".find(alphabet.bytes_of(found[0])) in (0, 13)
+
+
+def test_what_closes_a_hole_ends_its_text() -> None:
+    tokenizer = make_tokenizer()
+    alphabet = Alphabet(tokenizer, len(tokenizer), frozenset({1}))
+    pad, digit = 0, alphabet.spell(b"7")
+    matcher = GrammarCompiler(alphabet).matcher(Grammar.regex("[0-9]+"))
+    assert GrammarWalk(matcher.copy(), alphabet, (), 9).fits([*digit, pad, pad]) == 1
+    walk = GrammarWalk(matcher, alphabet, (), 9, frozenset({pad, 1}))
+    assert walk.fits([*digit, pad, pad]) == 3
+    assert walk.fits([pad, *digit]) == 0
+    assert walk.take([*digit, pad, pad]) == (digit, True)
+
+
 VALUES: st.SearchStrategy[dict[str, Any]] = st.recursive(
     st.one_of(
         st.fixed_dictionaries({"type": st.sampled_from(["string", "integer", "boolean", "null"])}),

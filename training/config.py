@@ -94,7 +94,7 @@ def build_generation_config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemm
         t_min=0.4,
         t_max=0.8,
         stability_threshold=1,
-        confidence_threshold=0.005,
+        confidence_threshold=0.02,
         bos_token_id=2,
         pad_token_id=0,
         eos_token_id=[1, token_id("<turn|>"), token_id("<|tool_response>")],

@@ -161,6 +161,15 @@ class GrammarWalk:
         self._follow(forced, way)
         return forced
 
+    def loose_end(self, draft: Sequence[int]) -> int:
+        """How many tokens at the end of ``draft`` a search may exchange.
+
+        Those behind the last token that begins or ends free text: without it nearly everything fits, and what is wrong
+        would be hidden in a string.
+        """
+        marks = (place for place, token in enumerate(reversed(draft)) if token in self._alphabet.delimiters)
+        return next(marks, len(draft))
+
     def search(self, logits: Tensor, count: int) -> tuple[list[int], bool] | None:
         """Verify the likeliest ``count`` tokens, found by a beam search over the canvas's parallel distributions.
 
@@ -332,6 +341,7 @@ class GrammarRegion:
     def _mend(self, canvas: Canvas, start: int, place: int, stop: int, rows: Rows) -> int:
         """Replace the draft's token at ``place``, which cannot follow, and maybe some before it."""
         begin = max(start, place - BACK)
+        begin = place - self.walk.loose_end(canvas.draft(begin, place))
         at = self._take(canvas, start, begin)
         found = None
         if at == begin and not self.complete:

@@ -103,6 +103,9 @@ class Alphabet:
         tokenizer: the checkpoint's fast tokenizer.
         vocab_size: rows of the output embedding.
         end_ids: tokens that end an answer.
+
+    Attributes:
+        delimiters: control tokens and tokens with a quote, which begin and end free text.
     """
 
     def __init__(self, tokenizer: Any, vocab_size: int, end_ids: frozenset[int]) -> None:
@@ -113,15 +116,19 @@ class Alphabet:
         self.inner = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocab_size, eos_token=sorted(end_ids))
         self.byte_of: dict[int, int] = {}
         specials = []
+        delimiters = []
         for token in range(vocab_size):
             if self.inner.is_special_token(token):
                 specials.append(token)
                 continue
             spelled = self.inner.decode_bytes([token])
+            if b'"' in spelled:
+                delimiters.append(token)
             if len(spelled) == 1:
                 self.byte_of[token] = spelled[0]
         # The keys of `byte_of`, and control tokens that do not end an answer, to index masks with.
         self.byte_tokens = np.array(list(self.byte_of), dtype=np.int64)
+        self.delimiters = frozenset([*specials, *delimiters])
         self.special_tokens = np.array([t for t in specials if t not in end_ids], dtype=np.int64)
 
     def spell(self, text: bytes) -> list[int]:

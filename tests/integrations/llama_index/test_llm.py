@@ -28,7 +28,7 @@ from tests.checkpoints import make_model, make_tokenizer
 
 QUESTION = "The Vexal bridge was built in 1931.\n\nWhen was the Vexal bridge built?"
 # Its answers differ from seed to seed, so that what does not is no chance.
-OPEN_ENDED = "A story about rivers and kings"
+OPEN_ENDED = "Say anything you like about boats, stars, songs and winter."
 CHAT = [ChatMessage(role="user", content=QUESTION)]
 USAGE = {"prompt_tokens", "completion_tokens", "total_tokens"}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dgemma_core.sampling import entropy_bound_mask, first_end, renoise, temperature
 
-STEADY_ENTROPY = 0.1  # nats
+STEADY_ENTROPY = 0.1  # nats; below it a position counts as sure
 _LENGTH_STEP = 8  # Whole rows of a GEMM; few lengths.
 
 

@@ -103,7 +103,7 @@ def test_unusual_conversations_render(tokenizer: PreTrainedTokenizerFast, messag
 def test_training_sees_what_the_template_writes(tokenizer: PreTrainedTokenizerFast) -> None:
     source = source_for("rendered", held_out=False)
     for _ in range(25):
-        tree = draw_tree(source, DEFAULT_MIX, 1.0)
+        tree = draw_tree(source, DEFAULT_MIX | {"infill": 0.0}, 1.0)  # Blanks stand in raw text, not in a chat.
         for branch, encoded in zip(tree, encode_branches(tokenizer, tree), strict=True):
             prompt, target = render(tokenizer, branch)
             ids = tokenizer.apply_chat_template(branch.messages, tools=branch.tools, add_generation_prompt=True)

@@ -104,9 +104,11 @@ def make_alike(source: Source) -> Context:
     entities: list[tuple[str, str]] = []
     wanted = source.rng.randint(2, 4)
     while len(entities) < wanted:
-        entities += [drawn for drawn in [entity(source)] if drawn[1] == kind]
-    relations = source.rng.choices(BY_KIND[kind], [3 if r.field in HARD_VALUES else 1 for r in BY_KIND[kind]], k=3)
-    relations = list({r.field: r for r in relations[: source.rng.randint(1, 3)]}.values())
+        drawn = entity(source)
+        if drawn[1] == kind:
+            entities.append(drawn)
+    weights = [3 if relation.field in HARD_VALUES else 1 for relation in BY_KIND[kind]]
+    relations = dict.fromkeys(source.rng.choices(BY_KIND[kind], weights, k=source.rng.randint(1, 3)))
     facts = [make_fact(source, name, kind, relation) for name, kind in entities for relation in relations]
     if source.chance(0.5):
         source.rng.shuffle(facts)

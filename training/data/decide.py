@@ -10,10 +10,10 @@ from dgemma_core.structured.decide import fill_canvases
 from dgemma_core.structured.questions import Question, render_options
 from dgemma_core.structured.template import TemplateWriter
 
-from .context import Context, entity, make_alike
+from .context import Context, entity
 from .example import Branch, Typed
 from .lexicon import Source
-from .questions import ask, extract, missing, other_value, sentence, yes_no_question
+from .questions import ask, claim, extract, missing, other_value, sentence, yes_no_question
 
 SPELLED_OUT = 0.4  # of the questions that have a canvas to themselves
 ANSWERED = (
@@ -37,9 +37,7 @@ def holds(source: Source, context: Context) -> Typed:
 
 def statement(source: Source, context: Context) -> Typed:
     """Whether a value is right, asked in few words."""
-    fact = source.choice(context.facts)
-    truth = source.chance(0.5)
-    stated = fact.value if truth else other_value(source, context, fact)
+    fact, stated, truth = claim(source, context)
     return Question("bool", f"{fact.entity}, {fact.relation.noun}: {stated}?"), "yes" if truth else "no"
 
 
@@ -49,9 +47,7 @@ def checks(source: Source, context: Context) -> list[Typed]:
     Where the value comes last it is compared with what is expected there; where it comes first, it was read before
     anybody knew what for.
     """
-    fact = source.choice(context.facts)
-    truth = source.chance(0.5)
-    stated = fact.value if truth else other_value(source, context, fact)
+    fact, stated, truth = claim(source, context)
     e, noun = fact.entity, fact.relation.noun
     first = (
         f"Is {stated} the {noun} of {e}?",
@@ -161,7 +157,8 @@ def _grade(source: Source, text: str, level: int) -> Typed:
     return Question("score", text, options), names[level]
 
 
-KINDS: tuple[Callable[[Source, Context], Typed], ...] = (
+Kinds = tuple[Callable[[Source, Context], Typed], ...]
+KINDS: Kinds = (
     holds,
     holds,
     holds,
@@ -186,11 +183,8 @@ DRILLED = (
 )
 
 
-def decide(source: Source, context: Context, count: int, most: int = 8) -> list[Branch]:
-    """Branches that ask one to `most` questions about the same context each; two in five about one of entities alike."""
-    kinds = DRILLED
-    if source.chance(0.4):
-        context, kinds = make_alike(source), BOUND
+def decide(source: Source, context: Context, count: int, most: int = 8, kinds: Kinds = DRILLED) -> list[Branch]:
+    """Branches that ask one to `most` questions of these kinds about the same context each."""
     head = source.choice((None, None, None, "You are a helpful assistant."))
     branches = []
     for _ in range(count):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from .context import make_context, pick_frame
-from .decide import decide, route
+from .context import make_alike, make_context, pick_frame
+from .decide import BOUND, DRILLED, decide, route
 from .example import Branch
 from .infill import infill
 from .lexicon import Source
@@ -31,6 +31,7 @@ DEFAULT_MIX: dict[str, float] = {
     "quiz": 0.1,
 }
 MAX_FACTS = 10
+ALIKE = 0.4  # share of the contexts for typed questions whose entities have the same relations
 
 
 def draw_tree(source: Source, mix: dict[str, float], level: float) -> list[Branch]:
@@ -58,13 +59,13 @@ def draw_tree(source: Source, mix: dict[str, float], level: float) -> list[Branc
     if kind == "decide" and source.chance(0.2):
         return route(source, branch_count)
     most = max(1, round(3 + (MAX_FACTS - 3) * level))
-    context = make_context(source, rng.randint(1, most))
+    alike = kind == "decide" and source.chance(ALIKE)
+    context = make_alike(source) if alike else make_context(source, rng.randint(1, most))
     if kind == "refine":
         return refine(source, context, branch_count // 2)
     if kind == "decide":
-        return (
-            decide(source, context, branch_count // 2) if level >= 0 else decide(source, context, 2 * branch_count, 1)
-        )
+        count, longest = (branch_count // 2, 8) if level >= 0 else (2 * branch_count, 1)
+        return decide(source, context, count, longest, BOUND if alike else DRILLED)
     if kind == "infill":
         return infill(source, context, branch_count) or draw_tree(source, mix, level)
     frame = pick_frame(source)

@@ -63,11 +63,16 @@ def listing(source: Source, context: Context) -> Answered:
     return source.choice(forms).format(e=name), bullets([f for f in context.facts if f.entity == name])
 
 
-def yes_no_question(source: Source, context: Context) -> tuple[str, bool]:
-    """A question on a value, or a statement to check, and whether it is true."""
+def claim(source: Source, context: Context) -> tuple[Fact, str, bool]:
+    """A fact, a value that may be stated of it, and whether that is right."""
     fact = source.choice(context.facts)
     truth = source.chance(0.5)
-    value = fact.value if truth else other_value(source, context, fact)
+    return fact, fact.value if truth else other_value(source, context, fact), truth
+
+
+def yes_no_question(source: Source, context: Context) -> tuple[str, bool]:
+    """A question on a value, or a statement to check, and whether it is true."""
+    fact, value, truth = claim(source, context)
     if source.chance(0.25):
         return f"Is this statement true? {sentence(source.choice(fact.relation.facts), fact.entity, value)}", truth
     return sentence(fact.relation.check, fact.entity, value), truth

@@ -276,9 +276,10 @@ SYSTEMS = (
 
 def tool_branches(source: Source, count: int, level: float) -> list[Branch]:
     """Branches that share one set of declared tools (level 0..1 widens the set)."""
-    tools = [make_tool(source) for _ in range(source.rng.randint(1, 1 + round(3 * level)))]
     if not source.held_out and source.chance(0.15):  # Short calls, so that more of them are about which tool it is.
         tools = [make_tool(source, source.choice((0, 1, 1))) for _ in range(source.rng.randint(2, 4))]
+    else:
+        tools = [make_tool(source) for _ in range(source.rng.randint(1, 1 + round(3 * level)))]
     roll = source.rng.random()
     topic = topic_call(source) if roll < 0.1 else described_call(source) if roll < 0.2 and not source.held_out else None
     if topic:

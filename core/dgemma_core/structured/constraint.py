@@ -27,7 +27,7 @@ from dgemma_core.readout import Rows
 from dgemma_core.structured.completion import short_completion
 from dgemma_core.structured.matcher import Alphabet, Matcher
 
-# A repair begins so many tokens before the one that cannot follow, and looks at so many from that one on.
+# A repair begins at most so many tokens before the one that cannot follow, and looks at so many from that one on.
 BACK, AHEAD = 8, 6
 # With fewer denoising steps left, what stands behind a repair is not begun anew.
 RENEWAL = 4
@@ -81,7 +81,6 @@ class GrammarWalk:
         self._alphabet = alphabet
         self._hints = hints
         self._ends = alphabet.end_ids if ends is None else ends
-        self._end_list = sorted(self._ends)
         self.room = room
         way = short_completion(matcher, alphabet, max(room, _LONGEST), hints)
         if way is None or len(way) > room:
@@ -201,7 +200,7 @@ class GrammarWalk:
             return [(path.score, path, None)]
         allowed = self._allowed(matcher)
         if not may_end:
-            allowed[self._end_list] = False
+            allowed[[*self._ends]] = False
         good = ((value, token) for value, token in likely if allowed[token] and self._can_follow(matcher, token))
         taken = list(islice(good, BEAM))
         if not taken:
@@ -213,7 +212,7 @@ class GrammarWalk:
     def _allowed(self, matcher: Matcher) -> Tensor:
         """What could follow, or end the text: bool ``[vocab]``."""
         allowed = torch.from_numpy(matcher.allowed())
-        allowed[self._end_list] = matcher.accepting
+        allowed[[*self._ends]] = matcher.accepting
         return allowed
 
     def _can_follow(self, matcher: Matcher, token: int) -> bool:
@@ -256,9 +255,7 @@ class GrammarWalk:
             if repaired:
                 return repaired
         way = self._promise[:limit]
-        self._matcher.consume(way)
-        self.room -= len(way)
-        self._promise = self._promise[limit:]
+        self._follow(way, self._promise[limit:])
         return way, not way or self.stopped
 
     def _first_end(self, tokens: Sequence[int]) -> int:
@@ -340,8 +337,7 @@ class GrammarRegion:
 
     def _mend(self, canvas: Canvas, start: int, place: int, stop: int, rows: Rows) -> int:
         """Replace the draft's token at ``place``, which cannot follow, and maybe some before it."""
-        begin = max(start, place - BACK)
-        begin = place - self.walk.loose_end(canvas.draft(begin, place))
+        begin = place - self.walk.loose_end(canvas.draft(max(start, place - BACK), place))
         at = self._take(canvas, start, begin)
         found = None
         if at == begin and not self.complete:

@@ -39,6 +39,29 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
+@pytest.fixture(scope="module")
+def alphabet() -> Alphabet:
+    tokenizer = make_tokenizer()
+    return Alphabet(tokenizer, len(tokenizer), frozenset({1}))
+
+
+def walk_of(alphabet: Alphabet, grammar: Grammar, room: int, ends: frozenset[int] | None = None) -> GrammarWalk:
+    return GrammarWalk(GrammarCompiler(alphabet).matcher(grammar), alphabet, (), room, ends)
+
+
+def rows_for(alphabet: Alphabet, length: int, tokens: list[int]) -> torch.Tensor:
+    """Logits of so many positions that are sure of these tokens."""
+    logits = torch.zeros(length, alphabet.vocab_size)
+    logits[torch.arange(len(tokens)), torch.tensor(tokens)] = 12.0
+    return logits
+
+
+def letters(alphabet: Alphabet, text: bytes) -> list[int]:
+    """A token for every byte."""
+    token_of = {byte: token for token, byte in alphabet.byte_of.items()}
+    return [token_of[byte] for byte in text]
+
+
 def params(grammar: Grammar | None, seed: int = 0, budget: int = 80, **more: Any) -> SamplingParams:
     return SamplingParams(grammar=grammar, seed=seed, max_new_tokens=budget, max_denoising_steps=4, **more)
 
@@ -120,62 +143,46 @@ def test_a_right_draft_is_kept(embedded_engine: Engine) -> None:
     assert held.text == free.text
 
 
-def test_a_mistake_is_looked_for_before_where_it_shows() -> None:
+def test_a_mistake_is_looked_for_before_where_it_shows(alphabet: Alphabet) -> None:
     """`setch_lunch` is refused at its second letter; by the letters behind it the first one is wrong."""
-    tokenizer = make_tokenizer()
-    alphabet = Alphabet(tokenizer, len(tokenizer), frozenset({1}))
-    token_of = {byte: token for token, byte in alphabet.byte_of.items()}
-    grammar = Grammar.choice(["fetch_lunch", "start_car", "stop"])
-    walk = GrammarWalk(GrammarCompiler(alphabet).matcher(grammar), alphabet, (), 40)
-    draft = [token_of[byte] for byte in b"setch_lunch"]
+    walk = walk_of(alphabet, Grammar.choice(["fetch_lunch", "start_car", "stop"]), 40)
+    draft = letters(alphabet, b"setch_lunch")
+    first = letters(alphabet, b"f")
     assert walk.fits(draft) == 1
-    assert walk.forced_after([token_of[ord("f")]])
-    logits = torch.zeros(len(draft), len(tokenizer))
-    logits[torch.arange(len(draft)), torch.tensor(draft)] = 12.0
-    logits[0, token_of[ord("f")]] = 8.0
+    assert walk.forced_after(first)
+    logits = rows_for(alphabet, len(draft), draft)
+    logits[0, first] = 8.0
     found = walk.search(logits, 2)
     assert found is not None
     assert (alphabet.bytes_of(found[0]), found[1]) == (b"fe", False)
-    end = torch.zeros(12, len(tokenizer))
-    end[torch.arange(12), torch.tensor([*(token_of[byte] for byte in b"tch_lunch"), 1, 1, 1])] = 12.0
-    found = walk.search(end, 12)
+    found = walk.search(rows_for(alphabet, 12, [*letters(alphabet, b"tch_lunch"), 1, 1, 1]), 12)
     assert found is not None
     assert (alphabet.bytes_of(found[0]), found[1]) == (b"tch_lunch", True)
     assert walk.stopped
 
 
-def test_an_end_fits_where_the_text_is_complete() -> None:
-    tokenizer = make_tokenizer()
-    alphabet = Alphabet(tokenizer, len(tokenizer), frozenset({1}))
-    walk = GrammarWalk(GrammarCompiler(alphabet).matcher(Grammar.regex("ab+c?")), alphabet, (), 9)
-    a, b = alphabet.spell(b"a"), alphabet.spell(b"b")
-    assert walk.fits([*a, *b, 1, *a]) == 4
-    assert walk.fits([*a, 1, *b]) == 1
-    assert walk.fits([*a, *b, *a]) == 2
-    assert walk.forced_after([*a, *b, 1]) == []
+def test_an_end_fits_where_the_text_is_complete(alphabet: Alphabet) -> None:
+    walk = walk_of(alphabet, Grammar.regex("ab+c?"), 9)
+    a, b = letters(alphabet, b"ab")
+    assert walk.fits([a, b, 1, a]) == 4
+    assert walk.fits([a, 1, b]) == 1
+    assert walk.fits([a, b, a]) == 2
+    assert walk.forced_after([a, b, 1]) == []
 
 
-def test_a_search_does_not_take_a_control_token_for_its_characters() -> None:
+@pytest.mark.parametrize("text", [b"see ", b"s", b"plaid"])
+def test_a_search_does_not_take_a_control_token_for_its_characters(alphabet: Alphabet, text: bytes) -> None:
     """Where characters spell a control token, the grammar engine's mask holds the token, which it then refuses."""
-    tokenizer = make_tokenizer()
-    alphabet = Alphabet(tokenizer, len(tokenizer), frozenset({1}))
-    grammar = Grammar.choice(["plain", "see <|think|>"])
-    token_of = {byte: token for token, byte in alphabet.byte_of.items()}
-    for text in (b"see ", b"s", b"plaid"):
-        walk = GrammarWalk(GrammarCompiler(alphabet).matcher(grammar), alphabet, (), 40)
-        logits = torch.zeros(9, len(tokenizer))
-        logits[torch.arange(len(text)), torch.tensor([token_of[byte] for byte in text])] = 12.0
-        found = walk.search(logits, 7)
-        assert found is None or b"see <|think|>plain".find(alphabet.bytes_of(found[0])) in (0, 13)
+    walk = walk_of(alphabet, Grammar.choice(["plain", "see <|think|>"]), 40)
+    found = walk.search(rows_for(alphabet, 9, letters(alphabet, text)), 7)
+    assert found is None or b"see <|think|>plain".find(alphabet.bytes_of(found[0])) in (0, 13)
 
 
-def test_what_closes_a_hole_ends_its_text() -> None:
-    tokenizer = make_tokenizer()
-    alphabet = Alphabet(tokenizer, len(tokenizer), frozenset({1}))
-    pad, digit = 0, alphabet.spell(b"7")
-    matcher = GrammarCompiler(alphabet).matcher(Grammar.regex("[0-9]+"))
-    assert GrammarWalk(matcher.copy(), alphabet, (), 9).fits([*digit, pad, pad]) == 1
-    walk = GrammarWalk(matcher, alphabet, (), 9, frozenset({pad, 1}))
+def test_what_closes_a_hole_ends_its_text(alphabet: Alphabet) -> None:
+    pad, digit = 0, letters(alphabet, b"7")
+    grammar = Grammar.regex("[0-9]+")
+    assert walk_of(alphabet, grammar, 9).fits([*digit, pad, pad]) == 1
+    walk = walk_of(alphabet, grammar, 9, frozenset({pad, 1}))
     assert walk.fits([*digit, pad, pad]) == 3
     assert walk.fits([pad, *digit]) == 0
     assert walk.take([*digit, pad, pad]) == (digit, True)

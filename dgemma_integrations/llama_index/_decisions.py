@@ -99,6 +99,7 @@ class Decisions:
         self._options: dict[str, Any] = {"seed": seed, "draws": draws, "calibration": calibration, "timeout": timeout}
         self._turns = asyncio.Semaphore(min(limit or engine.spec.max_queue, engine.spec.max_queue))
         self._asking: set[asyncio.Task[dict[str, Answer]]] = set()
+        self._answered = 0
 
     @classmethod
     async def open(
@@ -121,16 +122,20 @@ class Decisions:
         async with self._turns:
             while True:
                 task = asyncio.create_task(self._engine.adecide(context, questions, **self._options))
-                others = set(self._asking)
+                answered = self._answered
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)
                 try:
-                    return await task
+                    answers = await task
                 except QueueFullError:
-                    # As long as some of our own are under way there will be room.
-                    if not (others := {other for other in others if not other.done()}):
+                    # As long as some of our own are under way there will be room, and maybe there is by now.
+                    if others := {other for other in self._asking if not other.done()}:
+                        await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+                    elif self._answered == answered:
                         raise
-                    await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    self._answered += 1
+                    return answers
 
     async def ask_long(
         self, context: str, questions: Mapping[str, Question], long_text: LongText

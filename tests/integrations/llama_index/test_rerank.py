@@ -212,6 +212,25 @@ async def test_a_full_queue_is_waited_for_while_own_requests_are_under_way() -> 
                 assert answer[name].probabilities == pytest.approx(again[name].probabilities, abs=1e-5)
 
 
+async def test_room_in_a_full_queue_comes_from_requests_that_were_begun_later(until: Any) -> None:
+    class LateOnce(Engine):
+        """Its first call is overtaken by the second, as may happen while an engine is being opened."""
+
+        calls = 0
+
+        async def adecide(self, *args: Any, **options: Any) -> Any:
+            LateOnce.calls += 1
+            if LateOnce.calls == 1:
+                await until(lambda: self.stats().waiting == 2)
+            return await super().adecide(*args, **options)
+
+    questions = {str(i): Question("bool", f"{i}?") for i in range(12)}
+    with LateOnce(LoadSpec(max_queue=2)) as engine:
+        decisions = Decisions(engine, seed=1)
+        answers = await together(decisions.ask(f"Text {i}.", questions) for i in range(2))
+        assert [len(answer) for answer in answers] == [12, 12]
+
+
 async def test_a_cancelled_reranking_leaves_nothing_behind(
     llm: DiffusionGemma, embedded_engine: Engine, until: Any
 ) -> None:

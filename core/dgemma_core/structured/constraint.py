@@ -135,30 +135,22 @@ class GrammarWalk:
         """
         body = list(draft[: self._first_end(draft)])
         count = self._matcher.accepts(body)
-        way = self._way_after(body[:count]) if count else None
-        if count and way is None:
-            low, high = 0, count - 1
-            while low < high:  # Any beginning that keeps the promise will do; a long one is wanted.
-                middle = (low + high + 1) // 2
-                shorter = self._way_after(body[:middle])
-                if shorter is None:
-                    high = middle - 1
+        if count and not self._follow(body[:count]):
+            kept, most = 0, count - 1
+            while kept < most:  # Any beginning that keeps the promise will do; a long one is wanted.
+                middle = (kept + most + 1) // 2
+                if self._follow(body[kept:middle]):
+                    kept = middle
                 else:
-                    low, way = middle, shorter
-            count = low
-        if way is not None:
-            self._follow(body[:count], way)
+                    most = middle - 1
+            count = kept
         ended = count == len(body) < len(draft) and self._matcher.accepting
         return body[:count], ended or self.stopped
 
     def take_forced(self, limit: int) -> list[int]:
         """Verify up to ``limit`` tokens that must follow anyway."""
         forced = self._matcher.forced()[:limit]
-        way = self._way_after(forced) if forced else None
-        if way is None:
-            return []
-        self._follow(forced, way)
-        return forced
+        return forced if forced and self._follow(forced) else []
 
     def loose_end(self, draft: Sequence[int]) -> int:
         """How many tokens at the end of ``draft`` a search may exchange.
@@ -189,7 +181,7 @@ class GrammarWalk:
             likely = list(zip(values[place].tolist(), ids[place].tolist(), strict=True))
             options = [option for path in paths for option in self._options(path, row, likely, place >= count - 1)]
             paths = [self._extend(*option) for option in nlargest(BEAM, options, key=lambda option: option[0])]
-        return self._follow_if_kept(paths[0].tokens[:count]) if paths else None
+        return self._take_until_end(paths[0].tokens[:count]) if paths else None
 
     def _options(
         self, path: _Path, row: Tensor, likely: Sequence[tuple[float, int]], may_end: bool
@@ -228,12 +220,10 @@ class GrammarWalk:
             matcher.consume([token])
         return _Path(score, (*path.tokens, token), None if matcher is None or matcher.stopped else matcher)
 
-    def _follow_if_kept(self, tokens: Sequence[int]) -> tuple[list[int], bool] | None:
+    def _take_until_end(self, tokens: Sequence[int]) -> tuple[list[int], bool] | None:
         body = list(tokens[: self._first_end(tokens)])
-        way = self._way_after(body)
-        if way is None:
+        if not self._follow(body):
             return None
-        self._follow(body, way)
         return body, len(body) < len(tokens) or self.stopped
 
     def repair(self, logits: Tensor, limit: int) -> tuple[list[int], bool]:
@@ -251,33 +241,32 @@ class GrammarWalk:
         for token in tokens:
             if token in self._ends:
                 return [], True
-            repaired = self._follow_if_kept([token]) if self._can_follow(self._matcher, token) else None
+            repaired = self._take_until_end([token]) if self._can_follow(self._matcher, token) else None
             if repaired:
                 return repaired
-        way = self._promise[:limit]
-        self._follow(way, self._promise[limit:])
+        way, rest = self._promise[:limit], self._promise[limit:]
+        self._matcher.consume(way)
+        self.room, self._promise = self.room - len(way), rest
         return way, not way or self.stopped
 
     def _first_end(self, tokens: Sequence[int]) -> int:
         return next((i for i, token in enumerate(tokens) if token in self._ends), len(tokens))
 
-    def _way_after(self, tokens: Sequence[int]) -> list[int] | None:
-        """A way to a complete text behind acceptable tokens, None if none fits the room. Changes nothing."""
+    def _follow(self, tokens: Sequence[int]) -> bool:
+        """Let acceptable tokens follow, if a way to a complete text fits the room behind them."""
         left = self.room - len(tokens)
         if left < 0:
-            return None
+            return False
         self._matcher.consume(tokens)
         way = self._way(left)
-        self._matcher.rollback(len(tokens))
-        return way
-
-    def _follow(self, tokens: Sequence[int], way: list[int]) -> None:
-        """Let tokens follow whose way to a complete text is known."""
-        self._matcher.consume(tokens)
-        self.room -= len(tokens)
-        self._promise = way
+        if way is None:
+            self._matcher.rollback(len(tokens))
+            return False
+        self.room, self._promise = left, way
+        return True
 
     def _way(self, left: int) -> list[int] | None:
+        """A way to a complete text of at most ``left`` tokens, None if none is found."""
         if self._matcher.accepting:
             return []
         # Often the old way, or what is left of it, still leads to the end: asking is cheaper than searching.

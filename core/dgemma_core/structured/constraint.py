@@ -318,15 +318,13 @@ class GrammarRegion:
             return at if self.complete or at == stop else self._mend(canvas, at, at, stop, rows)
         if fits == len(draft) or fits >= front + len(self.walk.forced_after(draft[:front])):
             return start
-        # Behind the front stands something else than what must.
-        if canvas.steady[start + fits]:
-            return self._mend(canvas, start, start + fits, stop, rows)
-        at = self._take(canvas, start, start + front)
-        return at if self.complete or at < start + front else self._pin_forced(canvas, at, stop)
+        # Behind the front stands something else than what must: one of the two is wrong.
+        return self._mend(canvas, start, start + fits, stop, rows)
 
     def _mend(self, canvas: Canvas, start: int, place: int, stop: int, rows: Rows) -> int:
         """Replace the draft's token at ``place``, which cannot follow, and maybe some before it."""
         begin = place - self.walk.loose_end(canvas.draft(max(start, place - BACK), place))
+        before, sure = canvas.draft(begin, place), bool(canvas.steady[place])
         at = self._take(canvas, start, begin)
         found = None
         if at == begin and not self.complete:
@@ -338,7 +336,9 @@ class GrammarRegion:
             at = self._pin(canvas, at, *found)
         if not self.complete:
             at = self._pin_forced(canvas, at, stop)
-        if not self.complete and at < stop and canvas.steps_left >= RENEWAL:
+        # What is not sure yet and follows what it followed before adapts by itself.
+        adapts = not sure and found is not None and found[0][: len(before)] == before
+        if not adapts and not self.complete and at < stop and canvas.steps_left >= RENEWAL:
             canvas.disturb(at, stop)
         return at
 

@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dgemma_core import BlockEvent, Engine, Grammar, Message, SamplingParams
+from dgemma_core.canvas import Canvas, DenoiseSettings
 from dgemma_core.errors import AnswerBudgetError
-from dgemma_core.structured.constraint import GrammarWalk
+from dgemma_core.readout import Rows
+from dgemma_core.structured.constraint import GrammarRegion, GrammarWalk
 from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
 from tests.checkpoints import make_model, make_tokenizer
 
@@ -159,6 +161,35 @@ def test_a_mistake_is_looked_for_before_where_it_shows(alphabet: Alphabet) -> No
     assert found is not None
     assert (alphabet.bytes_of(found[0]), found[1]) == (b"tch_lunch", True)
     assert walk.stopped
+
+
+class GivenRows(Rows):
+    """Distributions of positions that are known beforehand."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self._given = logits
+
+    def logits(self, start: int, stop: int) -> torch.Tensor:
+        return self._given[start:stop]
+
+
+@pytest.mark.parametrize(("sureness", "verified"), [(12.0, b"Wheat"), (0.0, b"check_wood")])
+def test_what_must_follow_and_what_is_drafted_are_weighed(alphabet: Alphabet, sureness: float, verified: bytes) -> None:
+    """A sure first letter that leaves one name only must not bring in the rest of it against all that is drafted."""
+    settings = DenoiseSettings(12, 48, 0.1, 0.4, 0.8, 1, 0.02, True)
+    canvas = Canvas(settings, alphabet.vocab_size, torch.tensor([1]), 12, torch.zeros(12, 4), torch.Generator())
+    logits = rows_for(alphabet, 12, letters(alphabet, b"cheat"))
+    # Behind the first letter the draft is sure, or as good as noise.
+    logits[1:] *= sureness / 12
+    logits[0, letters(alphabet, b"W")] = 4.0
+    entropy = torch.distributions.Categorical(logits=logits).entropy()
+    drafted = torch.tensor([*letters(alphabet, b"cheat"), *[1] * 7])
+    canvas.advance(drafted, drafted, entropy)
+    canvas.steady = torch.arange(12) == 0
+    region = GrammarRegion(walk_of(alphabet, Grammar.choice(["check_wood", "Wheat"]), 12))
+    at = region.review(canvas, 0, 12, False, GivenRows(logits))
+    assert alphabet.bytes_of(canvas.draft(0, at)) == verified
+    assert region.complete
 
 
 def test_an_end_fits_where_the_text_is_complete(alphabet: Alphabet) -> None:

@@ -21,7 +21,7 @@ from .data.mixture import draw_tree
 from .walk import Packed
 
 # How often a batch has each canvas length, and how many canvases its rows hold.
-CANVAS_LENGTHS = {16: 0.3, 32: 0.3, 64: 0.4}
+CANVAS_LENGTHS = {16: 0.2, 32: 0.25, 64: 0.55}
 CANVASES_PER_ROW = {16: 16, 32: 10, 64: 8}
 TYPED_LENGTH = 64  # of canvases with typed questions; a row has a branch for each
 ROUND = 32  # rows are padded to a multiple of this: few shapes, so that kernels are reused

@@ -54,8 +54,12 @@ class Tool:
     declaration: dict[str, Any]
 
 
-def make_tool(source: Source, count: int | None = None) -> Tool:
-    """A tool with 0-4 arguments."""
+KINDS = ("string", "string", "string", "integer", "integer", "integer", "number", "boolean", "enum", "array")
+LONG_KINDS = ("array", "array", "array", "string", "string", "integer", "number", "boolean", "enum")
+
+
+def make_tool(source: Source, count: int | None = None, kinds: tuple[str, ...] = KINDS) -> Tool:
+    """A tool with 0-4 arguments of these kinds."""
     verb, noun = source.choice(VERBS), source.word()
     if source.chance(0.25):
         noun = f"{noun}_{source.word()}"
@@ -66,9 +70,7 @@ def make_tool(source: Source, count: int | None = None) -> Tool:
         count = source.choice((0, 1, 1, 1, 1, 2, 2, 3, 4))
     arguments: dict[str, tuple[str, tuple[str, ...]]] = {}
     while len(arguments) < count:
-        kind = source.choice(
-            ("string", "string", "string", "integer", "integer", "integer", "number", "boolean", "enum", "array")
-        )
+        kind = source.choice(kinds)
         key = source.word() if source.chance(0.4) else source.choice(ARGUMENTS[kind])
         options = tuple(dict.fromkeys(source.word() for _ in range(source.rng.randint(2, 4)))) if kind == "enum" else ()
         arguments[key] = (kind, options)
@@ -105,7 +107,8 @@ def argument_value(source: Source, kind: str, options: tuple[str, ...]) -> Any:
     if kind == "enum":
         return rng.choice(options)
     if kind == "array":
-        return [source.name() if rng.random() < 0.5 else source.word() for _ in range(rng.randint(1, 3))]
+        most = 3 if source.held_out or source.chance(0.7) else 5  # Where a list ends is what is got wrong most.
+        return [source.name() if rng.random() < 0.5 else source.word() for _ in range(rng.randint(1, most))]
     if not source.held_out and source.chance(0.12):  # More than is asked for: other scripts are forgotten first.
         return source.foreign()
     roll = rng.random()
@@ -278,6 +281,8 @@ def tool_branches(source: Source, count: int, level: float) -> list[Branch]:
     """Branches that share one set of declared tools (level 0..1 widens the set)."""
     if not source.held_out and source.chance(0.15):  # Short calls, so that more of them are about which tool it is.
         tools = [make_tool(source, source.choice((0, 1, 1))) for _ in range(source.rng.randint(2, 4))]
+    elif not source.held_out and source.chance(0.25):  # Long calls, with several lists.
+        tools = [make_tool(source, source.rng.randint(2, 4), LONG_KINDS) for _ in range(source.rng.randint(1, 2))]
     else:
         tools = [make_tool(source) for _ in range(source.rng.randint(1, 1 + round(3 * level)))]
     roll = source.rng.random()
@@ -322,7 +327,7 @@ def tool_branches(source: Source, count: int, level: float) -> list[Branch]:
         calls = [openai_call(tool, arguments, 1)]
         used = [(tool, arguments)]
         text = request(source, tool, arguments)
-        if roll > 0.84:
+        if roll > (0.84 if source.held_out else 0.78):
             other = tool if source.chance(0.5) else source.choice(plain)
             other_arguments = make_call(source, other)
             if other is tool and len(tool.arguments) == 1:

@@ -4,9 +4,9 @@ Masking position by position, as autoregressive engines do, does not work here: 
 and the committed text is the last step's argmax canvas. So the canvas is denoised freely (the draft), and after every
 step the part at its front that is sure of itself is walked through the grammar (verify). Where a token cannot follow,
 the likeliest tokens that can are searched for from a few positions before it on, by the canvas's own distributions
-(repair): the mistake is often earlier than where it shows, as in a tool's name that began like another's. So it is where
-the draft says something else than what must follow the front: a sure first letter may leave only one name, and be
-wrong. Behind a repair the canvas is denoised anew and adapts.
+(repair): the mistake is often earlier than where it shows, as in a tool's name that began like another's. The same is
+done where the draft says something else than what must follow the front: a sure first letter may leave only one name,
+and be wrong. Behind a repair the canvas is denoised anew and adapts.
 
 The idea of drafting freely and constraining afterwards is that of https://arxiv.org/abs/2603.03305, the look ahead over
 the parallel distributions that of https://arxiv.org/abs/2602.00612, both for masked models.

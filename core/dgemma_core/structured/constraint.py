@@ -179,23 +179,24 @@ class GrammarWalk:
         values, ids = regret.topk(min(_READ, regret.shape[-1]))
         paths = [_Path(0.0, (), self._matcher.copy())]
         for place, row in enumerate(regret):
-            likely = list(zip(values[place].tolist(), ids[place].tolist(), strict=True))
+            likely = (values[place], ids[place])
             options = [option for path in paths for option in self._options(path, row, likely, place >= count - 1)]
             paths = [self._extend(*option) for option in nlargest(BEAM, options, key=lambda option: option[0])]
         return self._take_until_end(paths[0].tokens[:count]) if paths else None
 
     def _options(
-        self, path: _Path, row: Tensor, likely: Sequence[tuple[float, int]], may_end: bool
+        self, path: _Path, row: Tensor, likely: tuple[Tensor, Tensor], may_end: bool
     ) -> list[tuple[float, _Path, int | None]]:
-        """What may follow a path by one position's row, its best known: the score with it, the path, and the token."""
+        """What may follow a path by one position's row, its best sorted: the score with it, the path, and the token."""
         matcher = path.matcher
         if matcher is None:
             return [(path.score, path, None)]
         allowed = self._allowed(matcher)
         if not may_end:
             allowed[[*self._ends]] = False
-        good = ((value, token) for value, token in likely if allowed[token] and self._can_follow(matcher, token))
-        taken = list(islice(good, BEAM))
+        fitting = allowed[likely[1]]
+        good = zip(*(part[fitting].tolist() for part in likely), strict=True)
+        taken = list(islice((option for option in good if self._can_follow(matcher, option[1])), BEAM))
         if not taken:
             best = row.masked_fill(~allowed, -torch.inf).max(-1)
             value, token = float(best.values), int(best.indices)

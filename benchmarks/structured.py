@@ -27,6 +27,7 @@ import torch
 from transformers import DiffusionGemmaForBlockDiffusion
 
 from benchmarks.common import console, machine, median_seconds, show
+from benchmarks.generate import reference
 from dgemma_core import Engine, Generation, Grammar, Hole, LoadSpec, Message, Question, SamplingParams, fit_calibration
 from dgemma_core.errors import AnswerBudgetError, ContextOverflowError, GrammarError
 from dgemma_core.structured.tool_grammar import tool_grammar
@@ -34,7 +35,7 @@ from training.data.context import make_context
 from training.data.infill import infill
 from training.data.lexicon import Source
 from training.data.mixture import source_for
-from training.evaluate import make_cases
+from training.evaluate import EMBEDDED, make_cases
 
 
 def random_engine(engine: Engine) -> Engine:
@@ -247,7 +248,18 @@ def decisions(args: argparse.Namespace) -> None:
 
 
 def _against_generate(engine: Engine, sample: list[tuple[str, dict[str, Question]]], runs: int) -> None:
-    """Decisions per second over contexts that are all asked at once and not cached: by decide, and one by one."""
+    """Decisions per second over contexts that are all asked at once and not cached.
+
+    By decide, as single prompts by the engine's own generate, and by transformers' generate, which is slow: in one
+    padded batch, the first context's questions only.
+    """
+    singly = [_single(text, q) for text, questions in sample for q in questions.values()]
+    few = singly[: len(sample[0][1])]
+    turns = [[{"role": m.role, "content": m.text} for m in prompt] for prompt in few]
+    ids = [engine.tokenizer.apply_chat_template(t, add_generation_prompt=True)["input_ids"] for t in turns]
+    folder = EMBEDDED if engine.spec.model == "embedded" else engine.spec.model
+    model = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=torch.float32).eval()
+    model.set_experts_implementation("eager")  # The faster one on a CPU.
 
     async def all_at_once() -> None:
         await asyncio.gather(*(engine.adecide(text, questions) for text, questions in sample))
@@ -258,14 +270,18 @@ def _against_generate(engine: Engine, sample: list[tuple[str, dict[str, Question
 
     def generate() -> None:
         engine.clear_prefix_cache()
-        singly = [_single(text, q) for text, questions in sample for q in questions.values()]
         engine.generate(singly, SamplingParams(seed=0))
 
-    count = sum(len(questions) for _, questions in sample)
-    by_decide, by_generate = (count / seconds for seconds in median_seconds(runs, decide, generate))
+    def upstream() -> None:
+        reference(model, ids, max_new_tokens=engine.canvas_length)
+
+    seconds = median_seconds(runs, decide, generate, upstream)
+    counts = (len(singly), len(singly), len(few))
+    by_decide, by_engine, by_upstream = (n / s for n, s in zip(counts, seconds, strict=True))
     console.print(
-        f"{count} questions over {len(sample)} contexts at once, decisions per second, medians of {runs}: "
-        f"{by_decide:.1f} by decide, {by_generate:.1f} by generate: {by_decide / by_generate:.1f} x"
+        f"{len(singly)} questions over {len(sample)} contexts at once, decisions per second, medians of {runs}: "
+        f"{by_decide:.1f} by decide, {by_upstream:.1f} by transformers' generate ({by_decide / by_upstream:.1f} x), "
+        f"{by_engine:.1f} by the engine's ({by_decide / by_engine:.1f} x)"
     )
 
 

@@ -153,14 +153,14 @@ class GrammarWalk:
         forced = self._matcher.forced()[:limit]
         return forced if forced and self._follow(forced) else []
 
-    def loose_end(self, draft: Sequence[int]) -> int:
-        """How many tokens at the end of ``draft`` a search may exchange.
+    def loose_end(self, draft: Sequence[int]) -> Sequence[int]:
+        """The tokens at the end of ``draft`` that a search may exchange.
 
         Those behind the last token that begins or ends free text: without it nearly everything fits, and what is wrong
         would be hidden in a string.
         """
         marks = (place for place, token in enumerate(reversed(draft)) if token in self._alphabet.delimiters)
-        return next(marks, len(draft))
+        return draft[len(draft) - next(marks, len(draft)) :]
 
     def search(self, logits: Tensor, count: int) -> tuple[list[int], bool] | None:
         """Verify the likeliest ``count`` tokens, found by a beam search over the canvas's parallel distributions.
@@ -194,8 +194,9 @@ class GrammarWalk:
         allowed = self._allowed(matcher)
         if not may_end:
             allowed[[*self._ends]] = False
-        fitting = allowed[likely[1]]
-        good = zip(*(part[fitting].tolist() for part in likely), strict=True)
+        values, ids = likely
+        fitting = allowed[ids]
+        good = zip(values[fitting].tolist(), ids[fitting].tolist(), strict=True)
         taken = list(islice((option for option in good if self._can_follow(matcher, option[1])), BEAM))
         if not taken:
             best = row.masked_fill(~allowed, -torch.inf).max(-1)
@@ -325,8 +326,8 @@ class GrammarRegion:
 
     def _mend(self, canvas: Canvas, start: int, place: int, stop: int, rows: Rows) -> int:
         """Replace the draft's token at ``place``, which cannot follow, and maybe some before it."""
-        begin = place - self.walk.loose_end(canvas.draft(max(start, place - BACK), place))
-        before, sure = canvas.draft(begin, place), bool(canvas.steady[place])
+        before = self.walk.loose_end(canvas.draft(max(start, place - BACK), place))
+        begin, sure = place - len(before), bool(canvas.steady[place])
         at = self._take(canvas, start, begin)
         found = None
         if at == begin and not self.complete:

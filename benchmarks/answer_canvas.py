@@ -14,11 +14,11 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-import dgemma_core.runner as runner_module
+import dgemma_core.execution.eager as runner_module
 from benchmarks.common import console, machine, median_seconds, show, wide_model
 from dgemma_core import Engine, LoadSpec, SamplingParams
-from dgemma_core.events import Generation
-from dgemma_core.readout import Readout, Statistics
+from dgemma_core.api.events import Generation
+from dgemma_core.execution.readout import Readout, Statistics
 from training.data.example import CHAT_TASKS
 from training.evaluate import EMBEDDED, is_right, make_cases, strip_end
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from dgemma_core.structured.template import TemplateWriter
+from dgemma_core.structured.forms import TemplateWriter
 
 from .data.decide import split_by_canvas
 from .data.dialogue import dialogue, quiz

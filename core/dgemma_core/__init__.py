@@ -8,22 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dgemma_core import errors
+from dgemma_core.api.events import BlockEvent, DraftEvent, FinishedEvent, Generation
+from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.images import Image
+from dgemma_core.api.messages import Message, ToolCall
+from dgemma_core.api.params import SamplingParams
+from dgemma_core.api.questions import Question
+from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.usage import EngineStats, Usage
 from dgemma_core.errors import DGemmaError
-from dgemma_core.events import BlockEvent, DraftEvent, FinishedEvent, Generation
-from dgemma_core.images import Image
-from dgemma_core.messages import Message, ToolCall
-from dgemma_core.params import SamplingParams
-from dgemma_core.spec import LoadSpec
-from dgemma_core.structured.grammar import Grammar
-from dgemma_core.structured.questions import Question
-from dgemma_core.usage import EngineStats, Usage
 
 if TYPE_CHECKING:
+    from dgemma_core.api.calibration import Calibration, fit_calibration
+    from dgemma_core.api.handle import RequestHandle
     from dgemma_core.engine import Engine
-    from dgemma_core.handle import RequestHandle
-    from dgemma_core.structured.calibration import Calibration, fit_calibration
-    from dgemma_core.structured.decide import Answer
-    from dgemma_core.structured.infill import Hole, Infilled
+    from dgemma_core.structured.decisions import Answer
+    from dgemma_core.structured.infilling import Hole, Infilled
 
 __version__ = "0.1.0"
 
@@ -53,13 +53,13 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Answer": "dgemma_core.structured.decide",
-    "Calibration": "dgemma_core.structured.calibration",
+    "Answer": "dgemma_core.structured.decisions",
+    "Calibration": "dgemma_core.api.calibration",
     "Engine": "dgemma_core.engine",
-    "Hole": "dgemma_core.structured.infill",
-    "Infilled": "dgemma_core.structured.infill",
-    "RequestHandle": "dgemma_core.handle",
-    "fit_calibration": "dgemma_core.structured.calibration",
+    "Hole": "dgemma_core.structured.infilling",
+    "Infilled": "dgemma_core.structured.infilling",
+    "RequestHandle": "dgemma_core.api.handle",
+    "fit_calibration": "dgemma_core.api.calibration",
 }
 
 

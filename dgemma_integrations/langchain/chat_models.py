@@ -15,18 +15,18 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.utils import LC_ID_PREFIX
 
-from dgemma_core.events import DraftEvent
-from dgemma_integrations._common import reject_unknown
-from dgemma_integrations._tool_use import tool_choice as normal_choice
-from dgemma_integrations.langchain import _requests
-from dgemma_integrations.langchain._answers import ChunkWriter, EventWriter, chat_result
-from dgemma_integrations.langchain._profile import model_profile
-from dgemma_integrations.langchain._schemas import openai_tool
-from dgemma_integrations.langchain._settings import Call, DiffusionGemmaSettings
-from dgemma_integrations.langchain._structured import structured
-from dgemma_integrations.langchain._tools import NAMES as TOOL_NAMES
-from dgemma_integrations.langchain._tools import tool_use
+from dgemma_core.api.events import DraftEvent
+from dgemma_integrations.langchain import requests
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
+from dgemma_integrations.langchain.profile import model_profile
+from dgemma_integrations.langchain.responses import ChunkWriter, EventWriter, chat_result
+from dgemma_integrations.langchain.schemas import openai_tool
+from dgemma_integrations.langchain.settings import Call, DiffusionGemmaSettings
+from dgemma_integrations.langchain.structured import structured
+from dgemma_integrations.langchain.tools import NAMES as TOOL_NAMES
+from dgemma_integrations.langchain.tools import tool_use
+from dgemma_integrations.shared.common import reject_unknown
+from dgemma_integrations.shared.tool_use import tool_choice as normal_choice
 
 if TYPE_CHECKING:
     from langchain_core.language_models import ModelProfile
@@ -229,7 +229,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
     ) -> ChatResult:
         call = self._call(stop, kwargs)
         prompt = to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
-        (generation,) = _requests.generate(self._engine(call.model), [prompt], call)
+        (generation,) = requests.generate(self._engine(call.model), [prompt], call)
         return chat_result(generation, call.model)
 
     async def _agenerate(
@@ -241,7 +241,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
     ) -> ChatResult:
         call = self._call(stop, kwargs)
         prompt = await ato_engine_messages(messages, allow_image_urls=self.allow_image_urls)
-        (generation,) = await _requests.agenerate(await self._aengine(call.model), [prompt], call)
+        (generation,) = await requests.agenerate(await self._aengine(call.model), [prompt], call)
         return chat_result(generation, call.model)
 
     def _stream(
@@ -254,7 +254,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         call = self._call(stop, kwargs)
         prompt = to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
         writer = ChunkWriter(call.model)
-        with closing(_requests.stream(self._engine(call.model), prompt, call)) as events:
+        with closing(requests.stream(self._engine(call.model), prompt, call)) as events:
             for event in events:
                 chunk = writer.chunk(event)
                 # LangChain passes no run manager where it reports the token itself.
@@ -273,7 +273,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         prompt = await ato_engine_messages(messages, allow_image_urls=self.allow_image_urls)
         writer = ChunkWriter(call.model)
         # An async generator left early is otherwise closed only when it is collected.
-        async with aclosing(_requests.astream(await self._aengine(call.model), prompt, call)) as events:
+        async with aclosing(requests.astream(await self._aengine(call.model), prompt, call)) as events:
             async for event in events:
                 chunk = writer.chunk(event)
                 if run_manager is not None:
@@ -293,7 +293,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         call = self._call(stop, kwargs)
         prompt = to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
         chunks, writer = ChunkWriter(call.model), EventWriter(call.model, _message_id(run_manager))
-        with closing(_requests.watch(self._engine(call.model), prompt, call)) as events:
+        with closing(requests.watch(self._engine(call.model), prompt, call)) as events:
             for event in events:
                 if run_manager is not None and not isinstance(event, DraftEvent):
                     chunk = chunks.chunk(event)
@@ -311,7 +311,7 @@ class ChatDiffusionGemma(DiffusionGemmaSettings, BaseChatModel):
         call = self._call(stop, kwargs)
         prompt = await ato_engine_messages(messages, allow_image_urls=self.allow_image_urls)
         chunks, writer = ChunkWriter(call.model), EventWriter(call.model, _message_id(run_manager))
-        async with aclosing(_requests.awatch(await self._aengine(call.model), prompt, call)) as events:
+        async with aclosing(requests.awatch(await self._aengine(call.model), prompt, call)) as events:
             async for event in events:
                 if run_manager is not None and not isinstance(event, DraftEvent):
                     chunk = chunks.chunk(event)

@@ -12,17 +12,17 @@ from langchain_core.prompt_values import PromptValue, StringPromptValue
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import PrivateAttr, model_validator
 
-from dgemma_core.params import check_timeout
-from dgemma_core.structured.questions import Question, check_draws
-from dgemma_integrations._common import check_calibration, reject_unknown
-from dgemma_integrations._images import aprepare
-from dgemma_integrations.langchain._loading import EngineSettings
-from dgemma_integrations.langchain._questions import QuestionSet, question_set
+from dgemma_core.api.params import check_timeout
+from dgemma_core.api.questions import Question, check_draws
 from dgemma_integrations.langchain.errors import translated_errors
+from dgemma_integrations.langchain.loading import EngineSettings
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
+from dgemma_integrations.langchain.questions import QuestionSet, question_set
+from dgemma_integrations.shared.common import check_calibration, reject_unknown
+from dgemma_integrations.shared.images import aprepare
 
 if TYPE_CHECKING:
-    from dgemma_core.structured.decide import Answer
+    from dgemma_core.structured.decisions import Answer
 
 _CALL_NAMES = ("draws", "seed", "timeout", "calibration", "threshold", "include_probabilities")
 

@@ -12,11 +12,11 @@ from langchain_core.language_models import BaseLLM, LangSmithParams
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import PrivateAttr
 
-from dgemma_core.events import BlockEvent, FinishedEvent
-from dgemma_core.events import Generation as EngineGeneration
-from dgemma_core.messages import Message
-from dgemma_integrations.langchain import _requests
-from dgemma_integrations.langchain._settings import DiffusionGemmaSettings, generation_info
+from dgemma_core.api.events import BlockEvent, FinishedEvent
+from dgemma_core.api.events import Generation as EngineGeneration
+from dgemma_core.api.messages import Message
+from dgemma_integrations.langchain import requests
+from dgemma_integrations.langchain.settings import DiffusionGemmaSettings, generation_info
 
 
 class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
@@ -142,7 +142,7 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         if self._streams(prompts, kwargs):
             return _merged(list(self._stream(prompts[0], stop, run_manager, **kwargs)))
         call = self._call(stop, kwargs)
-        answers = _requests.generate(self._engine(call.model), [self._prompt(text) for text in prompts], call)
+        answers = requests.generate(self._engine(call.model), [self._prompt(text) for text in prompts], call)
         return _llm_result(answers, call.model)
 
     async def _agenerate(
@@ -156,7 +156,7 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
             return _merged([chunk async for chunk in self._astream(prompts[0], stop, run_manager, **kwargs)])
         call = self._call(stop, kwargs)
         engine = await self._aengine(call.model)
-        answers = await _requests.agenerate(engine, [self._prompt(text) for text in prompts], call)
+        answers = await requests.agenerate(engine, [self._prompt(text) for text in prompts], call)
         return _llm_result(answers, call.model)
 
     def _stream(
@@ -167,7 +167,7 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         call = self._call(stop, kwargs)
-        with closing(_requests.stream(self._engine(call.model), self._prompt(prompt), call)) as events:
+        with closing(requests.stream(self._engine(call.model), self._prompt(prompt), call)) as events:
             for event in events:
                 chunk = _chunk(event, call.model)
                 if run_manager is not None:
@@ -183,14 +183,14 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         call = self._call(stop, kwargs)
         # An async generator left early is otherwise closed only when it is collected.
-        async with aclosing(_requests.astream(await self._aengine(call.model), self._prompt(prompt), call)) as events:
+        async with aclosing(requests.astream(await self._aengine(call.model), self._prompt(prompt), call)) as events:
             async for event in events:
                 chunk = _chunk(event, call.model)
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
-    def _prompt(self, text: str) -> _requests.Prompt:
+    def _prompt(self, text: str) -> requests.Prompt:
         return text if self.raw else [Message("user", text)]
 
     def _streams(self, prompts: list[str], kwargs: Mapping[str, Any]) -> bool:

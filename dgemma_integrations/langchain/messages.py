@@ -22,9 +22,9 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from dgemma_core.images import Image
-from dgemma_core.messages import Message, Role, ToolCall
-from dgemma_integrations._images import Fetch, fetcher
+from dgemma_core.api.images import Image
+from dgemma_core.api.messages import Message, Role, ToolCall
+from dgemma_integrations.shared.images import Fetch, fetcher
 
 _CHAT_ROLES: dict[str, Role] = {
     "system": "system",

@@ -20,15 +20,15 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from pydantic import BaseModel
 
+from dgemma_core.api.questions import Question
 from dgemma_core.errors import DGemmaError
-from dgemma_core.structured.questions import Question
-from dgemma_integrations._common import check_probability
 from dgemma_integrations.langchain.classifier import DiffusionGemmaClassifier
+from dgemma_integrations.shared.common import check_probability
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
 
-    from dgemma_core.structured.decide import Answer
+    from dgemma_core.structured.decisions import Answer
 
 Checked = Literal["input", "output", "both"]
 OnViolation = Literal["end", "raise"]

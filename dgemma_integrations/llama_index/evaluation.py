@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.prompts.mixin import PromptDictType
 
-from dgemma_core.structured.questions import Question, check_draws
-from dgemma_integrations._common import check_calibration, check_probability
-from dgemma_integrations.llama_index._decisions import (
+from dgemma_core.api.questions import Question, check_draws
+from dgemma_integrations.llama_index.decisions import (
     Decisions,
     as_line,
     as_template,
     resolve_llm,
     run_blocking,
 )
+from dgemma_integrations.shared.common import check_calibration, check_probability
 
 if TYPE_CHECKING:
     from llama_index.core.prompts import PromptTemplate

@@ -26,23 +26,10 @@ from llama_index.core.types import Model
 from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from dgemma_core.api.messages import Message
+from dgemma_core.api.params import SamplingParams, check_timeout
+from dgemma_core.api.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
 from dgemma_core.errors import ContextOverflowError, DGemmaError
-from dgemma_core.messages import Message
-from dgemma_core.params import SamplingParams, check_timeout
-from dgemma_core.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
-from dgemma_integrations._common import (
-    LOAD_FIELDS,
-    PARAMETER_NAMES,
-    aengine_for,
-    engine_for,
-    load_settings,
-    load_spec,
-    reject_unknown,
-    sampling_params,
-)
-from dgemma_integrations._facts import checkpoint_facts
-from dgemma_integrations._images import aprepare
-from dgemma_integrations._tool_use import ToolUse
 from dgemma_integrations.llama_index.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.llama_index.responses import (
     ChatRespond,
@@ -55,6 +42,19 @@ from dgemma_integrations.llama_index.responses import (
 from dgemma_integrations.llama_index.structured import MODES, StructuredPrediction
 from dgemma_integrations.llama_index.tools import NAMES as TOOL_NAMES
 from dgemma_integrations.llama_index.tools import chat_arguments, selections, tool_use
+from dgemma_integrations.shared.common import (
+    LOAD_FIELDS,
+    PARAMETER_NAMES,
+    aengine_for,
+    engine_for,
+    load_settings,
+    load_spec,
+    reject_unknown,
+    sampling_params,
+)
+from dgemma_integrations.shared.facts import checkpoint_facts
+from dgemma_integrations.shared.images import aprepare
+from dgemma_integrations.shared.tool_use import ToolUse
 
 if TYPE_CHECKING:
     from llama_index.core.program.utils import FlexibleModel
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
     from dgemma_core import Engine
-    from dgemma_core.handle import RequestHandle
+    from dgemma_core.api.handle import RequestHandle
 
 _CALL_FIELDS = ("timeout", "thinking")
 _SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens", "grammar"}))

@@ -21,10 +21,10 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
+from dgemma_core.api.images import Image
+from dgemma_core.api.messages import Message, Role, ToolCall
 from dgemma_core.errors import DGemmaError
-from dgemma_core.images import Image
-from dgemma_core.messages import Message, Role, ToolCall
-from dgemma_integrations._images import Fetch, fetcher
+from dgemma_integrations.shared.images import Fetch, fetcher
 
 _ROLES: dict[MessageRole, Role] = {
     MessageRole.SYSTEM: "system",

@@ -15,10 +15,9 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import Field, field_serializer, field_validator
 
-from dgemma_core.structured.calibration import Calibration
-from dgemma_core.structured.questions import Question, check_draws
-from dgemma_integrations._common import check_calibration, check_probability, reject_unknown
-from dgemma_integrations.llama_index._decisions import (
+from dgemma_core.api.calibration import Calibration
+from dgemma_core.api.questions import Question, check_draws
+from dgemma_integrations.llama_index.decisions import (
     LONG_TEXT,
     Decisions,
     LongText,
@@ -29,6 +28,7 @@ from dgemma_integrations.llama_index._decisions import (
     together,
 )
 from dgemma_integrations.llama_index.llm import DiffusionGemma
+from dgemma_integrations.shared.common import check_calibration, check_probability, reject_unknown
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 

@@ -13,10 +13,9 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 
+from dgemma_core.api.questions import MOST_OPTIONS, Question, check_draws, one_line
 from dgemma_core.errors import ContextOverflowError
-from dgemma_core.structured.questions import MOST_OPTIONS, Question, check_draws, one_line
-from dgemma_integrations._common import check_calibration, check_probability
-from dgemma_integrations.llama_index._decisions import (
+from dgemma_integrations.llama_index.decisions import (
     Decisions,
     as_line,
     as_template,
@@ -24,6 +23,7 @@ from dgemma_integrations.llama_index._decisions import (
     run_blocking,
     together,
 )
+from dgemma_integrations.shared.common import check_calibration, check_probability
 
 if TYPE_CHECKING:
     from llama_index.core.prompts import PromptTemplate

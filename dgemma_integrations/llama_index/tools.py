@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, ToolCallBlock
 from llama_index.core.llms.llm import ToolSelection
 
-from dgemma_core.messages import ToolCall
-from dgemma_integrations._tool_use import ToolUse, answer_grammar, asked_to_think, tool_choice, with_root
+from dgemma_core.api.messages import ToolCall
+from dgemma_integrations.shared.tool_use import ToolUse, answer_grammar, asked_to_think, tool_choice, with_root
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from dgemma_core import LoadSpec, SamplingParams
-from dgemma_integrations._common import aengine_for, engine_for, load_spec, reject_unknown, release, sampling_params
+from dgemma_integrations.shared.common import (
+    aengine_for,
+    engine_for,
+    load_spec,
+    reject_unknown,
+    release,
+    sampling_params,
+)
 
 
 def merged(defaults: dict[str, Any], overrides: dict[str, Any]) -> SamplingParams:

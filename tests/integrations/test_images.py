@@ -7,10 +7,10 @@ import threading
 import pytest
 
 from dgemma_core import Engine, Image, Message
+from dgemma_core.api.images import MAX_IMAGE_BYTES
 from dgemma_core.errors import DGemmaError
-from dgemma_core.images import MAX_IMAGE_BYTES
-from dgemma_integrations import _images
-from dgemma_integrations._images import aprepare, fetch_image, fetcher
+from dgemma_integrations.shared import images as module
+from dgemma_integrations.shared.images import aprepare, fetch_image, fetcher
 
 
 def test_nothing_is_fetched_unless_allowed() -> None:
@@ -38,7 +38,7 @@ def test_what_goes_wrong_is_named(site: str, path: str, words: str) -> None:
 
 
 def test_a_server_that_never_ends_is_left(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_images, "TOTAL_S", 0.0)
+    monkeypatch.setattr(module, "TOTAL_S", 0.0)
     with pytest.raises(DGemmaError, match="not downloaded within"):
         fetch_image(f"{site}/huge.png")
 

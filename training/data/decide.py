@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
-from dgemma_core.structured.decide import fill_canvases
-from dgemma_core.structured.questions import Question, render_options
-from dgemma_core.structured.template import TemplateWriter
+from dgemma_core.api.questions import Question, render_options
+from dgemma_core.structured.decisions import fill_canvases
+from dgemma_core.structured.forms import TemplateWriter
 
 from .context import Context, entity
 from .example import Branch, Typed

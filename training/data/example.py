@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dgemma_core.structured.questions import Question
+from dgemma_core.api.questions import Question
 
 Message = dict[str, Any]
 Typed = tuple[Question, str]  # the question and the name of the right option

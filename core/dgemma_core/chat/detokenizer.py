@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
+from dgemma_core.api.messages import ToolCall
 from dgemma_core.chat.wire import Call, Turn
-from dgemma_core.messages import ToolCall
 
 _INCOMPLETE = "\ufffd"
 

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
-from dgemma_core.images import Image
-from dgemma_core.messages import Message
+from dgemma_core.api.images import Image
+from dgemma_core.api.messages import Message
 
 _OPEN, _CLOSE = "\U000f5a5a", "\U000f5a5b"  # Private-use code points; their own occurrences are escaped like markup.
 _PLACEHOLDER = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dgemma_core.api.grammar import Grammar
 from dgemma_core.errors import GrammarError
-from dgemma_core.structured.grammar import Grammar
 
 _KEPT = 256  # Compiled grammars per engine.
 

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dgemma_core.api.grammar import COMPACT, Grammar
 from dgemma_core.structured.flat_schema import SPEAKS_OF, TYPES, SchemaParts, may_fit, type_of
-from dgemma_core.structured.grammar import COMPACT, Grammar
 from dgemma_core.structured.hints import FORMAT_SAMPLES, sample
 from dgemma_core.structured.lark import Expr, LarkWriter, joined, list_of, matches_text, problem_of, quoted, repeated
 from dgemma_core.structured.patterns import FORMATS, whole_regex

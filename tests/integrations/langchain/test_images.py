@@ -13,11 +13,11 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from dgemma_core import Image, LoadSpec, Message
-from dgemma_integrations._images import Fetch
 from dgemma_integrations.langchain import ChatDiffusionGemma
 from dgemma_integrations.langchain import messages as messages_module
-from dgemma_integrations.langchain._profile import model_profile
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
+from dgemma_integrations.langchain.profile import model_profile
+from dgemma_integrations.shared.images import Fetch
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.tools import FunctionTool, QueryEngineTool, ToolMetadata
 
 from dgemma_core import Engine, LoadSpec
-from dgemma_core.handle import RequestHandle
+from dgemma_core.api.handle import RequestHandle
 from dgemma_integrations.llama_index import DiffusionGemma, DiffusionGemmaFaithfulnessEvaluator
 
 QUESTION = "When was the Vexal bridge built?"

@@ -15,7 +15,7 @@ from llama_index.core.tools import BaseTool, FunctionTool
 from pydantic import BaseModel, Field
 
 from dgemma_core import Engine, Generation, Grammar, Usage
-from dgemma_core.messages import ToolCall
+from dgemma_core.api.messages import ToolCall
 from dgemma_integrations.llama_index import DiffusionGemma
 from dgemma_integrations.llama_index.responses import ChatRespond, finished_response
 

@@ -1,0 +1,91 @@
+"""Chat messages as the engine takes them; adapters translate their framework's messages to these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from dgemma_core.api.images import Image
+
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[str, ...] = get_args(Role)
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call the assistant made, kept for the history.
+
+    Args:
+        name: the tool's name.
+        arguments: its arguments, JSON values.
+        id: matches the ``tool_call_id`` of the tool message with the result.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One chat message.
+
+    Args:
+        role: ``system``, ``user``, ``assistant`` or ``tool``.
+        content: text, or texts and images in the order the model is to see them (kept as a tuple; texts alone are
+            joined to one string). Control tokens typed in it stay text.
+        tool_calls: calls an assistant message made.
+        tool_call_id: for ``tool`` messages: which call this answers.
+        name: for ``tool`` messages: the tool's name, where no call with that id is in the history.
+
+    Raises:
+        ValueError: on an unknown role, or content that is neither text nor an image.
+    """
+
+    role: Role
+    content: str | Sequence[str | Image] = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"role={self.role!r}: must be one of {', '.join(ROLES)}")
+        content = "" if self.content is None else self.content
+        if not isinstance(content, str):
+            content = _parts(content)
+        object.__setattr__(self, "content", content)
+        object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
+
+    @property
+    def parts(self) -> tuple[str | Image, ...]:
+        """The content as texts and images, in order."""
+        return (self.content,) if isinstance(self.content, str) else tuple(self.content)
+
+    @property
+    def text(self) -> str:
+        """The content's texts, joined."""
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The content's images, in order."""
+        return () if isinstance(self.content, str) else tuple(p for p in self.content if isinstance(p, Image))
+
+
+def _parts(content: Any) -> str | tuple[str | Image, ...]:
+    """Texts beside each other joined, empty ones left out; a plain string where there is no image."""
+    if not isinstance(content, list | tuple):
+        raise ValueError(f"content={content!r}: must be a string, or a list of strings and Image")
+    parts: list[str | Image] = []
+    for part in content:
+        if not isinstance(part, str | Image):
+            raise ValueError(f"content holds {part!r}: must be a string or an Image (Image.of makes one)")
+        if isinstance(part, str) and parts and isinstance(parts[-1], str):
+            parts[-1] += part
+        elif part != "":
+            parts.append(part)
+    if not any(isinstance(part, Image) for part in parts):
+        return "".join(part for part in parts if isinstance(part, str))
+    return tuple(parts)

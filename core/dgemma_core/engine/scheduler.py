@@ -1,0 +1,119 @@
+"""Which sequences take part in the next step, within a token budget. Owns no tensors."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from dgemma_core.engine.sequence import Sequence
+from dgemma_core.engine.sharing import Lenders, Loan
+
+
+@dataclass(frozen=True)
+class Work:
+    """One sequence's part in a step.
+
+    Attributes:
+        sequence: whose.
+        encode: pending tokens to encode (a prompt chunk or a finished canvas); 0 for none.
+        denoise: whether its canvas takes a denoising step in the same pass.
+        loan: the pending tokens before those, taken over from another sequence of the same pass.
+    """
+
+    sequence: Sequence
+    encode: int
+    denoise: bool
+    loan: Loan | None = None
+
+    @property
+    def begin(self) -> int:
+        """Position of the first token to encode."""
+        encoded = len(self.sequence.tokens) - self.sequence.pending
+        return encoded + (self.loan.length if self.loan else 0)
+
+    @property
+    def tokens(self) -> int:
+        """Positions this adds to the flat batch."""
+        return self.encode + (self.sequence.active if self.denoise else 0)
+
+    def alone(self) -> Work:
+        """The same work where no other sequence can be relied on."""
+        return replace(self, encode=self.encode + self.loan.length, loan=None) if self.loan else self
+
+
+class Scheduler:
+    """Step-level continuous batching, first come first served.
+
+    Running sequences come first, round robin where the budget does not reach all of them; waiting ones are admitted
+    while it lasts. A prompt longer than the budget is encoded in chunks over several steps, an image never in parts. A
+    beginning that prompts of one step share is encoded once.
+
+    Args:
+        max_batch_tokens: positions in one forward pass.
+        max_running: sequences that may hold keys and values at once.
+    """
+
+    def __init__(self, max_batch_tokens: int, max_running: int) -> None:
+        self.max_batch_tokens = max_batch_tokens
+        self.max_running = max_running
+        self.waiting: deque[Sequence] = deque()
+        self.running: deque[Sequence] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self.waiting or self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a new sequence."""
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence that has ended, wherever it is."""
+        for queue in (self.running, self.waiting):
+            try:
+                queue.remove(sequence)
+            except ValueError:
+                continue
+
+    def admit(self) -> Iterable[Sequence]:
+        """Move waiting sequences to running while there is room, yielding each; the caller gives it its cache."""
+        spare = self.max_batch_tokens - sum(self._wanted(s) for s in self.running)
+        while self.waiting and len(self.running) < self.max_running and (spare > 0 or not self.running):
+            sequence = self.waiting.popleft()
+            self.running.append(sequence)
+            yield sequence
+            spare -= self._wanted(sequence)
+
+    def schedule(self) -> list[Work]:
+        """The next step's work; sequences it leaves out are first in line for the one after."""
+        work: list[Work] = []
+        left = self.max_batch_tokens
+        lenders = Lenders() if any(s.prefilling for s in self.running) else None
+        for _ in range(len(self.running)):
+            sequence = self.running[0]
+            part = self._fit(sequence, left, lenders.find(sequence) if lenders else None, first=not work)
+            if part is None:
+                break
+            self.running.rotate(-1)
+            work.append(part)
+            left -= part.tokens
+            if lenders:
+                lenders.add(sequence, part.begin + part.encode)
+        return work
+
+    @staticmethod
+    def _wanted(sequence: Sequence) -> int:
+        return sequence.pending + sequence.active
+
+    def _fit(self, sequence: Sequence, left: int, loan: Loan | None, first: bool) -> Work | None:
+        borrowed = loan.length if loan else 0
+        if self._wanted(sequence) - borrowed <= left:
+            return Work(sequence, sequence.pending - borrowed, denoise=True, loan=loan)
+        if sequence.pending and left > 0:
+            chunk = sequence.chunk(left, borrowed)
+            if not chunk and first:
+                # A lone image larger than the whole budget still has to be encoded.
+                chunk = sequence.images[0].length
+            return Work(sequence, chunk, denoise=False, loan=loan) if chunk or loan else None
+        # A lone canvas wider than the whole budget still has to run.
+        return Work(sequence, 0, denoise=True) if first else None

@@ -1,0 +1,1 @@
+"""The only room with weights and device tensors."""

@@ -1,0 +1,180 @@
+"""Hidden states -> per-position argmax, sample, entropy and soft embedding, in chunks of rows.
+
+The head GEMM, one pass of statistics and the soft-embedding GEMM all happen while a chunk's logits are in cache;
+``[canvas, vocabulary]`` never exists as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dgemma_core.denoise.sampling import block_size, sample_in_blocks
+from dgemma_core.execution.row_padding import pad_rows, row_multiple
+
+_CPU_CHUNK_BYTES = 16 * 2**20
+_DEVICE_CHUNK_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one denoising step says about each position.
+
+    Attributes:
+        argmax: int64 ``[rows]`` on the host, the likeliest token.
+        sample: int64 ``[rows]`` on the host, a token drawn from the distribution.
+        entropy: float32 ``[rows]`` on the host, nats.
+        soft: ``[rows, hidden]`` on the device, the expected embedding: next step's self-conditioning signal.
+    """
+
+    argmax: Tensor
+    sample: Tensor
+    entropy: Tensor
+    soft: Tensor
+
+
+class Rows:
+    """Distributions of single canvas positions, computed when a guide asks for them.
+
+    Args:
+        readout: the output head.
+        hidden: ``[canvas, hidden]`` normed hidden states.
+        temperature: what logits are divided by.
+    """
+
+    def __init__(self, readout: Readout, hidden: Tensor, temperature: float) -> None:
+        self._readout = readout
+        self._hidden = hidden
+        self._temperature = temperature
+
+    def logits(self, start: int, stop: int) -> Tensor:
+        """Processed logits of positions ``[start, stop)``: float32 ``[stop - start, vocab]`` on the host."""
+        hidden = self._hidden[start:stop]
+        temperature = torch.full((len(hidden),), self._temperature, device=hidden.device)
+        return self._readout.logits(hidden, temperature).cpu()
+
+    def label_logits(self, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Logits of a few tokens each, without those of the rest of the vocabulary.
+
+        Args:
+            positions: canvas positions.
+            labels: for each of them the token ids asked for.
+
+        Returns:
+            For each position soft-capped float32 logits ``[labels]`` on the host, not divided by the temperature.
+        """
+        return self._readout.label_logits(self._hidden[list(positions)], labels)
+
+
+class Readout:
+    """The output head of a ``DiffusionGemmaForBlockDiffusion``.
+
+    Args:
+        model: the loaded model, in eval mode.
+        chunk_bytes: size of one chunk's float32 logits; ``None`` picks one that stays in cache on a CPU.
+    """
+
+    def __init__(self, model: Any, chunk_bytes: int | None = None) -> None:
+        self._head = model.lm_head
+        embed = model.model.decoder.embed_tokens
+        self._embedding: Tensor = embed.weight
+        self._embed_scale: Tensor = embed.embed_scale.to(embed.weight.dtype)
+        self._softcap = float(model.final_logit_softcapping)
+        self.vocab_size: int = self._embedding.shape[0]
+        if chunk_bytes is None:
+            chunk_bytes = _CPU_CHUNK_BYTES if self._embedding.device.type == "cpu" else _DEVICE_CHUNK_BYTES
+        self._multiple = row_multiple(self._embedding.device)
+        self._chunk_rows = max(1, chunk_bytes // (4 * self.vocab_size * self._multiple)) * self._multiple
+        self._block = block_size(self.vocab_size)
+        # 1 - p_max below this and the distribution is a point as far as the embedding's dtype can tell.
+        self._point = torch.finfo(self._embedding.dtype).eps
+
+    def logits(self, hidden: Tensor, temperature: Tensor) -> Tensor:
+        """Processed logits: soft-capped, then divided by the temperature.
+
+        Args:
+            hidden: ``[rows, hidden]`` normed hidden states.
+            temperature: float32 ``[rows]``.
+
+        Returns:
+            float32 ``[rows, vocab]``.
+        """
+        rows = hidden.shape[0]
+        logits: Tensor = self._head(pad_rows(hidden, self._multiple))[:rows].float()
+        logits.div_(self._softcap).tanh_()
+        return logits.mul_((self._softcap / temperature).unsqueeze(-1))
+
+    def label_logits(self, hidden: Tensor, labels: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Soft-capped logits of some tokens per row: only their rows of the output embedding are read.
+
+        Args:
+            hidden: ``[rows, hidden]``.
+            labels: token ids per row.
+
+        Returns:
+            float32 ``[labels]`` per row, on the host.
+        """
+        sizes = [len(ids) for ids in labels]
+        device = hidden.device
+        flat = torch.tensor([i for ids in labels for i in ids], device=device)
+        row = torch.arange(len(hidden), device=device).repeat_interleave(torch.tensor(sizes, device=device))
+        raw = (hidden[row].float() * self._embedding[flat].float()).sum(-1)
+        return list((torch.tanh(raw / self._softcap) * self._softcap).cpu().split(sizes))
+
+    def __call__(self, hidden: Tensor, temperature: Tensor, uniform: Tensor) -> Statistics:
+        """Read one denoising step.
+
+        Args:
+            hidden: ``[rows, hidden]`` normed hidden states.
+            temperature: float32 ``[rows]`` on the device.
+            uniform: float32 ``[rows]`` on the device, one draw per position.
+
+        Returns:
+            Statistics of all rows.
+        """
+        rows = hidden.shape[0]
+        argmax = torch.empty(rows, dtype=torch.long, device=hidden.device)
+        sample = torch.empty_like(argmax)
+        entropy = torch.empty(rows, dtype=torch.float32, device=hidden.device)
+        soft = torch.empty_like(hidden)
+        for start in range(0, rows, self._chunk_rows):
+            part = slice(start, min(start + self._chunk_rows, rows))
+            outputs = (argmax[part], sample[part], entropy[part], soft[part])
+            self._chunk(hidden[part], temperature[part], uniform[part], *outputs)
+        return Statistics(argmax.cpu(), sample.cpu(), entropy.cpu(), soft)
+
+    def _chunk(
+        self,
+        hidden: Tensor,
+        temperature: Tensor,
+        uniform: Tensor,
+        argmax: Tensor,
+        sample: Tensor,
+        entropy: Tensor,
+        soft: Tensor,
+    ) -> None:
+        logits = self.logits(hidden, temperature)
+        torch.argmax(logits, dim=-1, out=argmax)
+        logits -= logits.gather(-1, argmax.unsqueeze(-1))
+        weights = logits.exp()
+        blocks = weights.view(len(weights), -1, self._block)
+        sums = blocks.sum(-1)
+        total = sums.sum(-1)
+        sample.copy_(sample_in_blocks(blocks, sums, uniform))
+        # Entropy = log Z - E[logit]; a batched dot product needs no [rows, vocab] temporary.
+        expected = torch.bmm(weights.unsqueeze(1), logits.unsqueeze(2)).flatten() / total
+        torch.sub(total.log(), expected, out=entropy).clamp_(min=0.0)
+        # The largest weight is exp(0) = 1, so total - 1 is the mass of everything else.
+        spread = (total - 1.0 > self._point).nonzero().flatten()
+        if len(spread) < len(weights):
+            soft.copy_(F.embedding(argmax, self._embedding) * self._embed_scale)
+            weights, total = weights[spread], total[spread]
+        if len(spread):
+            probabilities = weights.div_(total.unsqueeze(-1)).to(self._embedding.dtype)
+            expected_embedding = torch.matmul(pad_rows(probabilities, self._multiple), self._embedding)
+            soft[spread] = expected_embedding[: len(spread)] * self._embed_scale

@@ -1,0 +1,129 @@
+"""Which engine serves a LangChain object: load settings as keyword arguments, copies and pickles that find it again."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dgemma_core.api.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
+from dgemma_integrations.shared.common import (
+    LOAD_FIELDS,
+    aengine_for,
+    engine_for,
+    load_settings,
+    load_spec,
+    reject_unknown,
+)
+
+if TYPE_CHECKING:
+    from dgemma_core import Engine
+
+
+class EngineSettings(BaseModel):
+    """Keyword arguments of everything that runs on an engine. ``None`` means the default."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: str = "embedded"
+    """``"embedded"`` (the small checkpoint inside the package), a Hub id, or a local folder."""
+    revision: str | None = None
+    """Hub branch, tag or commit."""
+    device: str = "auto"
+    """``"auto"`` (cuda, else mps, else cpu) or a torch device."""
+    dtype: str = "auto"
+    """``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``."""
+    quantization: str | None = None
+    """``None``, ``"int8"`` or ``"nf4"``."""
+    max_context: int | None = None
+    """Tokens of prompt plus answer."""
+    max_batch_tokens: int | None = None
+    """Tokens in one forward pass, over all requests."""
+    max_queue: int = DEFAULT_MAX_QUEUE
+    """Requests that may wait before a call raises ``QueueFullError``."""
+    prefix_cache_bytes: int = DEFAULT_PREFIX_CACHE_BYTES
+    """Bytes of keys and values kept for reuse across requests; 0 turns reuse off."""
+    engine: Any = Field(default=None, exclude=True, repr=False)
+    """A ``dgemma_core.Engine`` to use instead of the one for the settings above. Not serialised."""
+
+    # --- construction ---
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reject_unknown_diffusiongemma_keywords(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            reject_unknown(values, cls.model_fields, owner=cls.__name__)
+        return values
+
+    @field_validator("model", "device", "dtype", mode="before")
+    @classmethod
+    def _name_of(cls, value: Any) -> Any:
+        """Takes ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
+        return value if value is None else str(value).removeprefix("torch.")
+
+    @model_validator(mode="after")
+    def _check_diffusiongemma_engine(self) -> Self:
+        if self.engine is not None:
+            self._adopt_engine()
+        self._spec()
+        return self
+
+    def _adopt_engine(self) -> None:
+        """Makes the load settings say what the given engine holds."""
+        given = {name: getattr(self, name) for name in LOAD_FIELDS if name in self.model_fields_set}
+        # Past __setattr__, which would count the fields as set by the caller.
+        self.__dict__.update(load_settings(self.engine, given))
+
+    # --- copies ---
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        if self.engine is not None:
+            if self.engine.in_memory:
+                raise pickle.PicklingError(
+                    f"{type(self).__name__} with an engine made by Engine.from_model cannot be pickled: "
+                    "its weights exist in this process only"
+                )
+            # The copy finds its engine by the load settings, which say what this engine holds.
+            state = {**state, "__dict__": {**state["__dict__"], "engine": None}}
+        return state
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        memo = {} if memo is None else memo
+        if self.engine is not None:
+            memo[id(self.engine)] = self.engine
+        return super().__deepcopy__(memo)
+
+    # --- engine ---
+
+    def _spec(self, model: str | None = None) -> LoadSpec:
+        settings = {name: getattr(self, name) for name in LOAD_FIELDS}
+        if model is not None and model != self.model:
+            # A revision names a commit of the other checkpoint.
+            settings |= {"model": model, "revision": None}
+        return load_spec(**settings)
+
+    def _engine(self, model: str | None = None) -> Engine:
+        """The engine that serves this object, without loading anything."""
+        if self.engine is None:
+            return engine_for(self._spec(model))
+        return self._given_engine(model)
+
+    async def _aengine(self, model: str | None = None) -> Engine:
+        """The same with its weights loaded, without blocking the event loop."""
+        engine = await aengine_for(self._spec(model)) if self.engine is None else self._given_engine(model)
+        await engine.aload()
+        return engine
+
+    def _given_engine(self, model: str | None) -> Engine:
+        engine: Engine = self.engine
+        wanted = self._spec(model)
+        for name in LOAD_FIELDS:
+            # By a call's `model`, or a copy's update of load settings.
+            if getattr(wanted, name) != getattr(engine.spec, name):
+                raise ValueError(
+                    f"{name}={getattr(wanted, name)!r}: this object was given an engine that holds "
+                    f"{getattr(engine.spec, name)!r}; make one without engine="
+                )
+        return engine

@@ -1,0 +1,142 @@
+"""Typed questions from a schema, and objects of that schema from their answers."""
+
+from __future__ import annotations
+
+import enum
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+import typing_extensions
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from dgemma_core.api.questions import Question
+
+if TYPE_CHECKING:
+    from dgemma_core.structured.decisions import Answer
+
+_ACCEPTED = "a mapping from names to Question, a Pydantic class or a TypedDict"
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """Questions by name, and what becomes of their answers.
+
+    Attributes:
+        questions: what the engine is asked.
+        values: per question and option, the value it stands for; names that are missing stand for themselves.
+        build: makes the result from the values by name.
+    """
+
+    questions: Mapping[str, Question]
+    values: Mapping[str, Mapping[str, Any]]
+    build: Callable[[dict[str, Any]], Any]
+
+    def result(self, answers: Mapping[str, Answer], thresholds: Mapping[str, float]) -> Any:
+        """The object the answers make.
+
+        Args:
+            answers: one per question.
+            thresholds: for questions of type ``bool``, the probability of yes from which the answer is True.
+        """
+        return self.build({name: self._value(name, answer, thresholds) for name, answer in answers.items()})
+
+    def _value(self, name: str, answer: Answer, thresholds: Mapping[str, float]) -> Any:
+        if name in thresholds:
+            return answer.probabilities["yes"] >= thresholds[name]
+        return self.values.get(name, {}).get(str(answer.value), answer.value)
+
+
+def question_set(schema: Any) -> QuestionSet:
+    """Reads what a classifier was given.
+
+    ``bool`` becomes a question of type ``bool``; a ``Literal`` or an ``Enum`` of strings one of type ``choice``; of
+    integers one of type ``score``, from the lowest to the highest. The field's description is the question.
+
+    Raises:
+        ValueError: another form, a field without a description, or a type no question can be made of.
+    """
+    if isinstance(schema, Mapping):
+        for name, question in schema.items():
+            if not isinstance(name, str) or not isinstance(question, Question):
+                raise ValueError(f"questions[{name!r}]={question!r}: must be a Question")
+        if not schema:
+            raise ValueError("questions={}: give at least one Question")
+        return QuestionSet(dict(schema), {}, dict)
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        # Types that were not defined yet when the class was; raises where they still are not.
+        schema.model_rebuild()
+        fields = {name: _of_pydantic(schema, name, field) for name, field in schema.model_fields.items()}
+        return _of_fields(schema, fields, partial(_object_of, schema))
+    # On Python before 3.13 typing knows only its own TypedDict.
+    if typing_extensions.is_typeddict(schema):
+        hints = typing_extensions.get_type_hints(schema, include_extras=True)
+        return _of_fields(schema, {name: _of_hint(hint) for name, hint in hints.items()}, dict)
+    raise ValueError(f"questions={schema!r}: must be {_ACCEPTED}")
+
+
+def _of_fields(
+    schema: type, fields: Mapping[str, tuple[Any, str]], build: Callable[[dict[str, Any]], Any]
+) -> QuestionSet:
+    if not fields:
+        raise ValueError(f"questions={schema.__name__}: it has no fields")
+    questions, values = {}, {}
+    for name, (kind, description) in fields.items():
+        where = f"{schema.__name__}.{name}"
+        if not description:
+            raise ValueError(f"{where}: needs a description, which is the question: Field(description='...?')")
+        questions[name], values[name] = _question(where, kind, description)
+    return QuestionSet(questions, values, build)
+
+
+def _question(where: str, kind: Any, text: str) -> tuple[Question, dict[str, Any]]:
+    """The question of a field, and what its options stand for."""
+    if kind is bool:
+        return Question("bool", text), {}
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        values: Sequence[Any] = [member.value for member in kind]
+        meant: Sequence[Any] = list(kind)
+    elif get_origin(kind) is Literal:
+        values = meant = get_args(kind)
+    else:
+        raise ValueError(
+            f"{where} is of type {kind!r}: a question needs bool, a Literal or an Enum; for other types "
+            "use ChatDiffusionGemma.with_structured_output"
+        )
+    if all(isinstance(value, str) for value in values):
+        return Question("choice", text, list(values)), dict(zip(values, meant, strict=True))
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        levels = sorted(zip(values, meant, strict=True), key=lambda level: level[0])
+        return Question("score", text, [str(value) for value, _ in levels]), {str(v): m for v, m in levels}
+    raise ValueError(f"{where} has the options {list(values)!r}: must be all strings, or all integers")
+
+
+def _of_pydantic(schema: type[BaseModel], name: str, field: FieldInfo) -> tuple[Any, str]:
+    # An alias of a type, or one kept in Annotated, hides what it is.
+    return _of_hint(field.annotation)[0], field.description or ""
+
+
+def _object_of(schema: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
+    """An object of the class, whatever names it takes its fields by."""
+    aliases = {name: field.validation_alias for name, field in schema.model_fields.items()}
+    return schema.model_validate(
+        {alias if isinstance(alias := aliases[name], str) else name: value for name, value in values.items()}
+    )
+
+
+def _of_hint(hint: Any) -> tuple[Any, str]:
+    """A type without its annotations, and the description among them."""
+    if get_origin(hint) in (typing.Required, typing.NotRequired):
+        (hint,) = get_args(hint)
+    if get_origin(hint) is not typing.Annotated:
+        return hint, ""
+    kind, *notes = get_args(hint)
+    texts = [note if isinstance(note, str) else note.description for note in notes if _describes(note)]
+    return kind, texts[0] if texts else ""
+
+
+def _describes(note: Any) -> bool:
+    return isinstance(note, str) or (isinstance(note, FieldInfo) and bool(note.description))

@@ -1,0 +1,167 @@
+"""Requests to the engine on behalf of one LangChain call: every way out of a call ends its requests."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dgemma_core.api.events import BlockEvent, DraftEvent, FinishedEvent, Generation
+from dgemma_core.api.messages import Message
+from dgemma_core.errors import QueueFullError
+from dgemma_integrations.langchain.errors import translated_errors
+from dgemma_integrations.langchain.settings import Call
+from dgemma_integrations.shared.images import aprepare
+
+if TYPE_CHECKING:
+    from dgemma_core import Engine, RequestHandle
+
+Prompt = str | list[Message]
+
+
+def generate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Generation]:
+    """Submits all prompts at once, so that they share forward passes, and waits for all answers.
+
+    Prompts that the queue has no room for wait for the first ones' answers.
+    """
+    with _submitted(engine, prompts, call) as handles:
+        if call.on_draft is None:
+            return [handle.result() for handle in handles]
+        return [_last(list(_events(handle, call))) for handle in handles]
+
+
+async def agenerate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Generation]:
+    """:func:`generate` on an event loop."""
+    async with _asubmitted(engine, prompts, call) as handles:
+        if call.on_draft is None:
+            return [await handle for handle in handles]
+        return [_last([event async for event in _aevents(handle, call)]) for handle in handles]
+
+
+def stream(engine: Engine, prompt: Prompt, call: Call) -> Generator[BlockEvent | FinishedEvent]:
+    """Confirmed text as it comes, then the end. Closing the generator early frees the request's place."""
+    with _submitted(engine, [prompt], call) as (handle,):
+        yield from _events(handle, call)
+
+
+async def astream(engine: Engine, prompt: Prompt, call: Call) -> AsyncGenerator[BlockEvent | FinishedEvent]:
+    """:func:`stream` on an event loop."""
+    async with _asubmitted(engine, [prompt], call) as (handle,), aclosing(_aevents(handle, call)) as events:
+        async for event in events:
+            yield event
+
+
+def watch(engine: Engine, prompt: Prompt, call: Call) -> Generator[BlockEvent | DraftEvent | FinishedEvent]:
+    """:func:`stream` with the drafts in between, where the call asks for draft events."""
+    with _submitted(engine, [prompt], _drafting(call)) as (handle,):
+        for event in _all_events(handle, call):
+            if call.draft_events or not isinstance(event, DraftEvent):
+                yield event
+
+
+async def awatch(engine: Engine, prompt: Prompt, call: Call) -> AsyncGenerator[BlockEvent | DraftEvent | FinishedEvent]:
+    """:func:`watch` on an event loop."""
+    call = _drafting(call)
+    async with _asubmitted(engine, [prompt], call) as (handle,), aclosing(_all_aevents(handle, call)) as events:
+        async for event in events:
+            if call.draft_events or not isinstance(event, DraftEvent):
+                yield event
+
+
+@contextmanager
+def _submitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> Iterator[list[RequestHandle]]:
+    if inspect.iscoroutinefunction(call.on_draft):
+        raise ValueError(f"on_draft={call.on_draft!r}: nothing would await it here; use it with the async methods")
+    # Before the clock of `timeout` starts.
+    engine.load()
+    handles: list[RequestHandle] = []
+    try:
+        with translated_errors():
+            # One by one: what was submitted before a failure must be cancelled below.
+            for prompt in prompts:
+                while True:
+                    try:
+                        handles.append(call.tool_use.submit(engine, prompt, call.params, call.timeout))
+                        break
+                    except QueueFullError:
+                        if (pending := _pending(handles)) is None:
+                            raise
+                        pending.result()
+        yield handles
+    finally:
+        _cancel(handles)
+
+
+@asynccontextmanager
+async def _asubmitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> AsyncIterator[list[RequestHandle]]:
+    await aprepare(engine, prompts)
+    handles: list[RequestHandle] = []
+    try:
+        with translated_errors():
+            for prompt in prompts:
+                while True:
+                    try:
+                        submit = partial(call.tool_use.submit, engine, prompt, call.params, call.timeout)
+                        handles.append(await call.tool_use.off_loop(prompt, call.params, submit))
+                        await asyncio.sleep(0)  # A long list of prompts must not hold up the loop.
+                        break
+                    except QueueFullError:
+                        if (pending := _pending(handles)) is None:
+                            raise
+                        await pending
+        yield handles
+    finally:
+        _cancel(handles)
+
+
+def _pending(handles: Sequence[RequestHandle]) -> RequestHandle | None:
+    """One of a call's own requests that will make room in a full queue."""
+    return next((handle for handle in handles if not handle.done()), None)
+
+
+def _cancel(handles: Sequence[RequestHandle]) -> None:
+    # Without effect on requests that have finished.
+    for handle in handles:
+        handle.cancel()
+
+
+def _drafting(call: Call) -> Call:
+    return replace(call, params=replace(call.params, drafts=True)) if call.draft_events else call
+
+
+def _events(handle: RequestHandle, call: Call) -> Iterator[BlockEvent | FinishedEvent]:
+    for event in _all_events(handle, call):
+        if not isinstance(event, DraftEvent):
+            yield event
+
+
+async def _aevents(handle: RequestHandle, call: Call) -> AsyncGenerator[BlockEvent | FinishedEvent]:
+    async with aclosing(_all_aevents(handle, call)) as events:
+        async for event in events:
+            if not isinstance(event, DraftEvent):
+                yield event
+
+
+def _all_events(handle: RequestHandle, call: Call) -> Iterator[BlockEvent | DraftEvent | FinishedEvent]:
+    for event in handle:
+        if isinstance(event, DraftEvent) and call.on_draft is not None:
+            call.on_draft(event)
+        yield event
+
+
+async def _all_aevents(handle: RequestHandle, call: Call) -> AsyncGenerator[BlockEvent | DraftEvent | FinishedEvent]:
+    async for event in handle:
+        if isinstance(event, DraftEvent) and call.on_draft is not None:
+            outcome = call.on_draft(event)
+            if inspect.isawaitable(outcome):
+                await outcome
+        yield event
+
+
+def _last(events: Sequence[BlockEvent | FinishedEvent]) -> Generation:
+    (end,) = (event for event in events if isinstance(event, FinishedEvent))
+    return end.generation

@@ -1,0 +1,138 @@
+"""JSON schemas of what LangChain takes as a tool or as the form of an answer.
+
+LangChain's own conversion writes every definition where it is used. One that contains itself has no end, and is
+replaced by a schema that anything fits: such schemas keep their definitions here.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import typing_extensions
+from langchain_core.tools import BaseTool, create_schema_from_function
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import PydanticUserError, TypeAdapter
+
+from dgemma_integrations.shared.tool_use import with_root
+
+_DEFINITIONS = ("$defs", "definitions")
+
+
+def openai_tool(tool: Mapping[str, Any] | type | Callable[..., Any] | BaseTool) -> dict[str, Any]:
+    """A tool in any form that LangChain knows, as OpenAI function dict.
+
+    Raises:
+        ValueError: not in such a form.
+    """
+    schema = _own_schema(_arguments_of(tool))
+    if schema is None or not _contains_itself(schema):
+        return _converted(convert_to_openai_tool, tool)
+    parameters = _without_titles(with_root(schema))
+    description = parameters.pop("description", "")
+    if _is_typed_dict(tool):  # LangChain's conversion of one that contains itself does not end.
+        function = {"name": tool.__name__, "description": description}  # type: ignore[union-attr]
+    else:
+        function = _converted(convert_to_openai_tool, tool)["function"]
+    return {"type": "function", "function": {**function, "parameters": parameters}}
+
+
+def answer_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
+    """The JSON schema of a structured answer, with a title.
+
+    Args:
+        schema: a Pydantic class, a TypedDict, a JSON schema, or an OpenAI function or tool dict.
+
+    Raises:
+        ValueError: not in such a form.
+    """
+    described = _own_schema(schema)
+    if described is not None and _contains_itself(described):
+        described = with_root(described)
+    elif isinstance(schema, Mapping) and not schema.keys() & {"name", "function", "toolSpec"}:
+        described = dict(schema)
+    else:
+        described = _converted(convert_to_json_schema, schema)
+    return {"title": "answer", **described}
+
+
+def _converted(convert: Callable[[Any], dict[str, Any]], given: Any) -> dict[str, Any]:
+    try:
+        return convert(given)
+    except RecursionError:
+        raise ValueError(
+            f"{given!r}: a typing.TypedDict that contains itself needs Python 3.12; give a Pydantic class, or one of "
+            "typing_extensions.TypedDict"
+        ) from None
+
+
+def _is_typed_dict(kind: Any) -> bool:
+    return typing.is_typeddict(kind) or typing_extensions.is_typeddict(kind)
+
+
+def _arguments_of(tool: Any) -> Any:
+    """A tool's arguments: a class, or a schema."""
+    if isinstance(tool, BaseTool):
+        return tool.tool_call_schema
+    if isinstance(tool, type | Mapping) or _is_typed_dict(tool):
+        return tool
+    return create_schema_from_function(
+        tool.__name__,
+        tool,
+        filter_args=(),
+        parse_docstring=True,
+        error_on_invalid_docstring=False,
+        include_injected=False,
+    )
+
+
+def _own_schema(kind: Any) -> dict[str, Any] | None:
+    """The JSON schema as its maker writes it, with definitions; None where there is none."""
+    if isinstance(kind, Mapping):
+        return dict(kind)
+    if _is_typed_dict(kind):
+        try:
+            return TypeAdapter(kind).json_schema()
+        except PydanticUserError:  # typing.TypedDict before Python 3.12, or a type without a schema
+            return None
+    if not (isinstance(kind, type) and is_basemodel_subclass(kind)):
+        return None
+    describe = getattr(kind, "model_json_schema", None) or kind.schema  # type: ignore[attr-defined]
+    described: dict[str, Any] = describe()
+    return described
+
+
+def _contains_itself(schema: Mapping[str, Any]) -> bool:
+    definitions = {name: value for key in _DEFINITIONS for name, value in schema.get(key, {}).items()}
+    try:
+        TopologicalSorter({name: set(_references(value)) for name, value in definitions.items()}).prepare()
+    except CycleError:
+        return True
+    return False
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"].rsplit("/", 1)[-1]
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
+
+
+def _without_titles(node: Any, named: bool = False) -> Any:
+    """The schema without Pydantic's titles, which say nothing new; under ``named`` keys are names, not keywords."""
+    if isinstance(node, list):
+        return [_without_titles(item) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        key: _without_titles(value, not named and key in ("properties", *_DEFINITIONS))
+        for key, value in node.items()
+        if named or key != "title" or not isinstance(value, str)
+    }

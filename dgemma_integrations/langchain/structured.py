@@ -1,0 +1,66 @@
+"""``with_structured_output``: a model and the parser of its answers, in LangChain's three methods."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.utils.pydantic import is_basemodel_subclass
+
+from dgemma_integrations.langchain.schemas import answer_schema, openai_tool
+
+if TYPE_CHECKING:
+    from dgemma_integrations.langchain.chat_models import ChatDiffusionGemma
+
+METHODS = ("json_schema", "function_calling", "json_mode")
+
+
+def structured(
+    model: ChatDiffusionGemma, schema: dict[str, Any] | type | None, method: str, include_raw: bool, strict: bool | None
+) -> Runnable[Any, Any]:
+    """The runnable that ``with_structured_output`` returns.
+
+    Raises:
+        ValueError: an unknown method, or no schema where one is needed.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method={method!r}: must be one of {', '.join(METHODS)}")
+    if schema is None and method != "json_mode":
+        raise ValueError(f"schema=None: method={method!r} needs a schema")
+    llm, parser = _parts(model, schema, method, strict)
+    if not include_raw:
+        return llm | parser
+    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=llm) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+def _parts(
+    model: ChatDiffusionGemma, schema: dict[str, Any] | type | None, method: str, strict: bool | None
+) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
+    """The bound model and the parser."""
+    pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+    told = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
+    if method == "function_calling":
+        assert schema is not None
+        name = openai_tool(schema)["function"]["name"]
+        bound = model.bind_tools(
+            [schema],
+            tool_choice=name,
+            parallel_tool_calls=False,
+            strict=strict,
+            ls_structured_output_format={**told, "schema": openai_tool(schema)},
+        )
+        if pydantic:
+            return bound, PydanticToolsParser(tools=[schema], first_tool_only=True)  # type: ignore[list-item]
+        return bound, JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+    response_format: dict[str, Any] = {"type": "json_object"}
+    if schema is not None:
+        described = answer_schema(schema)
+        response_format = {"type": "json_schema", "json_schema": {"name": described["title"], "schema": described}}
+        told["schema"] = described
+    bound = model.bind(response_format=response_format, ls_structured_output_format=told)
+    return bound, PydanticOutputParser(pydantic_object=schema) if pydantic else JsonOutputParser()  # type: ignore[arg-type]

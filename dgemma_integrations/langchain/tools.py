@@ -1,0 +1,36 @@
+"""LangChain's ways to ask for tool calls and structured answers, as the engine takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dgemma_integrations.langchain.schemas import openai_tool
+from dgemma_integrations.shared.tool_use import ToolUse, answer_grammar, asked_to_think, tool_choice
+
+NAMES = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "thinking"})
+
+
+def tool_use(kwargs: Mapping[str, Any], parallel: bool | None = None, thinking: bool = False) -> ToolUse:
+    """Reads a call's keyword arguments of :data:`NAMES`.
+
+    ``strict`` is accepted and without effect: calls and answers always fit their schema.
+
+    Args:
+        kwargs: of the call.
+        parallel: ``parallel_tool_calls`` where the call does not say.
+        thinking: the same of ``thinking``.
+
+    Raises:
+        ValueError: naming the argument, its value and what is accepted.
+    """
+    tools = tuple(openai_tool(tool) for tool in kwargs.get("tools") or ())
+    asked = kwargs.get("parallel_tool_calls")
+    parallel = parallel if asked is None else asked
+    return ToolUse(
+        tools,
+        tool_choice(kwargs.get("tool_choice"), tools),
+        True if parallel is None else bool(parallel),
+        answer_grammar(kwargs.get("response_format")),
+        asked_to_think(kwargs.get("thinking"), thinking),
+    )

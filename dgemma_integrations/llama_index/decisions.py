@@ -1,0 +1,233 @@
+"""What the selector, the reranker and the evaluators share: asking one LLM's engine typed questions, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.settings import Settings
+
+from dgemma_core.api.calibration import Calibration
+from dgemma_core.api.questions import one_line
+from dgemma_core.errors import ContextOverflowError, QueueFullError
+from dgemma_integrations.llama_index.llm import DiffusionGemma
+
+if TYPE_CHECKING:
+    from dgemma_core import Engine
+    from dgemma_core.api.questions import Question
+    from dgemma_core.structured.decisions import Answer
+
+T = TypeVar("T")
+
+# What happens to a text that does not fit the context window next to its questions.
+LongText = Literal["truncate", "split", "error"]
+LONG_TEXT: tuple[str, ...] = get_args(LongText)
+
+# A piece of a text with fewer tokens says too little to be judged: the questions themselves are too long then.
+_SHORTEST_PIECE = 16
+# Characters per token that are looked at, so that cutting a text takes time in proportion to its length.
+_LONGEST_TOKEN = 16
+
+
+def resolve_llm(llm: Any, owner: str) -> DiffusionGemma:
+    """The LLM to ask: the given one, else ``Settings.llm``.
+
+    Raises:
+        ValueError: there is none, or it has no engine that can decide.
+    """
+    remedy = f"pass {owner}(llm=DiffusionGemma(...)), or set Settings.llm to one"
+    if llm is None:
+        try:
+            llm = Settings.llm
+        except (ImportError, ValueError) as error:  # Nothing is set, and LlamaIndex's own default is not installed.
+            raise ValueError(f"llm=None and Settings.llm is not usable: {remedy}") from error
+    if not isinstance(llm, DiffusionGemma):
+        raise ValueError(f"llm={type(llm).__name__}: {owner} reads label probabilities of a DiffusionGemma; {remedy}")
+    return llm
+
+
+def as_template(name: str, value: Any, needed: Sequence[str] = ()) -> PromptTemplate:
+    """A prompt template from a text with ``{variables}``.
+
+    Raises:
+        ValueError: not a text or a ``PromptTemplate``, no words in it, or a variable in ``needed`` that it leaves out.
+    """
+    template = PromptTemplate(value) if isinstance(value, str) else value
+    if not isinstance(template, PromptTemplate):
+        raise ValueError(f"{name}={value!r}: must be a string or a PromptTemplate")
+    if not template.template.strip():
+        raise ValueError(f"{name}={value!r}: a question needs words")
+    for variable in needed:
+        if f"{{{variable}}}" not in template.template and variable not in (template.template_var_mappings or {}):
+            raise ValueError(f"{name}={template.template!r}: must contain {{{variable}}}")
+    return template
+
+
+def as_line(template: PromptTemplate, **values: Any) -> str:
+    """The template filled in, on one line as every question of a canvas."""
+    return one_line(template.format(**values))
+
+
+class Decisions:
+    """Asks an engine questions for one operation of a component; belongs to the event loop it is used on.
+
+    Args:
+        engine: loaded.
+        seed: of the noise.
+        draws: noise draws to average over, one denoising step each.
+        calibration: scales the probabilities.
+        timeout: seconds for each request.
+        limit: questions in the engine's hands at a time; it batches as many of them as fit.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        seed: int,
+        draws: int = 1,
+        calibration: Calibration | None = None,
+        timeout: float | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self._engine = engine
+        self._options: dict[str, Any] = {"seed": seed, "draws": draws, "calibration": calibration, "timeout": timeout}
+        self._turns = asyncio.Semaphore(min(limit or engine.spec.max_queue, engine.spec.max_queue))
+        self._asking: set[asyncio.Task[dict[str, Answer]]] = set()
+        self._answered = 0
+
+    @classmethod
+    async def open(
+        cls, llm: DiffusionGemma, draws: int = 1, calibration: Calibration | None = None, limit: int | None = None
+    ) -> Decisions:
+        """For the LLM's engine, with its seed and timeout; loads the weights without blocking the event loop."""
+        # The first use of an engine in a process imports torch, which takes seconds.
+        engine = await asyncio.to_thread(lambda: llm.engine)
+        await engine.aload()
+        seed = 0 if llm.seed is None else llm.seed
+        return cls(engine, seed=seed, draws=draws, calibration=calibration, timeout=llm.timeout, limit=limit)
+
+    async def ask(self, context: str, questions: Mapping[str, Question]) -> dict[str, Answer]:
+        """Answers to questions about one context, read in one denoising step.
+
+        Raises:
+            ContextOverflowError: context and questions do not fit the window.
+            DGemmaError: as ``Engine.adecide``.
+        """
+        async with self._turns:
+            while True:
+                task = asyncio.create_task(self._engine.adecide(context, questions, **self._options))
+                answered = self._answered
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
+                try:
+                    answers = await task
+                except QueueFullError:
+                    # As long as some of our own are under way there will be room, and maybe there is by now.
+                    if others := {other for other in self._asking if not other.done()}:
+                        await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+                    elif self._answered == answered:
+                        raise
+                else:
+                    self._answered += 1
+                    return answers
+
+    async def ask_long(
+        self, context: str, questions: Mapping[str, Question], long_text: LongText
+    ) -> list[dict[str, Answer]]:
+        """:meth:`ask` about a text of any length.
+
+        Args:
+            context: the text.
+            questions: by name.
+            long_text: for a text that does not fit the window: ``"truncate"`` asks about its beginning, ``"split"``
+                about each of its parts, ``"error"`` raises.
+
+        Returns:
+            The answers for each part that was asked about.
+
+        Raises:
+            ContextOverflowError: with ``"error"``, or the questions alone do not fit.
+        """
+        try:
+            return [await self.ask(context, questions)]
+        except ContextOverflowError as error:
+            if long_text == "error":
+                error.add_note("Shorten the text, or choose long_text='truncate' or 'split'.")
+                raise
+            overflow = error
+        excess = overflow.prompt_tokens + overflow.max_new_tokens - overflow.context_window
+        room = len(self._engine.encode_text(context)) - excess
+        while room >= _SHORTEST_PIECE:
+            pieces = islice(split_text(self._engine, context, room), 1 if long_text == "truncate" else None)
+            parts = await asyncio.to_thread(list, pieces)
+            try:
+                return await together(self.ask(part, questions) for part in parts)
+            except ContextOverflowError as error:
+                # A text and what surrounds it may take a few tokens more together than alone.
+                overflow = error
+                room -= error.prompt_tokens + error.max_new_tokens - error.context_window
+        overflow.add_note("The questions alone leave no room for the text: shorten them.")
+        raise overflow
+
+
+def split_text(engine: Engine, text: str, room: int) -> Iterator[str]:
+    """The text in pieces of at most ``room`` tokens, cut between words where there are any."""
+    begin, length = 0, len(text)
+    while begin < length:
+        if text[begin].isspace():
+            begin += 1
+            continue
+        end = begin + _prefix_length(engine, text[begin : begin + room * _LONGEST_TOKEN], room)
+        if end < length and not text[end].isspace():
+            end = next((at for at in range(end, begin, -1) if text[at - 1].isspace()), end)
+        yield text[begin:end].strip()
+        begin = end
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of everything run side by side, in order; the first error cancels the rest."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def run_blocking(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, from any thread, also from one whose event loop is running.
+
+    LlamaIndex's own ``asyncio_run`` takes every ``RuntimeError`` for a problem with event loops and replaces it with a
+    hint about nested ones, which would hide what really went wrong.
+    """
+
+    def run() -> T:
+        # With a factory the runner leaves the thread's current event loop alone.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(work)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run()
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(context.run, run).result()
+
+
+def _prefix_length(engine: Engine, text: str, room: int) -> int:
+    """Characters of the longest prefix found that has at most ``room`` tokens; at least one."""
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if len(engine.encode_text(text[:middle])) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return low

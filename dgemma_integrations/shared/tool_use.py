@@ -1,0 +1,123 @@
+"""What an answer may, must or must not hold besides plain text: both adapters' keyword arguments in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.handle import submit_in_thread
+from dgemma_core.api.messages import Message
+from dgemma_core.api.params import SamplingParams
+
+if TYPE_CHECKING:
+    from dgemma_core import Engine
+    from dgemma_core.api.handle import RequestHandle
+
+_LONG = 20_000  # characters, which take some ten milliseconds to tokenize
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """Thoughts, tool calls, and the form of an answer in words.
+
+    Attributes:
+        tools: OpenAI function dicts.
+        choice: as ``tool_choice`` of ``Engine.submit``.
+        parallel: whether one answer may hold several calls.
+        grammar: of an answer in words, from ``response_format``.
+        thinking: whether to think before answering.
+    """
+
+    tools: tuple[dict[str, Any], ...] = ()
+    choice: str | None = None
+    parallel: bool = True
+    grammar: Grammar | None = None
+    thinking: bool = False
+
+    def submit(
+        self, engine: Engine, prompt: str | list[Message], params: SamplingParams, timeout: float | None
+    ) -> RequestHandle:
+        """Queues a request with these tools; raises what ``Engine.submit`` raises."""
+        return engine.submit(
+            prompt,
+            params,
+            tools=self.tools or None,
+            tool_choice=self.choice,
+            parallel_tool_calls=self.parallel,
+            thinking=self.thinking,
+            timeout=timeout,
+        )
+
+    async def off_loop(
+        self, prompt: str | Sequence[Message], params: SamplingParams, submit: Callable[[], RequestHandle]
+    ) -> RequestHandle:
+        """The handle from ``submit``, called beside the loop where it compiles a grammar or reads a long prompt."""
+        length = len(prompt) if isinstance(prompt, str) else sum(len(message.text) for message in prompt)
+        if params.grammar is None and not self.tools and length < _LONG:
+            return submit()
+        return await submit_in_thread(submit)
+
+
+def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:
+    """The frameworks' and OpenAI's forms of a choice as one word: ``auto``, ``none``, ``any`` or a tool's name.
+
+    Raises:
+        ValueError: another form, or a name that no tool has.
+    """
+    if choice is None or choice is False:
+        return None
+    if choice is True or choice == "required":
+        choice = "any"
+    if isinstance(choice, Mapping):
+        choice = choice.get("function", choice).get("name", choice)
+    names = [tool["function"]["name"] for tool in tools]
+    known_words = ("auto", "none", "any") if names else ("auto", "none")
+    if not isinstance(choice, str) or choice not in (*known_words, *names):
+        known = f" or one of the tools {', '.join(names)}" if names else " (there are no tools)"
+        raise ValueError(f"tool_choice={choice!r}: must be 'auto', 'none', 'any', 'required'{known}")
+    return choice
+
+
+def asked_to_think(asked: Any, default: bool) -> bool:
+    """A call's ``thinking``, or the model object's where the call does not say.
+
+    Raises:
+        ValueError: neither true nor false.
+    """
+    if asked is None:
+        return default
+    if not isinstance(asked, bool):
+        raise ValueError(f"thinking={asked!r}: must be True or False")
+    return asked
+
+
+def with_root(schema: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema with what a ``$ref`` at its root says, as chat templates look for properties there."""
+    path = str(schema.get("$ref", "")).split("/")
+    if len(path) != 3 or not isinstance(said := schema.get(path[1], {}).get(path[2]), Mapping):
+        return schema
+    return {**{k: v for k, v in schema.items() if k != "$ref"}, **said}
+
+
+def answer_grammar(response_format: Any) -> Grammar | None:
+    """OpenAI's ``response_format`` as a grammar; None where any text will do.
+
+    Raises:
+        ValueError: another form, or a schema that cannot be enforced.
+    """
+    if response_format is None:
+        return None
+    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return Grammar.json()
+    schema = response_format.get("json_schema", {}).get("schema") if kind == "json_schema" else None
+    if schema is None:
+        raise ValueError(
+            f"response_format={response_format!r}: must be {{'type': 'text'}}, {{'type': 'json_object'}} or "
+            "{'type': 'json_schema', 'json_schema': {'name': ..., 'schema': {...}}}"
+        )
+    return Grammar.json_schema(schema)

@@ -1,0 +1,199 @@
+"""transformers' own ``generate`` is recorded step by step and replayed through our step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dgemma_core import Engine, SamplingParams
+from dgemma_core.checkpoint.weights import front_door
+from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.denoise.sampling import entropy_bound_mask, inverse_cdf_sample
+from dgemma_core.execution.backbone import Backbone, Segment
+from dgemma_core.execution.kv_cache import SequenceCache
+from dgemma_core.execution.readout import Readout
+from tests.checkpoints import make_model, make_tokenizer
+
+SEED = 7
+CASES: dict[str, dict[str, Any]] = {
+    "window shorter than the prompt": {"sliding_window": 8},
+    "kv heads differ by layer type": {
+        "seed": 1,
+        "kv_heads": 4,
+        "global_kv_heads": 2,
+        "sliding_window": 64,
+        "damping": 0.5,
+    },
+    "three canvases, deeper, top-1": {
+        "seed": 5,
+        "layers": ("sliding_attention", "sliding_attention", "full_attention", "full_attention"),
+        "top_k": 1,
+        "damping": 0.3,
+        "generation": {"max_new_tokens": 48, "max_denoising_steps": 8, "confidence_threshold": 0.05},
+    },
+    "sure early": {"seed": 3, "damping": 0.3, "generation": {"confidence_threshold": 0.2, "stability_threshold": 2}},
+    "vocabulary 262144": {
+        "seed": 4,
+        "vocab_size": 262_144,
+        "hidden_size": 32,
+        "canvas_length": 32,
+        # Clear winners: in a flat distribution over so many tokens a draw falls on another one by the last bit.
+        "sharpness": 0.8,
+        "damping": 0.3,
+        "generation": {"max_denoising_steps": 4, "max_new_tokens": 32},
+    },
+}
+
+
+@dataclass
+class Step:
+    """One recorded denoising step; all tensors of batch row 0."""
+
+    canvas: Tensor
+    conditioned_on: Tensor | None
+    processed_logits: Tensor
+    argmax: Tensor
+    accepted: Tensor
+    stopped: bool
+
+
+@dataclass
+class Recording:
+    """What ``generate`` did."""
+
+    steps: list[Step] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+
+
+def soft_embedding(model: Any, processed_logits: Tensor) -> Tensor:
+    """The reference's self-conditioning signal."""
+    embedding = model.model.decoder.embed_tokens
+    soft: Tensor = torch.matmul(processed_logits.softmax(-1), embedding.weight) * embedding.embed_scale
+    return soft
+
+
+def prompt_of(model: Any) -> list[int]:
+    generator = torch.Generator().manual_seed(99)
+    return [2, *torch.randint(20, 500, (29,), generator=generator).tolist()]
+
+
+def record(model: Any, prompt: list[int], monkeypatch: pytest.MonkeyPatch, **inputs: Tensor) -> Recording:
+    """Run ``generate`` with the random draws our engine makes for SEED.
+
+    ``inputs`` are given to it beside the prompt.
+    """
+    recording = Recording()
+    generator = torch.Generator().manual_seed(SEED)
+    step = model._denoising_step
+
+    def multinomial(probabilities: Tensor, num_samples: int) -> Tensor:
+        uniform = torch.rand(len(probabilities), generator=generator)
+        return inverse_cdf_sample(probabilities, uniform).unsqueeze(-1)
+
+    randint = torch.randint
+
+    def shared_randint(low: int, high: int, size: tuple[int, ...], device: Any = None) -> Tensor:
+        return randint(low, high, size, generator=generator)
+
+    def recorded(**arguments: Any) -> Any:
+        canvas, conditioned_on = arguments["current_canvas"].clone(), arguments["self_conditioning_logits"]
+        out = step(**arguments)
+        recording.steps.append(
+            Step(
+                canvas[0],
+                None if conditioned_on is None else conditioned_on[0].clone(),
+                out[2][0].clone(),
+                out[1][0].clone(),
+                arguments["sampler"].accepted_token_mask[0].clone(),
+                bool(out[3][0]),
+            )
+        )
+        return out
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "multinomial", multinomial)
+        patch.setattr(torch, "randint", shared_randint)
+        patch.setattr(model, "_denoising_step", recorded, raising=False)
+        out = model.generate(input_ids=torch.tensor([prompt]), **inputs)
+    recording.tokens = out.sequences[0, len(prompt) :].tolist()
+    return recording
+
+
+@pytest.fixture(params=list(CASES), ids=lambda name: name.replace(" ", "-"))
+def model(request: pytest.FixtureRequest) -> Any:
+    return make_model(**CASES[request.param])
+
+
+def test_every_step_agrees(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same canvas in: float32 logits within 1e-4, same argmax, same acceptance mask, same stop step."""
+    prompt = prompt_of(model)
+    recording = record(model, prompt, monkeypatch)
+    front = front_door(make_tokenizer(), model.config, model.generation_config)
+    settings = front.settings(SamplingParams(stop_at_eos=False))
+    backbone, readout = Backbone(model), Readout(model)
+    length = settings.canvas_length
+    cache = SequenceCache(backbone.layouts, len(prompt) + 8 * length, backbone.device, backbone.dtype)
+    pending, stopped_at = prompt, []
+    steps = iter(recording.steps)
+    with torch.inference_mode():
+        while (recorded := next(steps, None)) is not None:
+            generator = torch.Generator().manual_seed(0)
+            soft = torch.zeros(length, backbone.hidden_size)
+            canvas = Canvas(settings, front.vocab_size, torch.tensor([1, 4]), 10_000, soft, generator)
+            done = False
+            while not done:
+                assert recorded is not None, "our stop step is later than the reference's"
+                canvas.tokens = recorded.canvas
+                if recorded.conditioned_on is not None:
+                    # Replayed like the canvas: a random network multiplies rounding from step to step.
+                    canvas.soft = soft_embedding(model, recorded.conditioned_on)
+                causal = Segment(cache, cache.committed, len(pending), True, cache.committed + len(pending))
+                start = cache.committed + len(pending)
+                segments = [*([causal] if pending else []), Segment(cache, start, length, False, start + length)]
+                embedded = [backbone.embed(torch.tensor(pending))] if pending else []
+                hidden = backbone.forward(
+                    torch.cat([*embedded, backbone.embed_canvas(canvas.tokens, canvas.soft)]), segments
+                )
+                cache.committed, pending = start, []
+                temperature = torch.full((length,), canvas.temperature)
+                torch.testing.assert_close(
+                    readout.logits(hidden, temperature), recorded.processed_logits, atol=1e-4, rtol=1e-4
+                )
+                statistics = readout(hidden, temperature, canvas.uniform)
+                assert torch.equal(statistics.argmax, recorded.argmax)
+                accepted = entropy_bound_mask(statistics.entropy, settings.entropy_bound)
+                assert torch.equal(accepted, recorded.accepted)
+                expected = soft_embedding(model, recorded.processed_logits)
+                torch.testing.assert_close(statistics.soft, expected, atol=1e-4, rtol=1e-4)
+                done = canvas.advance(statistics.argmax, statistics.sample, statistics.entropy)
+                assert done == recorded.stopped or canvas.steps == settings.max_denoising_steps
+                if not done:
+                    recorded = next(steps, None)
+            stopped_at.append(canvas.steps)
+            pending = canvas.argmax.tolist()
+    assert sum(stopped_at) == len(recording.steps)
+
+
+def test_same_draws_give_the_same_tokens(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole engine against ``generate`` with a shared stream of random draws."""
+    prompt = prompt_of(model)
+    expected = record(model, prompt, monkeypatch).tokens
+    end = next((i for i, token in enumerate(expected) if token in (1, 4)), len(expected))
+    with Engine.from_model(model, make_tokenizer()) as engine:
+        generation = engine.generate([prompt], SamplingParams(seed=SEED, stop_at_eos=False))[0]
+    assert list(generation.token_ids) == expected[:end]
+    assert generation.finish_reason == ("stop" if end < len(expected) else "length")
+
+
+def test_cases_cover_what_they_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case that never accepts more than one position, or never stops early, would test little."""
+    sure = make_model(**CASES["sure early"])
+    steps = record(sure, prompt_of(sure), monkeypatch).steps
+    assert any(step.stopped for step in steps)
+    assert any(int(step.accepted.sum()) > 4 for step in steps)
+    long = make_model(**CASES["three canvases, deeper, top-1"])
+    assert len(record(long, prompt_of(long), monkeypatch).tokens) == 48

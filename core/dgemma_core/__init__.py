@@ -8,22 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dgemma_core import errors
+from dgemma_core.api.calibration import Calibration, fit_calibration
 from dgemma_core.api.events import BlockEvent, DraftEvent, FinishedEvent, Generation
 from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.images import Image
+from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.messages import Message, ToolCall
 from dgemma_core.api.params import SamplingParams
-from dgemma_core.api.questions import Question
+from dgemma_core.api.questions import Answer, Question
+from dgemma_core.api.request import Request
 from dgemma_core.api.spec import LoadSpec
 from dgemma_core.api.usage import EngineStats, Usage
 from dgemma_core.errors import DGemmaError
 
 if TYPE_CHECKING:
-    from dgemma_core.api.calibration import Calibration, fit_calibration
-    from dgemma_core.api.handle import RequestHandle
-    from dgemma_core.engine import Engine
-    from dgemma_core.structured.decisions import Answer
-    from dgemma_core.structured.infilling import Hole, Infilled
+    from dgemma_core.engine.engine import Engine
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ __all__ = [
     "LoadSpec",
     "Message",
     "Question",
+    "Request",
     "RequestHandle",
     "SamplingParams",
     "ToolCall",
@@ -52,20 +53,10 @@ __all__ = [
     "fit_calibration",
 ]
 
-_LAZY = {
-    "Answer": "dgemma_core.structured.decisions",
-    "Calibration": "dgemma_core.api.calibration",
-    "Engine": "dgemma_core.engine",
-    "Hole": "dgemma_core.structured.infilling",
-    "Infilled": "dgemma_core.structured.infilling",
-    "RequestHandle": "dgemma_core.api.handle",
-    "fit_calibration": "dgemma_core.api.calibration",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        import importlib
+    if name == "Engine":
+        from dgemma_core.engine.engine import Engine
 
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        return Engine
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

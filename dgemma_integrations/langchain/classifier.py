@@ -22,7 +22,7 @@ from dgemma_integrations.shared.common import check_calibration, reject_unknown
 from dgemma_integrations.shared.images import aprepare
 
 if TYPE_CHECKING:
-    from dgemma_core.structured.decisions import Answer
+    from dgemma_core.api.questions import Answer
 
 _CALL_NAMES = ("draws", "seed", "timeout", "calibration", "threshold", "include_probabilities")
 

@@ -28,7 +28,7 @@ from dgemma_integrations.shared.common import check_probability
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
 
-    from dgemma_core.structured.decisions import Answer
+    from dgemma_core.api.questions import Answer
 
 Checked = Literal["input", "output", "both"]
 OnViolation = Literal["end", "raise"]

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from dgemma_core.api.questions import Question
 
 if TYPE_CHECKING:
-    from dgemma_core.structured.decisions import Answer
+    from dgemma_core.api.questions import Answer
 
 _ACCEPTED = "a mapping from names to Question, a Pydantic class or a TypedDict"
 

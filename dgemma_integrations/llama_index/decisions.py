@@ -19,8 +19,7 @@ from dgemma_integrations.llama_index.llm import DiffusionGemma
 
 if TYPE_CHECKING:
     from dgemma_core import Engine
-    from dgemma_core.api.questions import Question
-    from dgemma_core.structured.decisions import Answer
+    from dgemma_core.api.questions import Answer, Question
 
 T = TypeVar("T")
 

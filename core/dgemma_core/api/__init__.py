@@ -1,1 +1,45 @@
 """What adapters, a server, a command line and a remote client import: values and errors, no torch."""
+
+from dgemma_core.api.calibration import Calibration, fit_calibration
+from dgemma_core.api.events import BlockEvent, DraftEvent, Event, FinishedEvent, FinishReason, Generation
+from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.handle import RequestHandle
+from dgemma_core.api.images import Image
+from dgemma_core.api.infilling import Hole, Infilled
+from dgemma_core.api.messages import Message, ToolCall
+from dgemma_core.api.params import SamplingParams
+from dgemma_core.api.protocol import Engine, EngineFacts, Progress
+from dgemma_core.api.questions import Answer, Question
+from dgemma_core.api.request import Prompt, Request, Tools
+from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.usage import EngineStats, Usage
+
+__all__ = [
+    "Answer",
+    "BlockEvent",
+    "Calibration",
+    "DraftEvent",
+    "Engine",
+    "EngineFacts",
+    "EngineStats",
+    "Event",
+    "FinishReason",
+    "FinishedEvent",
+    "Generation",
+    "Grammar",
+    "Hole",
+    "Image",
+    "Infilled",
+    "LoadSpec",
+    "Message",
+    "Progress",
+    "Prompt",
+    "Question",
+    "Request",
+    "RequestHandle",
+    "SamplingParams",
+    "ToolCall",
+    "Tools",
+    "Usage",
+    "fit_calibration",
+]

@@ -65,6 +65,29 @@ class Question:
         return YES_NO if self.type == "bool" else tuple(self.options or ())
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the model makes of one question.
+
+    Attributes:
+        value: ``True`` or ``False`` for ``bool``, else the likeliest option's name.
+        probabilities: for every option (``"yes"`` and ``"no"`` for ``bool``), in their order, summing to 1.
+    """
+
+    value: bool | str
+    probabilities: Mapping[str, float]
+
+    @property
+    def confidence(self) -> float:
+        """Probability of :attr:`value`."""
+        return max(self.probabilities.values())
+
+    @property
+    def level(self) -> float:
+        """Expected place in the order of the options, from 0: the score of a ``score`` question."""
+        return sum(place * p for place, p in enumerate(self.probabilities.values()))
+
+
 def one_line(text: str) -> str:
     """The text as it is asked: blanks and line breaks as single blanks."""
     return " ".join(text.split())

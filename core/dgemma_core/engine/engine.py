@@ -20,9 +20,12 @@ from dgemma_core.api.events import Generation
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.handle import RequestHandle, submit_in_thread
 from dgemma_core.api.images import Image
+from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.messages import Message
 from dgemma_core.api.params import SamplingParams, check_timeout
-from dgemma_core.api.questions import Question
+from dgemma_core.api.protocol import EngineFacts
+from dgemma_core.api.questions import Answer, Question
+from dgemma_core.api.request import Prompt, Request, Tools
 from dgemma_core.api.spec import LoadSpec
 from dgemma_core.api.usage import EngineStats
 from dgemma_core.chat.detokenizer import Detokenizer
@@ -44,29 +47,20 @@ from dgemma_core.execution.eager import ModelRunner
 from dgemma_core.execution.kv_cache import PrefixCache
 from dgemma_core.execution.memory import is_out_of_memory
 from dgemma_core.execution.vision import ImagePreprocessor
-from dgemma_core.structured.decisions import Answer, Ask, DecisionGuide, plan_asks, read_answers
+from dgemma_core.structured.decisions import Ask, DecisionGuide, plan_asks, read_answers
 from dgemma_core.structured.forms import TemplateWriter
 from dgemma_core.structured.grammar_guide import GrammarGuide, GrammarWalk
 from dgemma_core.structured.hints import string_hints
-from dgemma_core.structured.infilling import (
-    Filling,
-    Hole,
-    Infilled,
-    InfillGuide,
-    check_params,
-    hole_tokens,
-    join,
-    lay_out,
-)
+from dgemma_core.structured.infilling import Filling, InfillGuide, check_params, hole_tokens, join, lay_out
 from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
 from dgemma_core.structured.tool_grammar import tool_grammar
-
-Prompt = str | Seq[int] | Seq[Message]
-Tools = Seq[Mapping[str, Any]]
 
 # One forward pass: enough to fill the device, little enough that a step stays short.
 _BATCH_TOKENS_CPU = 4096
 _BATCH_TOKENS_ACCELERATOR = 16384
+
+# Characters of a prompt, which take some ten milliseconds to tokenize.
+_LONG = 20_000
 
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -210,13 +204,25 @@ class Engine:
         """Positions denoised together unless a request asks for fewer."""
         return self._open_front().defaults.canvas_length
 
+    def facts(self) -> EngineFacts:
+        """What callers plan with.
+
+        Raises:
+            CheckpointError: nothing usable there.
+        """
+        images = self._open_front().config.vision_config is not None
+        return EngineFacts(
+            self.spec.model, self.context_window, self.default_max_new_tokens, self.canvas_length, images
+        )
+
     def count_tokens(self, prompt: Prompt, tools: Tools | None = None, *, thinking: bool = False) -> int:
         """Tokens the rendered prompt takes, those of images included.
 
         Raises:
             ValueError, CheckpointError: as :meth:`submit`.
         """
-        return len(self._rendered(prompt, tools, thinking).ids)
+        request = Request(prompt, tools=tools or (), thinking=thinking)
+        return len(self._rendered(request.prompt, request.tools, thinking).ids)
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of plain text, without a beginning-of-sequence token; control tokens' spellings stay characters."""
@@ -253,7 +259,7 @@ class Engine:
 
     def submit(
         self,
-        prompt: Prompt,
+        prompt: Prompt | Request,
         params: SamplingParams | None = None,
         *,
         tools: Tools | None = None,
@@ -261,15 +267,16 @@ class Engine:
         parallel_tool_calls: bool = True,
         thinking: bool = False,
         timeout: float | None = None,
+        wait: bool = False,
     ) -> RequestHandle:
-        """Queue a request and return without waiting for it.
+        """Queue a request and return without waiting for its answer.
 
-        A grammar, or tools, seen for the first time are compiled here; on an event loop call this by
-        ``asyncio.to_thread``.
+        A grammar, or tools, seen for the first time are compiled here; on an event loop use :meth:`asubmit`.
 
         Args:
             prompt: raw text, token ids, or chat messages (rendered by the checkpoint's template), which may hold
-                images. Control tokens typed in text stay text.
+                images. Control tokens typed in text stay text. Or a whole :class:`Request`; then only ``wait`` may be
+                given beside it.
             params: sampling parameters; the checkpoint's defaults if not given.
             tools: OpenAI function dicts the template declares to the model; only with messages.
             tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
@@ -281,6 +288,7 @@ class Engine:
                 only JSON ones leave room for thoughts.
             timeout: seconds, once the weights are loaded, after which the request is dropped with
                 ``RequestTimeoutError``.
+            wait: where the queue is full, block until there is room.
 
         Raises:
             ValueError: bad prompt, parameter or tool choice, naming it.
@@ -290,18 +298,52 @@ class Engine:
             CheckpointError: nothing usable there, or images for a checkpoint that takes none.
         """
         self._check_open()
-        params = params or SamplingParams()
-        if not isinstance(params, SamplingParams):
-            raise ValueError(f"params={params!r}: must be a SamplingParams")
-        check_timeout(timeout)
+        if isinstance(prompt, Request):
+            if (params, tools, tool_choice, parallel_tool_calls, thinking, timeout) != (
+                None,
+                None,
+                None,
+                True,
+                False,
+                None,
+            ):
+                raise ValueError("prompt is a Request: put params, tools and the other settings into it")
+            request = prompt
+        else:
+            params = SamplingParams() if params is None else params
+            request = Request(prompt, params, tools or (), tool_choice, parallel_tool_calls, thinking, timeout)
+        return self._submit(request, wait)
+
+    async def asubmit(self, request: Request, /, *, wait: bool = False) -> RequestHandle:
+        """:meth:`submit` without blocking the event loop, whatever the request takes to prepare.
+
+        A task that is cancelled meanwhile leaves no request behind.
+
+        Args:
+            request: what to answer.
+            wait: where the queue is full, wait until there is room.
+
+        Raises:
+            ValueError, DGemmaError: as :meth:`submit`.
+        """
+        await self._aopen()
+        if _is_quick(request):
+            try:
+                return self.submit(request)
+            except QueueFullError:
+                if not wait:
+                    raise
+        return await submit_in_thread(lambda: self.submit(request, wait=wait))
+
+    def _submit(self, request: Request, wait: bool) -> RequestHandle:
+        params, tools = request.params, request.tools
         front = self._open_front()
-        rendered = self._rendered(prompt, tools, thinking)
+        rendered = self._rendered(request.prompt, tools, request.thinking)
         room = self._answer_room(len(rendered.ids), params.max_new_tokens)
-        grammar = _answer_grammar(params, tools, tool_choice, parallel_tool_calls, thinking)
+        grammar = _answer_grammar(params, tools, request.tool_choice, request.parallel_tool_calls, request.thinking)
         guide = None if grammar is None else self._grammar_guide(grammar, room)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        sequence = self._sequence(rendered, front.settings(params), params, room, guide, deadline)
-        self._worker.submit(sequence)
+        sequence = self._sequence(rendered, front.settings(params), params, room, guide, request.timeout)
+        self._worker.submit(sequence, wait=wait)
         return sequence.handle
 
     def _sequence(
@@ -311,7 +353,7 @@ class Engine:
         params: SamplingParams,
         room: int,
         guide: Guide | None,
-        deadline: float | None = None,
+        timeout: float | None = None,
     ) -> Sequence:
         return Sequence(
             handle=RequestHandle(self._cancel),
@@ -321,7 +363,7 @@ class Engine:
             detokenizer=Detokenizer(self._open_front().tokenizer, params.stop),
             seed=params.seed,
             drafts=params.drafts,
-            deadline=deadline,
+            timeout=timeout,
             guide=guide,
             images=[self._image_preprocessor().place(slot) for slot in prompt.slots],
         )
@@ -345,7 +387,8 @@ class Engine:
         handles: list[RequestHandle] = []
         try:
             for prompt in prompts:
-                handles.append(self._submit_patiently(prompt, params, tools, handles))
+                # Where the queue is full, one of our own earlier requests makes room.
+                handles.append(self.submit(prompt, params, tools=tools, wait=bool(handles)))
             return [handle.result() for handle in handles]
         except BaseException:
             for handle in handles:
@@ -517,16 +560,15 @@ class Engine:
         front = self._open_front()
         writer = TemplateWriter(self.encode_text, front.end_id, front.pad_id)
         planned: list[tuple[Ask, DecisionGuide, Rendered]] = [
-            (ask, DecisionGuide(ask.template, front.pad_id, draws), self._rendered(ask.messages, None))
+            (ask, DecisionGuide(ask.template, front.pad_id, draws), self._rendered(ask.messages))
             for ask in plan_asks(context, questions, writer, front.canvas_limit)
         ]
-        deadline = None if timeout is None else time.monotonic() + timeout
         sequences = []
         for ask, guide, prompt in planned:
             length = ask.canvas_length
             params = SamplingParams(max_new_tokens=length, canvas_length=length, seed=seed)
             room = self._answer_room(len(prompt.ids), length)
-            sequences.append(self._sequence(prompt, front.settings(params), params, room, guide, deadline))
+            sequences.append(self._sequence(prompt, front.settings(params), params, room, guide, timeout))
         self._worker.submit(*sequences)  # At once: they share a step, and the context in it.
         try:
             yield [(s.handle, ask, guide) for s, (ask, guide, _) in zip(sequences, planned, strict=True)]
@@ -569,35 +611,19 @@ class Engine:
                 self._compiler = GrammarCompiler(Alphabet(front.tokenizer, front.vocab_size, front.end_ids))
             return self._compiler
 
-    def _rendered(self, prompt: Prompt, tools: Tools | None, thinking: bool = False) -> Rendered:
+    def _rendered(self, prompt: Prompt, tools: Tools = (), thinking: bool = False) -> Rendered:
         if isinstance(prompt, str):
-            if not prompt:
-                raise ValueError("prompt='': an empty prompt has nothing to answer")
-            self._no_template(tools, thinking)
             return Rendered(self._chat_template().text(prompt))
-        prompt = list(prompt) if isinstance(prompt, list | tuple) else prompt
-        if not isinstance(prompt, list):
-            raise ValueError(f"prompt={prompt!r}: must be a string, a list of token ids or a list of Message")
-        if not prompt:
-            raise ValueError("prompt=[]: an empty prompt has nothing to answer")
-        if all(isinstance(item, Message) for item in prompt):
-            if not any(m.text.strip() or m.images or m.tool_calls for m in prompt):
-                raise ValueError("prompt: all messages are empty, there is nothing to answer")
-            marks = self._image_preprocessor() if any(m.images for m in prompt) else None
-            return self._chat_template().render(prompt, tools or (), marks, thinking)
-        self._no_template(tools, thinking)
+        messages = [item for item in prompt if isinstance(item, Message)]
+        if messages:
+            marks = self._image_preprocessor() if any(m.images for m in messages) else None
+            return self._chat_template().render(messages, tools, marks, thinking)
+        tokens = [item for item in prompt if isinstance(item, int)]
         vocab = self._open_front().vocab_size
-        for token in prompt:
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab:
+        for token in tokens:
+            if token >= vocab:
                 raise ValueError(f"prompt holds {token!r}: must be a Message or a token id below {vocab}")
-        return Rendered(prompt)
-
-    @staticmethod
-    def _no_template(tools: Tools | None, thinking: bool) -> None:
-        if tools:
-            raise ValueError("tools are declared by the chat template: give the prompt as a list of Message")
-        if thinking:
-            raise ValueError("thinking=True is asked for by the chat template: give the prompt as a list of Message")
+        return Rendered(tokens)
 
     def _answer_room(self, prompt_tokens: int, max_new_tokens: int | None) -> int:
         window = self.context_window
@@ -609,22 +635,19 @@ class Engine:
             raise ContextOverflowError(prompt_tokens, wanted, window)
         return wanted
 
-    def _submit_patiently(
-        self, prompt: Prompt, params: SamplingParams | None, tools: Tools | None, earlier: Seq[RequestHandle]
-    ) -> RequestHandle:
-        """Submit; where the queue is full, wait for one of our own earlier requests and try again."""
-        while True:
-            try:
-                return self.submit(prompt, params, tools=tools)
-            except QueueFullError:
-                pending = next((h for h in earlier if not h.done()), None)
-                if pending is None:
-                    raise
-                pending.result()
+
+def _is_quick(request: Request) -> bool:
+    """Whether a request is queued within a few milliseconds: nothing to compile, to preprocess or to read at length."""
+    if request.tools or request.params.grammar is not None:
+        return False
+    if isinstance(request.prompt, str):
+        return len(request.prompt) < _LONG
+    messages = request.messages
+    return sum(len(m.text) for m in messages) < _LONG and not any(m.images for m in messages)
 
 
 def _answer_grammar(
-    params: SamplingParams, tools: Tools | None, choice: str | None, parallel: bool, thinking: bool
+    params: SamplingParams, tools: Tools, choice: str | None, parallel: bool, thinking: bool
 ) -> Grammar | None:
     """What an answer must look like, by its own grammar or by the tools at hand; None where nothing is asked for."""
     if params.grammar is not None:
@@ -702,5 +725,3 @@ def _after_fork() -> None:
 atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-__all__ = ["Engine", "Prompt"]

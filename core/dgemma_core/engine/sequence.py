@@ -39,7 +39,7 @@ class Sequence:
         detokenizer: turns answer tokens into text, incrementally.
         seed: seeds the request's own generator.
         drafts: whether the caller wants draft events.
-        deadline: ``time.monotonic()`` seconds after which the request has failed, or None.
+        timeout: seconds after which the request has failed, or None.
         guide: steers its canvases, if anything does.
         images: of the prompt, in order. Each is dropped once its tokens are encoded.
     """
@@ -53,7 +53,7 @@ class Sequence:
         detokenizer: Detokenizer,
         seed: int | None,
         drafts: bool,
-        deadline: float | None,
+        timeout: float | None,
         guide: Guide | None = None,
         images: Seq[PlacedImage] = (),
     ) -> None:
@@ -64,7 +64,7 @@ class Sequence:
         self.max_new_tokens = max_new_tokens
         self.detokenizer = detokenizer
         self.drafts = drafts
-        self.deadline = deadline
+        self._timeout = timeout
         self.guide = guide
         self.images: tuple[PlacedImage, ...] = tuple(images)
         self._identities = image_identities(self.tokens, images) if images else None
@@ -82,6 +82,7 @@ class Sequence:
         self._positions = 0
         self._guide_s = 0.0
         self._submitted = time.monotonic()
+        self.restart_clock()
         self._started: float | None = None
         self._denoising_since: float | None = None
 
@@ -132,8 +133,7 @@ class Sequence:
 
     def restart_clock(self) -> None:
         """Count the timeout from now on."""
-        if self.deadline is not None:
-            self.deadline += time.monotonic() - self._submitted
+        self.deadline = None if self._timeout is None else time.monotonic() + self._timeout
 
     def chunk(self, limit: int, skip: int = 0) -> int:
         """How many pending tokens behind the first ``skip`` to encode within ``limit``.

@@ -62,7 +62,7 @@ class Worker:
         self._load = load
         self._max_queue = max_queue
         self._name = name
-        self._changed = threading.Condition()
+        self._renew_locks()
         self._inbox: deque[Sequence] = deque()
         self._cancels: deque[RequestHandle] = deque()
         self._clearing: list[Future[int]] = []
@@ -84,8 +84,12 @@ class Worker:
                 self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
                 self._thread.start()
 
-    def submit(self, *sequences: Sequence) -> None:
+    def submit(self, *sequences: Sequence, wait: bool = False) -> None:
         """Queue sequences, all of them before the next step, or none.
+
+        Args:
+            sequences: at least one.
+            wait: where the queue is full, block until there is room; their timeouts count from then on.
 
         Raises:
             QueueFullError, EngineClosedError, EngineDeadError, CheckpointError: nothing was queued.
@@ -93,12 +97,17 @@ class Worker:
         self.start()
         with self._changed:
             self._check_usable()
-            waiting = len(self._inbox) + len(self._scheduler.waiting)
-            if waiting + len(sequences) > self._max_queue:
-                raise QueueFullError(
-                    f"{len(sequences)} more beside {waiting} requests that are waiting (max_queue={self._max_queue}): "
-                    "wait for some of them, or raise LoadSpec.max_queue"
-                )
+            waits = wait and len(sequences) <= self._max_queue
+            while (waiting := self._waiting()) + len(sequences) > self._max_queue:
+                if not waits:
+                    raise QueueFullError(
+                        f"{len(sequences)} more beside {waiting} requests that are waiting "
+                        f"(max_queue={self._max_queue}): wait for some of them, or raise LoadSpec.max_queue"
+                    )
+                self._room.wait()
+                self._check_usable()
+                for sequence in sequences:
+                    sequence.restart_clock()
             self._open |= {sequence.handle: sequence for sequence in sequences}
             self._inbox.extend(sequences)
             self._stats = replace(self._stats, submitted=self._stats.submitted + len(sequences))
@@ -131,7 +140,7 @@ class Worker:
             running = list(self._scheduler.running)
             return replace(
                 self._stats,
-                waiting=len(self._inbox) + len(self._scheduler.waiting),
+                waiting=self._waiting(),
                 running=len(running),
                 kv_bytes=sum(s.cache.nbytes for s in running if s.cache is not None),
                 prefix_cache_bytes=self._prefix_cache.nbytes if self._prefix_cache else 0,
@@ -142,13 +151,14 @@ class Worker:
         with self._changed:
             self._closing = True
             self._changed.notify()
+            self._room.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
     def after_fork(self) -> None:
         """In a forked child: the thread stayed in the parent, so a worker that was started has ended here."""
-        self._changed = threading.Condition()  # Whoever held it did not come along.
+        self._renew_locks()  # Whoever held them did not come along.
         if self._thread is None:
             return
         self._ended = EngineDeadError(
@@ -162,6 +172,14 @@ class Worker:
         if not self.ready.done():
             self.ready = Future()
             self.ready.set_exception(self._ended)
+
+    def _renew_locks(self) -> None:
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # Wakes the worker.
+        self._room = threading.Condition(lock)  # Wakes callers that wait for room in the queue.
+
+    def _waiting(self) -> int:
+        return len(self._inbox) + len(self._scheduler.waiting)
 
     def _check_usable(self) -> None:
         if self._ended is not None:
@@ -200,6 +218,8 @@ class Worker:
     def _step(self, loaded: Loaded, steps: _StepRunner) -> None:
         # A frame of its own: an idle thread must not hold on to the last step's requests, nor through them the engine.
         self._admit(loaded)
+        with self._changed:
+            self._room.notify_all()
         for part, reading, error in steps.run(self._scheduler.schedule()):
             # Before a request of this pass can end, so that whoever waits for it finds the pass counted.
             self._count(forward_passes=steps.passes - self._stats.forward_passes)
@@ -331,6 +351,7 @@ class Worker:
         # Before its handle resolves, so that whoever waits for it finds the engine idle.
         with self._changed:
             self._scheduler.remove(sequence)
+            self._room.notify_all()
         sequence.cache = None
         sequence.canvas = None
 
@@ -342,6 +363,7 @@ class Worker:
     def _end(self, error: BaseException) -> None:
         with self._changed:
             self._ended = error
+            self._room.notify_all()
             left = list(self._open.values())
             self._clear_prefixes()
             self._prefix_cache = None

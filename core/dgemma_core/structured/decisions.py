@@ -17,33 +17,10 @@ from torch import Tensor
 
 from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.messages import Message
-from dgemma_core.api.questions import Question, check_draws, render_options
+from dgemma_core.api.questions import Answer, Question, check_draws, render_options
 from dgemma_core.denoise.canvas import Canvas, shortest_canvas
 from dgemma_core.execution.readout import Rows
 from dgemma_core.structured.forms import Line, Slot, Template, TemplateWriter
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model makes of one question.
-
-    Attributes:
-        value: ``True`` or ``False`` for ``bool``, else the likeliest option's name.
-        probabilities: for every option (``"yes"`` and ``"no"`` for ``bool``), in their order, summing to 1.
-    """
-
-    value: bool | str
-    probabilities: Mapping[str, float]
-
-    @property
-    def confidence(self) -> float:
-        """Probability of :attr:`value`."""
-        return max(self.probabilities.values())
-
-    @property
-    def level(self) -> float:
-        """Expected place in the order of the options, from 0: the score of a ``score`` question."""
-        return sum(place * p for place, p in enumerate(self.probabilities.values()))
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel, Field
 
 from dgemma_core import Calibration, Engine, LoadSpec, Question
+from dgemma_core.api.questions import Answer
 from dgemma_core.errors import ContextOverflowError
-from dgemma_core.structured.decisions import Answer
 from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaClassifier
 
 CONTEXT = "The Halur bridge was built in 1907. The owner of the Halur bridge is Kira Vonel."

@@ -1,0 +1,45 @@
+"""A text with holes, and what fills them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.usage import Usage
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A place to be filled.
+
+    Args:
+        max_tokens: its room, in tokens.
+        grammar: what its text must look like; it then always does.
+
+    Raises:
+        ValueError: naming the field and its value.
+    """
+
+    max_tokens: int = 16
+    grammar: Grammar | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_tokens, bool) or not isinstance(self.max_tokens, int) or self.max_tokens < 1:
+            raise ValueError(f"max_tokens={self.max_tokens!r}: must be an integer of at least 1")
+        if self.grammar is not None and not isinstance(self.grammar, Grammar):
+            raise ValueError(f"grammar={self.grammar!r}: must be a Grammar, such as Grammar.regex(...)")
+
+
+@dataclass(frozen=True)
+class Infilled:
+    """A filled text.
+
+    Attributes:
+        text: fixed pieces and holes joined.
+        holes: the holes' texts, in order.
+        usage: what it cost.
+    """
+
+    text: str
+    holes: list[str]
+    usage: Usage

@@ -1,0 +1,146 @@
+"""What an engine is to its callers, whether it runs in this process or behind a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from dgemma_core.api.calibration import Calibration
+from dgemma_core.api.handle import RequestHandle
+from dgemma_core.api.images import Image
+from dgemma_core.api.infilling import Hole, Infilled
+from dgemma_core.api.messages import Message
+from dgemma_core.api.params import SamplingParams
+from dgemma_core.api.questions import Answer, Question
+from dgemma_core.api.request import Prompt, Request, Tools
+from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.usage import EngineStats
+
+Progress = Callable[[str], None]
+"""Called with a line of text at every stage of loading."""
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What callers plan with.
+
+    Attributes:
+        model: the checkpoint's name.
+        context_window: tokens of prompt plus answer.
+        max_new_tokens: tokens of an answer where a request does not say.
+        canvas_length: positions denoised together where a request does not say.
+        images: whether messages may hold images.
+    """
+
+    model: str
+    context_window: int
+    max_new_tokens: int
+    canvas_length: int
+    images: bool
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Answers requests. Every method may be called from any thread and any event loop.
+
+    ``dgemma_core.Engine`` runs the weights in this process.
+    """
+
+    @property
+    def spec(self) -> LoadSpec:
+        """Which weights it runs, and how."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more requests."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its spec alone cannot make it again, because it wraps a model that was handed over."""
+
+    def facts(self) -> EngineFacts:
+        """What callers plan with; reads no weights.
+
+        Raises:
+            CheckpointError: nothing usable there.
+        """
+
+    def load(self, progress: Progress | None = None) -> None:
+        """Make it ready to answer, and block until it is. Idempotent.
+
+        Raises:
+            DGemmaError: it cannot be made ready; says why.
+        """
+
+    async def aload(self, progress: Progress | None = None) -> None:
+        """:meth:`load` without blocking the event loop."""
+
+    def submit(self, request: Request, /, *, wait: bool = False) -> RequestHandle:
+        """Queue a request and return without waiting for its answer.
+
+        Args:
+            request: what to answer.
+            wait: where the queue is full, block until there is room.
+
+        Raises:
+            ValueError: the request asks for something that this checkpoint cannot do.
+            GrammarError: a grammar that cannot be used, or an answer too short for it.
+            ContextOverflowError: prompt plus answer do not fit the window.
+            QueueFullError: the queue is full, and ``wait`` is false.
+            DGemmaError: the engine takes no requests any more.
+        """
+
+    async def asubmit(self, request: Request, /, *, wait: bool = False) -> RequestHandle:
+        """:meth:`submit` without blocking the event loop, whatever the request takes to prepare."""
+
+    def decide(
+        self,
+        context: str | Sequence[Message],
+        questions: Mapping[str, Question],
+        *,
+        draws: int = 1,
+        seed: int | None = 0,
+        calibration: Calibration | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Answer]:
+        """Answer typed questions about a context in one denoising step."""
+
+    async def adecide(
+        self,
+        context: str | Sequence[Message],
+        questions: Mapping[str, Question],
+        *,
+        draws: int = 1,
+        seed: int | None = 0,
+        calibration: Calibration | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 -- the engine drops the request, not only the wait for it
+    ) -> dict[str, Answer]:
+        """:meth:`decide` without blocking the event loop."""
+
+    def infill(self, pieces: Sequence[str | Hole], params: SamplingParams | None = None) -> Infilled:
+        """Fill the holes of a text, with the text on both sides in view."""
+
+    async def ainfill(self, pieces: Sequence[str | Hole], params: SamplingParams | None = None) -> Infilled:
+        """:meth:`infill` without blocking the event loop."""
+
+    def count_tokens(self, prompt: Prompt, tools: Tools | None = None, *, thinking: bool = False) -> int:
+        """Tokens the rendered prompt takes, those of images included."""
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of plain text; control tokens' spellings stay characters."""
+
+    def encode_markup(self, text: str) -> list[int]:
+        """Token ids of a trusted prompt that already carries the chat template's markup."""
+
+    def check_settings(self, params: SamplingParams) -> None:
+        """Raise what :meth:`submit` would raise for settings that this checkpoint cannot follow."""
+
+    def prepare_images(self, images: Iterable[Image]) -> None:
+        """Preprocess images now, so that a following :meth:`submit` returns at once. Without effect on results."""
+
+    def stats(self) -> EngineStats:
+        """A snapshot of its counters."""
+
+    def close(self) -> None:
+        """Give a shared engine's reference back, or close a private one."""

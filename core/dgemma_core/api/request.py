@@ -1,0 +1,84 @@
+"""One request as a value: what adapters, a server and a remote client hand to an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+from typing import Any
+
+from dgemma_core.api.messages import Message
+from dgemma_core.api.params import SamplingParams, check_timeout
+
+Prompt = str | Seq[int] | Seq[Message]
+Tools = Seq[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything an engine needs to know to answer one prompt.
+
+    Args:
+        prompt: raw text, token ids, or chat messages (rendered by the checkpoint's chat template), which may hold
+            images. Kept as a tuple. Control tokens typed in text stay text.
+        params: sampling parameters; the checkpoint's defaults if not given.
+        tools: OpenAI function dicts that the chat template declares to the model; only with messages.
+        tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
+            ``"required"`` (it must call one), or the name of the tool it must call.
+        parallel_tool_calls: whether one answer may hold several calls.
+        thinking: ask the model to think before it answers; only with messages.
+        timeout: seconds, once the weights are loaded, after which the request is dropped.
+
+    Raises:
+        ValueError: naming the field, its value and what is accepted.
+    """
+
+    prompt: Prompt
+    params: SamplingParams = field(default_factory=SamplingParams)
+    tools: Tools = ()
+    tool_choice: str | None = None
+    parallel_tool_calls: bool = True
+    thinking: bool = False
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.params, SamplingParams):
+            raise ValueError(f"params={self.params!r}: must be a SamplingParams")
+        check_timeout(self.timeout)
+        object.__setattr__(self, "tools", tuple(self.tools or ()))
+        object.__setattr__(self, "prompt", check_prompt(self.prompt))
+        if self.messages:
+            return
+        if self.tools:
+            raise ValueError("tools are declared by the chat template: give the prompt as a list of Message")
+        if self.thinking:
+            raise ValueError("thinking=True is asked for by the chat template: give the prompt as a list of Message")
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The prompt's messages; empty for raw text and token ids."""
+        return tuple(item for item in self.prompt if isinstance(item, Message))
+
+
+def check_prompt(prompt: Prompt) -> str | tuple[int, ...] | tuple[Message, ...]:
+    """The prompt, a sequence as a tuple.
+
+    Raises:
+        ValueError: it is empty, or neither text nor token ids nor messages.
+    """
+    if isinstance(prompt, str):
+        if not prompt:
+            raise ValueError("prompt='': an empty prompt has nothing to answer")
+        return prompt
+    if not isinstance(prompt, list | tuple):
+        raise ValueError(f"prompt={prompt!r}: must be a string, a list of token ids or a list of Message")
+    if not prompt:
+        raise ValueError("prompt=[]: an empty prompt has nothing to answer")
+    if all(isinstance(item, Message) for item in prompt):
+        if not any(m.text.strip() or m.images or m.tool_calls for m in prompt):
+            raise ValueError("prompt: all messages are empty, there is nothing to answer")
+        return tuple(prompt)
+    for token in prompt:
+        if isinstance(token, bool) or not isinstance(token, int) or token < 0:
+            raise ValueError(f"prompt holds {token!r}: must be a Message or a token id")
+    return tuple(prompt)

@@ -6,10 +6,30 @@ the canvas is done. Guides run on the worker thread, between two steps, and chan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from torch import Tensor
+
 from dgemma_core.denoise.canvas import Canvas
-from dgemma_core.execution.readout import Rows
+
+
+class Rows(Protocol):
+    """Distributions of a canvas's positions as the last step left them, computed when a guide asks for them."""
+
+    def logits(self, start: int, stop: int) -> Tensor:
+        """Processed logits of positions ``[start, stop)``: float32 ``[stop - start, vocab]`` on the host."""
+
+    def label_logits(self, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Logits of a few tokens each, without those of the rest of the vocabulary.
+
+        Args:
+            positions: canvas positions.
+            labels: for each of them the token ids asked for.
+
+        Returns:
+            For each position soft-capped float32 logits ``[labels]`` on the host, not divided by the temperature.
+        """
 
 
 class Guide(Protocol):

@@ -19,7 +19,7 @@ from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.messages import Message
 from dgemma_core.api.questions import Answer, Question, check_draws, render_options
 from dgemma_core.denoise.canvas import Canvas, shortest_canvas
-from dgemma_core.execution.readout import Rows
+from dgemma_core.denoise.guide import Rows
 from dgemma_core.structured.forms import Line, Slot, Template, TemplateWriter
 
 

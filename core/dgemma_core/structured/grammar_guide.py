@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from dgemma_core.denoise.canvas import Canvas, leading
+from dgemma_core.denoise.guide import Rows
 from dgemma_core.errors import AnswerBudgetError
-from dgemma_core.execution.readout import Rows
 from dgemma_core.structured.endings import short_completion
 from dgemma_core.structured.matcher import Alphabet, Matcher
 

@@ -13,7 +13,7 @@ from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.infilling import Hole
 from dgemma_core.api.params import SamplingParams
 from dgemma_core.denoise.canvas import Canvas, shortest_canvas
-from dgemma_core.execution.readout import Rows
+from dgemma_core.denoise.guide import Rows
 from dgemma_core.structured.grammar_guide import GrammarRegion, GrammarWalk
 
 

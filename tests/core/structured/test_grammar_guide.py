@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dgemma_core import BlockEvent, Engine, Grammar, Message, SamplingParams
-from dgemma_core.denoise.canvas import Canvas, DenoiseSettings
+from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.denoise.guide import Rows
+from dgemma_core.denoise.settings import DenoiseSettings
 from dgemma_core.errors import AnswerBudgetError
-from dgemma_core.execution.readout import Rows
 from dgemma_core.structured.grammar_guide import GrammarRegion, GrammarWalk
 from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
 from tests.checkpoints import make_model, make_tokenizer
@@ -177,7 +178,7 @@ class GivenRows(Rows):
 def test_what_must_follow_and_what_is_drafted_are_weighed(alphabet: Alphabet, sureness: float, verified: bytes) -> None:
     """A sure first letter that leaves one name only must not bring in the rest of it against all that is drafted."""
     settings = DenoiseSettings(12, 48, 0.1, 0.4, 0.8, 1, 0.02, True)
-    canvas = Canvas(settings, alphabet.vocab_size, torch.tensor([1]), 12, torch.zeros(12, 4), torch.Generator())
+    canvas = Canvas(settings, alphabet.vocab_size, torch.tensor([1]), 12, torch.Generator())
     logits = rows_for(alphabet, 12, letters(alphabet, b"cheat"))
     # Behind the first letter the draft is sure, or as good as noise.
     logits[1:] *= sureness / 12

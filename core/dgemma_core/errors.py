@@ -7,6 +7,8 @@ them is a ``ValueError`` or ``TypeError``: LlamaIndex's response synthesizers sw
 
 from __future__ import annotations
 
+import sys
+
 
 class DGemmaError(RuntimeError):
     """Root of all errors raised while loading a checkpoint or generating."""
@@ -99,3 +101,13 @@ class AnswerBudgetError(GrammarError):
 
     def __reduce__(self) -> tuple[type[GrammarError], tuple[object, ...]]:  # type: ignore[override]
         return type(self), (self.shortest, self.max_new_tokens)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device."""
+    # Looked up, not imported: an error of torch can only exist once torch is loaded.
+    of_torch: type[BaseException] | tuple[()] = getattr(sys.modules.get("torch"), "OutOfMemoryError", ())
+    if isinstance(error, (MemoryError, of_torch)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

@@ -17,8 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.spec import EMBEDDED, LoadSpec
 from dgemma_core.denoise.canvas import DenoiseSettings
-from dgemma_core.errors import CheckpointError
-from dgemma_core.execution.memory import is_out_of_memory
+from dgemma_core.errors import CheckpointError, is_out_of_memory
 
 MODEL_TYPE = "diffusion_gemma"
 Progress = Callable[[str], None]

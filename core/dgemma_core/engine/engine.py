@@ -42,10 +42,10 @@ from dgemma_core.errors import (
     EngineClosedError,
     OutOfMemoryError,
     QueueFullError,
+    is_out_of_memory,
 )
 from dgemma_core.execution.eager import ModelRunner
 from dgemma_core.execution.kv_cache import PrefixCache
-from dgemma_core.execution.memory import is_out_of_memory
 from dgemma_core.execution.vision import ImagePreprocessor
 from dgemma_core.structured.decisions import Ask, DecisionGuide, plan_asks, read_answers
 from dgemma_core.structured.forms import TemplateWriter

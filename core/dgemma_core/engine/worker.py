@@ -27,10 +27,10 @@ from dgemma_core.errors import (
     OutOfMemoryError,
     QueueFullError,
     RequestTimeoutError,
+    is_out_of_memory,
 )
 from dgemma_core.execution.eager import ModelRunner, Reading
 from dgemma_core.execution.kv_cache import PrefixCache, SequenceCache
-from dgemma_core.execution.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

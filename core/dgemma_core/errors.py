@@ -8,10 +8,15 @@ them is a ``ValueError`` or ``TypeError``: LlamaIndex's response synthesizers sw
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 
 class DGemmaError(RuntimeError):
     """Root of all errors raised while loading a checkpoint or generating."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Class, text and attributes as plain JSON, without the cause; ``api.error_from_dict`` reads it."""
+        return {"type": type(self).__name__, "message": str(self)}
 
 
 class ContextOverflowError(DGemmaError):
@@ -32,6 +37,14 @@ class ContextOverflowError(DGemmaError):
             f"together {prompt_tokens + max_new_tokens}, but the context window holds {context_window}. "
             "Shorten the prompt, retrieve fewer passages, or lower max_new_tokens."
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Class, text and attributes as plain JSON; ``api.error_from_dict`` reads it."""
+        return super().to_dict() | {
+            "prompt_tokens": self.prompt_tokens,
+            "max_new_tokens": self.max_new_tokens,
+            "context_window": self.context_window,
+        }
 
     def __reduce__(self) -> tuple[type[ContextOverflowError], tuple[int, int, int]]:
         return type(self), (self.prompt_tokens, self.max_new_tokens, self.context_window)
@@ -70,9 +83,14 @@ class GrammarError(ValueError):
         grammar: the ``Grammar``, or None if none could be made.
     """
 
-    def __init__(self, message: str, grammar: object = None) -> None:
+    def __init__(self, message: str, grammar: Any = None) -> None:
         self.grammar = grammar
         super().__init__(message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Class, text and attributes as plain JSON; ``api.error_from_dict`` reads it."""
+        grammar = None if self.grammar is None else self.grammar.to_dict()
+        return {"type": type(self).__name__, "message": str(self), "grammar": grammar}
 
     def __reduce__(self) -> tuple[type[GrammarError], tuple[str, object]]:
         return type(self), (str(self), None)
@@ -86,7 +104,7 @@ class AnswerBudgetError(GrammarError):
         max_new_tokens: tokens allowed.
     """
 
-    def __init__(self, shortest: int | None, max_new_tokens: int, grammar: object = None) -> None:
+    def __init__(self, shortest: int | None, max_new_tokens: int, grammar: Any = None) -> None:
         self.shortest, self.max_new_tokens = shortest, max_new_tokens
         super().__init__(
             f"max_new_tokens={max_new_tokens}: "
@@ -98,6 +116,10 @@ class AnswerBudgetError(GrammarError):
             + "raise max_new_tokens or simplify the grammar",
             grammar,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Class, text and attributes as plain JSON; ``api.error_from_dict`` reads it."""
+        return super().to_dict() | {"shortest": self.shortest, "max_new_tokens": self.max_new_tokens}
 
     def __reduce__(self) -> tuple[type[GrammarError], tuple[object, ...]]:  # type: ignore[override]
         return type(self), (self.shortest, self.max_new_tokens)

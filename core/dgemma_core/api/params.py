@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.json_form import JsonForm
 
 _LARGEST_SEED = 2**64 - 1  # of torch's generators
 
@@ -19,7 +20,7 @@ def check_timeout(timeout: object) -> None:
 
 
 @dataclass(frozen=True)
-class SamplingParams:
+class SamplingParams(JsonForm):
     """Per-request settings; ``None`` means the checkpoint's own default (its ``generation_config.json``).
 
     Args:

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+from dgemma_core.api.json_form import JsonForm
+
 Device = str
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["int8", "nf4"]
@@ -19,7 +21,7 @@ _QUANTIZATIONS = ("int8", "nf4")
 
 
 @dataclass(frozen=True)
-class LoadSpec:
+class LoadSpec(JsonForm):
     """Everything that decides which weights an engine holds and how it may use the machine.
 
     Args:

@@ -17,8 +17,7 @@ from dgemma_core.api.spec import EMBEDDED, LoadSpec
 from dgemma_core.checkpoint.description import CheckpointDescription
 from dgemma_core.checkpoint.devices import pick_device, pick_dtype
 from dgemma_core.checkpoint.files import check_weight_files, checkpoint_folder
-from dgemma_core.errors import CheckpointError
-from dgemma_core.execution.memory import is_out_of_memory
+from dgemma_core.errors import CheckpointError, is_out_of_memory
 
 
 def load_weights(spec: LoadSpec, description: CheckpointDescription, progress: Progress | None = None) -> Any:

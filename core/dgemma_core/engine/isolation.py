@@ -9,9 +9,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from dgemma_core.engine.scheduler import Work
 from dgemma_core.engine.step import StepRunner, commit
-from dgemma_core.errors import DGemmaError, OutOfMemoryError
+from dgemma_core.errors import DGemmaError, OutOfMemoryError, is_out_of_memory
 from dgemma_core.execution.backend import CanvasResult
-from dgemma_core.execution.memory import is_out_of_memory
 
 Outcome = tuple[Work, CanvasResult | None, Exception | None]
 

@@ -10,9 +10,8 @@ from dgemma_core.api.spec import LoadSpec
 from dgemma_core.checkpoint.weights import load_weights
 from dgemma_core.engine.host_parts import HostParts
 from dgemma_core.engine.loop import Loaded
-from dgemma_core.errors import CheckpointError, DGemmaError, OutOfMemoryError
+from dgemma_core.errors import CheckpointError, DGemmaError, OutOfMemoryError, is_out_of_memory
 from dgemma_core.execution.eager import EagerBackend
-from dgemma_core.execution.memory import is_out_of_memory
 
 # One forward pass: enough to fill the device, little enough that a step stays short.
 _BATCH_TOKENS_CPU = 4096

@@ -14,8 +14,8 @@ from dgemma_core.engine.prefixes import PrefixCache
 from dgemma_core.engine.scheduler import Scheduler
 from dgemma_core.engine.sequence import Sequence, before_end
 from dgemma_core.engine.step import StepRunner, book, slot_of
+from dgemma_core.errors import is_out_of_memory
 from dgemma_core.execution.backend import Backend
-from dgemma_core.execution.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

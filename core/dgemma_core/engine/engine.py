@@ -365,7 +365,7 @@ class Engine:
             drafts=params.drafts,
             timeout=timeout,
             guide=guide,
-            images=[self._image_preprocessor().place(slot) for slot in prompt.slots],
+            images=[self._image_preprocessor().place(span) for span in prompt.spans],
         )
 
     def generate(

@@ -48,7 +48,7 @@ from dgemma_core.execution.kv_cache import PrefixCache
 from dgemma_core.execution.memory import is_out_of_memory
 from dgemma_core.execution.vision import ImagePreprocessor
 from dgemma_core.structured.decisions import Ask, DecisionGuide, plan_asks, read_answers
-from dgemma_core.structured.forms import TemplateWriter
+from dgemma_core.structured.forms import FormWriter
 from dgemma_core.structured.grammar_guide import GrammarGuide, GrammarWalk
 from dgemma_core.structured.hints import string_hints
 from dgemma_core.structured.infilling import Filling, InfillGuide, check_params, hole_tokens, join, lay_out
@@ -558,9 +558,9 @@ class Engine:
         """Requests that ask the questions. Whatever way the waiting ends, none is left behind."""
         check_timeout(timeout)
         front = self._open_front()
-        writer = TemplateWriter(self.encode_text, front.end_id, front.pad_id)
+        writer = FormWriter(self.encode_text, front.end_id, front.pad_id)
         planned: list[tuple[Ask, DecisionGuide, Rendered]] = [
-            (ask, DecisionGuide(ask.template, front.pad_id, draws), self._rendered(ask.messages))
+            (ask, DecisionGuide(ask.form, front.pad_id, draws), self._rendered(ask.messages))
             for ask in plan_asks(context, questions, writer, front.canvas_limit)
         ]
         sequences = []

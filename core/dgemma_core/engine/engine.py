@@ -49,7 +49,7 @@ from dgemma_core.execution.memory import is_out_of_memory
 from dgemma_core.execution.vision import ImagePreprocessor
 from dgemma_core.structured.decisions import Ask, DecisionGuide, plan_asks, read_answers
 from dgemma_core.structured.forms import FormWriter
-from dgemma_core.structured.grammar_guide import GrammarGuide, GrammarWalk
+from dgemma_core.structured.grammar_guide import GrammarCursor, GrammarGuide
 from dgemma_core.structured.hints import string_hints
 from dgemma_core.structured.infilling import Filling, InfillGuide, check_params, hole_tokens, join, lay_out
 from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
@@ -581,7 +581,7 @@ class Engine:
         front = self._open_front()
         begin = [] if front.tokenizer.bos_token_id is None else [front.tokenizer.bos_token_id]
         closing = front.end_ids | {front.pad_id}
-        layout = lay_out(pieces, begin, self.encode_text, partial(self._grammar_walk, ends=closing))
+        layout = lay_out(pieces, begin, self.encode_text, partial(self._grammar_cursor, ends=closing))
         length = layout.canvas_length(front.canvas_limit)
         settings = front.settings(replace(params, canvas_length=params.canvas_length or length))
         guide = InfillGuide(layout, front.end_id, front.pad_id)
@@ -598,11 +598,11 @@ class Engine:
         return Infilled(text, holes, generation.usage)
 
     def _grammar_guide(self, grammar: Grammar, room: int) -> GrammarGuide:
-        return GrammarGuide(self._grammar_walk(grammar, room))
+        return GrammarGuide(self._grammar_cursor(grammar, room))
 
-    def _grammar_walk(self, grammar: Grammar, room: int, ends: frozenset[int] | None = None) -> GrammarWalk:
+    def _grammar_cursor(self, grammar: Grammar, room: int, ends: frozenset[int] | None = None) -> GrammarCursor:
         compiler = self._grammar_compiler()
-        return GrammarWalk(compiler.matcher(grammar), compiler.alphabet, string_hints(grammar.source), room, ends)
+        return GrammarCursor(compiler.matcher(grammar), compiler.alphabet, string_hints(grammar.source), room, ends)
 
     def _grammar_compiler(self) -> GrammarCompiler:
         front = self._open_front()

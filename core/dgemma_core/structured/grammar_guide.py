@@ -53,7 +53,7 @@ class _Path:
     matcher: Matcher | None
 
 
-class GrammarWalk:
+class GrammarCursor:
     """A grammar's state at the end of what is verified, and the room left for the rest.
 
     At every moment a known way to a complete text fits into the room left (the promise), so the text can always be
@@ -288,11 +288,11 @@ class GrammarRegion:
     """Walks a grammar through consecutive positions of canvases.
 
     Args:
-        walk: the grammar.
+        cursor: the grammar.
     """
 
-    def __init__(self, walk: GrammarWalk) -> None:
-        self.walk = walk
+    def __init__(self, cursor: GrammarCursor) -> None:
+        self.cursor = cursor
         self.complete = False
 
     def open(self, canvas: Canvas, start: int, stop: int) -> int:
@@ -307,34 +307,34 @@ class GrammarRegion:
         """
         if self.complete or start == stop:
             return start
-        stop = min(stop, start + self.walk.room)
+        stop = min(stop, start + self.cursor.room)
         if canvas.exhausted:
             return self._finish(canvas, start, stop, rows)
         draft = canvas.draft(start, stop)
         front = len(draft) if settled else leading(canvas.steady[start:stop])
-        fits = self.walk.fits(draft)
+        fits = self.cursor.fits(draft)
         if fits < front:
             return self._mend(canvas, start, start + fits, stop, rows)
         if settled:
             at = self._take(canvas, start, stop)
             # What the grammar allows may still be too long for the room.
             return at if self.complete or at == stop else self._mend(canvas, at, at, stop, rows)
-        if fits == len(draft) or fits >= front + len(self.walk.forced_after(draft[:front])):
+        if fits == len(draft) or fits >= front + len(self.cursor.forced_after(draft[:front])):
             return start
         # Behind the front stands something else than what must: one of the two is wrong.
         return self._mend(canvas, start, start + fits, stop, rows)
 
     def _mend(self, canvas: Canvas, start: int, place: int, stop: int, rows: Rows) -> int:
         """Replace the draft's token at ``place``, which cannot follow, and maybe some before it."""
-        before = self.walk.loose_end(canvas.draft(max(start, place - BACK), place))
+        before = self.cursor.loose_end(canvas.draft(max(start, place - BACK), place))
         begin, sure = place - len(before), bool(canvas.steady[place])
         at = self._take(canvas, start, begin)
         found = None
         if at == begin and not self.complete:
-            found = self.walk.search(rows.logits(begin, min(stop, place + AHEAD)), place + 1 - begin)
+            found = self.cursor.search(rows.logits(begin, min(stop, place + AHEAD)), place + 1 - begin)
         if found is None and not self.complete:
             at = self._take(canvas, at, place)
-            found = None if self.complete else self.walk.repair(rows.logits(at, at + 1)[0], stop - at)
+            found = None if self.complete else self.cursor.repair(rows.logits(at, at + 1)[0], stop - at)
         if found is not None:
             at = self._pin(canvas, at, *found)
         if not self.complete:
@@ -352,7 +352,7 @@ class GrammarRegion:
             return at
         logits = rows.logits(at, stop)
         while not self.complete and at < stop:
-            at = self._pin(canvas, at, *self.walk.repair(logits[at - first], stop - at))
+            at = self._pin(canvas, at, *self.cursor.repair(logits[at - first], stop - at))
             if not self.complete:
                 at = self._pin_forced(canvas, at, stop)
             if not self.complete:
@@ -361,10 +361,10 @@ class GrammarRegion:
 
     def _take(self, canvas: Canvas, at: int, stop: int) -> int:
         """Verify the draft from ``at`` on, as far as it can follow."""
-        return self._pin(canvas, at, *self.walk.take(canvas.draft(at, stop)))
+        return self._pin(canvas, at, *self.cursor.take(canvas.draft(at, stop)))
 
     def _pin_forced(self, canvas: Canvas, at: int, stop: int) -> int:
-        return self._pin(canvas, at, self.walk.take_forced(stop - at), self.walk.stopped)
+        return self._pin(canvas, at, self.cursor.take_forced(stop - at), self.cursor.stopped)
 
     def _pin(self, canvas: Canvas, at: int, tokens: Sequence[int], complete: bool) -> int:
         canvas.pin(at, tokens)
@@ -376,13 +376,13 @@ class GrammarGuide:
     """A :class:`~dgemma_core.denoise.guide.Guide` for answers that are one text of a grammar, on one or more canvases.
 
     Args:
-        walk: at the beginning.
+        cursor: at the beginning.
     """
 
     reads = None
 
-    def __init__(self, walk: GrammarWalk) -> None:
-        self._region = GrammarRegion(walk)
+    def __init__(self, cursor: GrammarCursor) -> None:
+        self._region = GrammarRegion(cursor)
         self._at = 0
         self.end: int | None = None
         self.cut = False
@@ -396,10 +396,10 @@ class GrammarGuide:
         self._at = self._region.review(canvas, self._at, canvas.length, settled, rows)
         if self._region.complete:
             self.end = self._at
-            self.cut = self._region.walk.cut_before(canvas.draft(self._at, canvas.length))
+            self.cut = self._region.cursor.cut_before(canvas.draft(self._at, canvas.length))
             return True
         if self._at < canvas.length:
-            ahead = self._region.walk.ends_after(canvas.draft(self._at, canvas.length))
+            ahead = self._region.cursor.ends_after(canvas.draft(self._at, canvas.length))
             canvas.horizon = None if ahead is None else self._at + ahead
             return False
         return True

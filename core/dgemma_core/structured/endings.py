@@ -27,7 +27,7 @@ _PREFERRED = b'}],:0123456789"ntf-[{'
 _SEARCHED_MOVES = 20_000
 
 
-def short_completion(matcher: Matcher, alphabet: Alphabet, limit: int, hints: Sequence[str] = ()) -> list[int] | None:
+def short_ending(matcher: Matcher, alphabet: Alphabet, limit: int, hints: Sequence[str] = ()) -> list[int] | None:
     """Tokens that complete the text, few of them.
 
     Args:

@@ -25,7 +25,7 @@ from torch import Tensor
 from dgemma_core.denoise.canvas import Canvas, leading
 from dgemma_core.denoise.guide import Rows
 from dgemma_core.errors import AnswerBudgetError
-from dgemma_core.structured.endings import short_completion
+from dgemma_core.structured.endings import short_ending
 from dgemma_core.structured.matcher import Alphabet, Matcher
 
 # A repair begins at most so many tokens before the one that cannot follow, and looks at so many from that one on.
@@ -83,7 +83,7 @@ class GrammarCursor:
         self._hints = hints
         self._ends = alphabet.end_ids if ends is None else ends
         self.room = room
-        way = short_completion(matcher, alphabet, max(room, _LONGEST), hints)
+        way = short_ending(matcher, alphabet, max(room, _LONGEST), hints)
         if way is None or len(way) > room:
             raise AnswerBudgetError(None if way is None else len(way), room)
         self._promise = way
@@ -281,7 +281,7 @@ class GrammarCursor:
                 self._matcher.rollback(len(way))
                 if complete:
                     return way
-        return short_completion(self._matcher, self._alphabet, left, self._hints)
+        return short_ending(self._matcher, self._alphabet, left, self._hints)
 
 
 class GrammarRegion:

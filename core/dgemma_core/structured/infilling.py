@@ -14,7 +14,8 @@ from dgemma_core.api.infilling import Hole
 from dgemma_core.api.params import SamplingParams
 from dgemma_core.denoise.canvas import Canvas, shortest_canvas
 from dgemma_core.denoise.guide import Rows
-from dgemma_core.structured.grammar_guide import GrammarCursor, GrammarRegion
+from dgemma_core.structured.cursor import GrammarCursor
+from dgemma_core.structured.region import GrammarRegion
 
 
 @dataclass

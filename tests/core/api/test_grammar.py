@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from dgemma_core import Grammar, SamplingParams
 from dgemma_core.errors import GrammarError
+from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.endings import short_ending
 from dgemma_core.structured.hints import sample, string_hints
-from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
+from dgemma_core.structured.matcher import GrammarCompiler
 from tests.checkpoints import make_tokenizer
 
 END = 4

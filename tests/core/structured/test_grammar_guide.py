@@ -17,8 +17,10 @@ from dgemma_core import BlockEvent, Engine, Grammar, Message, SamplingParams
 from dgemma_core.denoise.canvas import Canvas, DenoiseSettings
 from dgemma_core.errors import AnswerBudgetError
 from dgemma_core.execution.readout import Rows
-from dgemma_core.structured.grammar_guide import GrammarCursor, GrammarRegion
-from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
+from dgemma_core.structured.alphabet import Alphabet
+from dgemma_core.structured.cursor import GrammarCursor
+from dgemma_core.structured.matcher import GrammarCompiler
+from dgemma_core.structured.region import GrammarRegion
 from tests.checkpoints import make_model, make_tokenizer
 
 SCHEMA = {

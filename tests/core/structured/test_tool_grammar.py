@@ -15,9 +15,10 @@ import dgemma_core
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.chat.wire import parse_call
 from dgemma_core.errors import GrammarError
+from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.endings import short_ending
 from dgemma_core.structured.hints import string_hints
-from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
+from dgemma_core.structured.matcher import GrammarCompiler
 from dgemma_core.structured.tool_grammar import tool_grammar
 
 TOKENIZER = PreTrainedTokenizerFast.from_pretrained(f"{dgemma_core.__path__[0]}/embedded")

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from dgemma_core.api.images import Image, pillow
-from dgemma_core.chat.template import Slot
+from dgemma_core.chat.template import ImageSpan
 from dgemma_core.errors import CheckpointError
 
 # Sizes the image processor knows: image tokens of one image, at most.
@@ -102,13 +102,13 @@ class ImagePreprocessor:
         """
         return self._fit(image)[1]
 
-    def place(self, slot: Slot) -> PlacedImage:
-        """The image of a prompt's slot as patches.
+    def place(self, span: ImageSpan) -> PlacedImage:
+        """The image of a prompt's span as patches.
 
         Raises:
             ValueError: as :meth:`tokens`.
         """
-        return PlacedImage(slot.start, slot.length, slot.image.digest, *self.patches(slot.image))
+        return PlacedImage(span.start, span.length, span.image.digest, *self.patches(span.image))
 
     def patches(self, image: Image) -> tuple[Tensor, Tensor]:
         """An image's patches and their positions, as in :class:`PlacedImage`. Those of recent images are kept.

@@ -34,7 +34,7 @@ class ImageMarks(Protocol):
 
 
 @dataclass(frozen=True)
-class Slot:
+class ImageSpan:
     """Where an image's tokens lie in a prompt."""
 
     start: int
@@ -47,7 +47,7 @@ class Rendered:
     """A prompt as token ids, image tokens where the vision tower's output goes."""
 
     ids: list[int]
-    slots: tuple[Slot, ...] = ()
+    spans: tuple[ImageSpan, ...] = ()
 
 
 class ChatTemplate:
@@ -184,11 +184,11 @@ def _with_images(
             "Leave them out of the assistant message"
         )
     widened: list[int] = []
-    slots = []
+    spans = []
     done = 0
     for place, image in zip(places, images, strict=True):
         widened += [*ids[done:place], marks.begin_id]
-        slots.append(Slot(len(widened), marks.tokens(image), image))
-        widened += [*[marks.token_id] * slots[-1].length, marks.end_id]
+        spans.append(ImageSpan(len(widened), marks.tokens(image), image))
+        widened += [*[marks.token_id] * spans[-1].length, marks.end_id]
         done = place + 1
-    return Rendered([*widened, *ids[done:]], tuple(slots))
+    return Rendered([*widened, *ids[done:]], tuple(spans))

@@ -18,7 +18,8 @@ from dgemma_core.denoise.settings import DenoiseSettings
 from dgemma_core.engine.host_parts import HostParts
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.errors import ContextOverflowError
-from dgemma_core.structured.grammar_guide import GrammarGuide, GrammarWalk
+from dgemma_core.structured.cursor import GrammarCursor
+from dgemma_core.structured.grammar_guide import GrammarGuide
 from dgemma_core.structured.hints import string_hints
 from dgemma_core.structured.tool_grammar import tool_grammar
 
@@ -55,7 +56,7 @@ class Admission:
         prompt = self.render(request.prompt, request.tools, request.thinking)
         room = self.room(len(prompt.ids), params.max_new_tokens)
         grammar = answer_grammar(request)
-        guide = None if grammar is None else GrammarGuide(self.grammar_walk(grammar, room))
+        guide = None if grammar is None else GrammarGuide(self.grammar_cursor(grammar, room))
         settings = self.parts.description.defaults.with_params(params)
         return self.guided(prompt, settings, params, room, guide, request.timeout)
 
@@ -88,7 +89,7 @@ class Admission:
             drafts=params.drafts,
             timeout=timeout,
             guide=guide,
-            images=[self.parts.images.place(slot) for slot in prompt.slots],
+            images=[self.parts.images.place(span) for span in prompt.spans],
         )
 
     def render(self, prompt: Prompt, tools: Tools = (), thinking: bool = False) -> Rendered:
@@ -121,14 +122,14 @@ class Admission:
             raise ContextOverflowError(prompt_tokens, wanted, window)
         return wanted
 
-    def grammar_walk(self, grammar: Grammar, room: int, ends: frozenset[int] | None = None) -> GrammarWalk:
+    def grammar_cursor(self, grammar: Grammar, room: int, ends: frozenset[int] | None = None) -> GrammarCursor:
         """A grammar at its beginning, with so much room.
 
         Raises:
             GrammarError: it cannot be used, or its shortest text does not fit.
         """
         compiler = self.parts.compiler
-        return GrammarWalk(compiler.matcher(grammar), compiler.alphabet, string_hints(grammar.source), room, ends)
+        return GrammarCursor(compiler.matcher(grammar), compiler.alphabet, string_hints(grammar.source), room, ends)
 
 
 def is_quick(request: Request) -> bool:

@@ -16,7 +16,7 @@ from dgemma_core.engine.admission import Admission
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.engine.worker import Worker
 from dgemma_core.structured.decisions import Ask, DecisionGuide, plan_asks, read_answers
-from dgemma_core.structured.forms import TemplateWriter
+from dgemma_core.structured.forms import FormWriter
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def asked(
     """
     check_timeout(timeout)
     description = admission.parts.description
-    writer = TemplateWriter(admission.parts.template.plain, description.end_id, description.pad_id)
+    writer = FormWriter(admission.parts.template.plain, description.end_id, description.pad_id)
     asks = plan_asks(context, questions, writer, description.canvas_limit)
-    guides = [DecisionGuide(ask.template, description.pad_id, draws) for ask in asks]
+    guides = [DecisionGuide(ask.form, description.pad_id, draws) for ask in asks]
     sequences = [_sequence(admission, ask, guide, seed, timeout) for ask, guide in zip(asks, guides, strict=True)]
     worker.submit(*sequences)  # At once: they share a step, and the context in it.
     try:

@@ -9,7 +9,8 @@ from dgemma_core.api.spec import LoadSpec
 from dgemma_core.chat.image_patches import ImagePreprocessor
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.checkpoint.description import CheckpointDescription, read_description
-from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
+from dgemma_core.structured.alphabet import Alphabet
+from dgemma_core.structured.matcher import GrammarCompiler
 
 
 class HostParts:

@@ -56,7 +56,7 @@ def holed_text(admission: Admission, pieces: Seq[str | Hole], params: SamplingPa
     description = admission.parts.description
     begin = [] if description.tokenizer.bos_token_id is None else [description.tokenizer.bos_token_id]
     closing = description.end_ids | {description.pad_id}
-    layout = lay_out(pieces, begin, admission.parts.template.plain, partial(admission.grammar_walk, ends=closing))
+    layout = lay_out(pieces, begin, admission.parts.template.plain, partial(admission.grammar_cursor, ends=closing))
     length = layout.canvas_length(description.canvas_limit)
     settings = description.defaults.with_params(replace(params, canvas_length=params.canvas_length or length))
     guide = InfillGuide(layout, description.end_id, description.pad_id)

@@ -1,7 +1,7 @@
 """Typed decisions: several questions over one context, read in one denoising step.
 
-The canvas holds the questions, each with a slot of noise for its answer. One step tells how likely each option is in
-its slot, given the context and all the questions; only the options' rows of the output embedding are read.
+The canvas holds the questions, each with a blank of noise for its answer. One step tells how likely each option is in
+its blank, given the context and all the questions; only the options' rows of the output embedding are read.
 Probabilities are the model's own, not calibrated, unless a :class:`~dgemma_core.api.calibration.Calibration` is
 given.
 """
@@ -20,7 +20,7 @@ from dgemma_core.api.messages import Message
 from dgemma_core.api.questions import Answer, Question, check_draws, render_options
 from dgemma_core.denoise.canvas import Canvas, shortest_canvas
 from dgemma_core.denoise.guide import Rows
-from dgemma_core.structured.forms import Line, Slot, Template, TemplateWriter
+from dgemma_core.structured.forms import Blank, Form, FormWriter, Line
 
 
 @dataclass(frozen=True)
@@ -30,25 +30,25 @@ class Ask:
     Attributes:
         names: of the questions.
         messages: the prompt.
-        template: the answers'.
-        canvas_length: positions, the template's and a few behind it.
+        form: the answers'.
+        canvas_length: positions, the form's and a few behind it.
     """
 
     names: tuple[str, ...]
     messages: list[Message]
-    template: Template
+    form: Form
     canvas_length: int
 
 
 def plan_asks(
-    context: str | Sequence[Message], questions: Mapping[str, Question], writer: TemplateWriter, canvas_limit: int
+    context: str | Sequence[Message], questions: Mapping[str, Question], writer: FormWriter, canvas_limit: int
 ) -> list[Ask]:
     """As few canvases as the questions fit, in order.
 
     Args:
         context: a text, or chat messages.
         questions: by name.
-        writer: of templates, in the checkpoint's tokens.
+        writer: of forms, in the checkpoint's tokens.
         canvas_limit: positions of the longest canvas.
 
     Raises:
@@ -70,7 +70,7 @@ def plan_asks(
     ]
 
 
-def fill_canvases(questions: Iterable[Question], writer: TemplateWriter, canvas_limit: int) -> Iterator[list[Line]]:
+def fill_canvases(questions: Iterable[Question], writer: FormWriter, canvas_limit: int) -> Iterator[list[Line]]:
     """The questions' lines in their order, as many to a canvas as it holds, and at least one."""
     lines: list[Line] = []
     for question in questions:
@@ -87,21 +87,21 @@ def _ask(
     context: str | Sequence[Message],
     batch: Mapping[str, Question],
     lines: Sequence[Line],
-    writer: TemplateWriter,
+    writer: FormWriter,
     canvas_limit: int,
 ) -> Ask:
     asked = list(batch.values())
-    template = writer.join(lines)
+    form = writer.join(lines)
     # Only a question that is alone in its canvas can be too long for it.
-    if spelled_out := len(template.tokens) > canvas_limit:
-        template = writer.write(asked, spelled_out)
-        if len(template.tokens) > canvas_limit:
+    if spelled_out := len(form.tokens) > canvas_limit:
+        form = writer.write(asked, spelled_out)
+        if len(form.tokens) > canvas_limit:
             raise ValueError(
                 f"options={asked[0].names!r}: their names do not fit a canvas of {canvas_limit} tokens: "
                 "give short names, and what they mean as descriptions"
             )
     messages = decision_prompt(context, render_options(asked, spelled_out))
-    return Ask(tuple(batch), messages, template, shortest_canvas(len(template.tokens), canvas_limit))
+    return Ask(tuple(batch), messages, form, shortest_canvas(len(form.tokens), canvas_limit))
 
 
 def decision_prompt(context: str | Sequence[Message], instruction: str) -> list[Message]:
@@ -118,7 +118,7 @@ class DecisionGuide:
     """A :class:`dgemma_core.denoise.guide.Guide` that reads the options' probabilities and ends the canvas.
 
     Args:
-        template: of the questions.
+        form: of the questions.
         pad_id: fills the canvas behind the end.
         draws: noise draws to average over, one denoising step each.
 
@@ -131,33 +131,33 @@ class DecisionGuide:
 
     cut = False
 
-    def __init__(self, template: Template, pad_id: int, draws: int) -> None:
+    def __init__(self, form: Form, pad_id: int, draws: int) -> None:
         check_draws(draws)
-        self._template = template
+        self._form = form
         self._pad_id = pad_id
         self._draws = draws
-        self.reads = tuple(fork.position for fork in template.forks)
+        self.reads = tuple(fork.position for fork in form.forks)
         self.end: int | None = None
         self.logits: list[list[Tensor]] = []
 
     def open(self, canvas: Canvas) -> None:
-        """Pin the template around what depends on the answers."""
-        template = self._template
+        """Pin the form around what depends on the answers."""
+        form = self._form
         noise = canvas.tokens.clone()
-        canvas.pin(0, [*template.tokens, *[self._pad_id] * (canvas.length - len(template.tokens))])
-        for position in template.open_positions():
+        canvas.pin(0, [*form.tokens, *[self._pad_id] * (canvas.length - len(form.tokens))])
+        for position in form.open_positions():
             canvas.unpin(position, int(noise[position]))
 
     def review(self, canvas: Canvas, settled: bool, rows: Rows) -> bool:
         """Read the forks; done after the last draw."""
-        template = self._template
-        self.logits.append(rows.label_logits(self.reads, [fork.token_ids for fork in template.forks]))
+        form = self._form
+        self.logits.append(rows.label_logits(self.reads, [fork.token_ids for fork in form.forks]))
         if len(self.logits) < self._draws:
             canvas.disturb(0, canvas.length)
             return False
-        for slot, p in zip(template.slots, self.probabilities(1.0), strict=True):
-            canvas.pin(slot.start, list(slot.options[int(p.argmax())]))
-        self.end = len(template.tokens) - 1
+        for blank, p in zip(form.blanks, self.probabilities(1.0), strict=True):
+            canvas.pin(blank.start, list(blank.options[int(p.argmax())]))
+        self.end = len(form.tokens) - 1
         return True
 
     def probabilities(self, temperature: float) -> list[Tensor]:
@@ -168,15 +168,14 @@ class DecisionGuide:
         """
         draws = [[logits.log_softmax(-1) for logits in draw] for draw in self.logits]
         means = [
-            torch.stack([_log_probabilities(slot, told) for told in draws]).logsumexp(0)
-            for slot in self._template.slots
+            torch.stack([_log_probabilities(blank, told) for told in draws]).logsumexp(0) for blank in self._form.blanks
         ]
         return [(mean / temperature).softmax(-1) for mean in means]
 
 
-def _log_probabilities(slot: Slot, told: Sequence[Tensor]) -> Tensor:
-    """Of a slot's options, float32 ``[options]``, from those of the tokens at every fork."""
-    return torch.stack([torch.stack([told[fork][way] for fork, way in path]).sum() for path in slot.paths])
+def _log_probabilities(blank: Blank, told: Sequence[Tensor]) -> Tensor:
+    """Of a blank's options, float32 ``[options]``, from those of the tokens at every fork."""
+    return torch.stack([torch.stack([told[fork][way] for fork, way in path]).sum() for path in blank.paths])
 
 
 def to_answer(question: Question, probabilities: Tensor) -> Answer:

@@ -15,7 +15,7 @@ class Fork:
     """A canvas position where options of a question part.
 
     Attributes:
-        position: index into the template's tokens.
+        position: index into the form's tokens.
         token_ids: the tokens that the options go on with.
     """
 
@@ -24,13 +24,13 @@ class Fork:
 
 
 @dataclass(frozen=True)
-class Slot:
+class Blank:
     """Where a question's answer stands.
 
     Attributes:
-        start: index into the template's tokens.
+        start: index into the form's tokens.
         options: token ids of every option, filled up to the same length.
-        paths: per option its forks, as (index into the template's forks, index into the fork's tokens).
+        paths: per option its forks, as (index into the form's forks, index into the fork's tokens).
     """
 
     start: int
@@ -39,25 +39,25 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Template:
-    """The assistant's turn with slots.
+class Form:
+    """The assistant's turn with blanks.
 
     Attributes:
-        tokens: token ids, with the first option in every slot, up to and with the end token.
-        slots: one per question.
-        forks: of all slots; the only tokens whose logits are read.
+        tokens: token ids, with the first option in every blank, up to and with the end token.
+        blanks: one per question.
+        forks: of all blanks; the only tokens whose logits are read.
     """
 
     tokens: tuple[int, ...]
-    slots: tuple[Slot, ...]
+    blanks: tuple[Blank, ...]
     forks: tuple[Fork, ...]
 
     def open_positions(self) -> list[int]:
         """Indices into ``tokens`` that depend on the answers, ascending."""
         return [
-            slot.start + place
-            for slot in self.slots
-            for place, column in enumerate(zip(*slot.options, strict=True))
+            blank.start + place
+            for blank in self.blanks
+            for place, column in enumerate(zip(*blank.options, strict=True))
             if len(set(column)) > 1
         ]
 
@@ -80,23 +80,23 @@ class Line:
 
 
 @dataclass(frozen=True)
-class TemplateWriter:
-    """Writes templates in a checkpoint's tokens.
+class FormWriter:
+    """Writes forms in a checkpoint's tokens.
 
     Args:
         encode: plain text to token ids.
         end_id: the token that ends a turn.
-        pad_id: fills a slot behind a shorter option.
+        pad_id: fills a blank behind a shorter option.
     """
 
     encode: Callable[[str], list[int]]
     end_id: int
     pad_id: int
 
-    def write(self, questions: Iterable[Question], spelled_out: bool = False) -> Template:
-        """One line per question: its number, its text and the slot of its answer.
+    def write(self, questions: Iterable[Question], spelled_out: bool = False) -> Form:
+        """One line per question: its number, its text and the blank of its answer.
 
-        A slot has room for the longest option; a shorter one ends with the line break that follows every answer. The
+        A blank has room for the longest option; a shorter one ends with the line break that follows every answer. The
         trie of the options' tokens tells where they part; only there is the model asked. Right behind its question is
         the easiest place for an answer, above all for a small model.
 
@@ -114,16 +114,16 @@ class TemplateWriter:
         text = f"{number}." if spelled_out else f"{number}. {one_line(question.text)}"
         return Line(tuple(self.encode(f"\n{text}" if number > 1 else text)), self._spell(question))
 
-    def join(self, lines: Iterable[Line]) -> Template:
-        """The template of these lines, in their order."""
+    def join(self, lines: Iterable[Line]) -> Form:
+        """The form of these lines, in their order."""
         tokens: list[int] = []
-        slots: list[Slot] = []
+        blanks: list[Blank] = []
         forks: list[Fork] = []
         for line in lines:
             tokens += line.asked
-            slots.append(_slot(len(tokens), line.options, forks))
+            blanks.append(_blank(len(tokens), line.options, forks))
             tokens += line.options[0]
-        return Template((*tokens, self.end_id), tuple(slots), tuple(forks))
+        return Form((*tokens, self.end_id), tuple(blanks), tuple(forks))
 
     def _spell(self, question: Question) -> tuple[tuple[int, ...], ...]:
         """The options' tokens, filled up to one length; long ones are cut where all are told apart."""
@@ -137,8 +137,8 @@ class TemplateWriter:
         return tuple(ids[: max(apart, OPTION_TOKENS)] for ids in filled)
 
 
-def _slot(start: int, options: tuple[tuple[int, ...], ...], forks: list[Fork]) -> Slot:
-    """A slot whose forks are added to ``forks``."""
+def _blank(start: int, options: tuple[tuple[int, ...], ...], forks: list[Fork]) -> Blank:
+    """A blank whose forks are added to ``forks``."""
     paths: list[list[tuple[int, int]]] = [[] for _ in options]
     for depth in range(len(options[0])):
         for prefix in dict.fromkeys(ids[:depth] for ids in options):
@@ -149,4 +149,4 @@ def _slot(start: int, options: tuple[tuple[int, ...], ...], forks: list[Fork]) -
             for i in members:
                 paths[i].append((len(forks), told.index(options[i][depth])))
             forks.append(Fork(start + depth, told))
-    return Slot(start, options, tuple(map(tuple, paths)))
+    return Blank(start, options, tuple(map(tuple, paths)))

@@ -14,7 +14,8 @@ from dgemma_core.api.infilling import Hole
 from dgemma_core.api.params import SamplingParams
 from dgemma_core.denoise.canvas import Canvas, shortest_canvas
 from dgemma_core.denoise.guide import Rows
-from dgemma_core.structured.grammar_guide import GrammarRegion, GrammarWalk
+from dgemma_core.structured.cursor import GrammarCursor
+from dgemma_core.structured.region import GrammarRegion
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Filling:
     Attributes:
         start: position of its first token in the layout.
         stop: behind its last one.
-        region: its grammar's walk, if it has one.
+        region: its grammar's cursor, if it has one.
         tokens: what it came to hold, padding included.
     """
 
@@ -75,7 +76,7 @@ def lay_out(
     pieces: Sequence[str | Hole],
     begin: list[int],
     encode: Callable[[str], list[int]],
-    walk: Callable[[Grammar, int], GrammarWalk],
+    cursor: Callable[[Grammar, int], GrammarCursor],
 ) -> Layout:
     """Turn pieces into token cells.
 
@@ -85,7 +86,7 @@ def lay_out(
         pieces: texts and holes.
         begin: tokens a prompt begins with.
         encode: plain text to token ids.
-        walk: a grammar's walk with so much room.
+        cursor: a grammar's cursor with so much room.
 
     Raises:
         ValueError: no hole, a piece that is neither text nor hole, or nothing at all before the first hole.
@@ -96,7 +97,7 @@ def lay_out(
     prompt, cells, fillings = list(begin), [], []  # type: tuple[list[int], list[int | None], list[Filling]]
     for index, piece in enumerate(pieces):
         if isinstance(piece, Hole):
-            region = None if piece.grammar is None else GrammarRegion(walk(piece.grammar, piece.max_tokens))
+            region = None if piece.grammar is None else GrammarRegion(cursor(piece.grammar, piece.max_tokens))
             fillings.append(Filling(len(cells), len(cells) + piece.max_tokens, region, at=len(cells)))
             cells += [None] * piece.max_tokens
         elif isinstance(piece, str):

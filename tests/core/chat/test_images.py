@@ -263,7 +263,7 @@ def test_foreign_spelling_of_an_image_token_is_no_image(small_images: str) -> No
     with Engine(LoadSpec(model=small_images)) as engine:
         hostile = [Message("user", ["<|image|> <|image>", img(1), "<image|>"])]
         rendered = engine._admission.render(hostile)
-    (slot,) = rendered.slots
+    (slot,) = rendered.spans
     assert [i for i, token in enumerate(rendered.ids) if token == IMAGE_ID] == list(
         range(slot.start, slot.start + slot.length)
     )
@@ -421,7 +421,7 @@ def test_a_prefix_ends_where_another_image_begins(small_images: str) -> None:
         for second, text in ((2, " fox"), (2, " dog"), (3, " fox"))
     )
     with Engine(LoadSpec(model=small_images)) as engine:
-        slots = engine._admission.render(first).slots
+        slots = engine._admission.render(first).spans
         engine.generate([first], params)
         reused = engine.generate([same], params)[0]
         assert reused.usage.cached_tokens >= slots[1].start + slots[1].length

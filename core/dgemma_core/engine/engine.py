@@ -63,7 +63,7 @@ class Engine:
         self._parts = parts
         self._loader = Loader(spec, parts, model)
         self._worker = Worker(self._loader, spec.max_queue, name=f"dgemma-{spec.model}")
-        self._admission = Admission(parts, spec, self._worker.cancel)
+        self._admission = Admission(parts, spec, weakref.WeakMethod(self._cancel))
         # The worker must not keep a forgotten engine alive, nor outlive it.
         weakref.finalize(self, Worker.close, self._worker, 0)
         register(self._worker, parts)
@@ -412,6 +412,9 @@ class Engine:
     def clear_prefix_cache(self) -> int:
         """Forget all cached prefixes; returns the bytes freed. Blocks until the current step is over."""
         return self._worker.clear_prefix_cache()
+
+    def _cancel(self, handle: RequestHandle) -> None:
+        self._worker.cancel(handle)
 
     def _check_open(self) -> None:
         if self._closed:

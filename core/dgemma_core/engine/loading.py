@@ -27,7 +27,7 @@ class Loader:
         model: a model that was handed over, instead of weights to read.
 
     Attributes:
-        progress: called with a line of text at every stage.
+        progress: called with a line of text at every stage; forgotten once the weights are in.
     """
 
     def __init__(self, spec: LoadSpec, parts: HostParts, model: Any = None) -> None:
@@ -55,6 +55,8 @@ class Loader:
                     "dtype, or on another device."
                 ) from error
             raise CheckpointError(f"model={spec.model!r}, device={spec.device!r}: not loaded, {error!r}") from error
+        finally:
+            self.progress = None  # It may hold the engine, which the worker must not keep alive.
 
     def forget_model(self) -> None:
         """Let go of a model that was handed over."""

@@ -137,7 +137,7 @@ def test_texts_begin_with_the_beginning_of_a_sequence(parts: HostParts) -> None:
 
 
 def test_an_unknown_token_is_named(parts: HostParts) -> None:
-    with pytest.raises(ValueError, match="512.*below 512"):
+    with pytest.raises(ValueError, match=r"512.*below 512"):
         admission(parts).render([2, 512])
 
 

@@ -59,8 +59,7 @@ def run(backend: FailingBackend, sequences: list[Sequence], freed: list[str] | N
     steps = IsolatedSteps(runner, lambda: notes.append("freed"))
     for sequence in sequences:
         sequence.start(backend.open(sequence.capacity), 0)
-    outcomes = list(steps.run([Work(s, s.pending, True) for s in sequences]))
-    return outcomes
+    return list(steps.run([Work(s, s.pending, True) for s in sequences]))
 
 
 def distinct(count: int, marked: int = -1) -> list[Sequence]:

@@ -143,7 +143,10 @@ class StepResult:
 
 
 class Backend(Protocol):
-    """Weights, and the state of sequences in slots. For one thread only: the engine's worker."""
+    """Weights, and the state of sequences in slots. For one thread only: the engine's worker.
+
+    Methods are called in torch's inference mode. Those that take a slot raise ``ValueError`` for one that is not open.
+    """
 
     @property
     def vocab_size(self) -> int:

@@ -101,8 +101,6 @@ class EagerBackend:
         segments += [self._bidirectional(segment) for segment in step.canvases]
         copies = [Copy(self._cache(c.into), self._cache(c.source), c.start, c.stop) for c in step.copies]
         hidden = self.backbone.forward(self._embed(step), segments, copies)
-        if not step.canvases:
-            return StepResult()
         parts = hidden.split([c.active if c.reads is None else len(c.reads) for c in step.canvases])
         for segment, part in zip(step.canvases, parts, strict=True):
             if segment.guided:

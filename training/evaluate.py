@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from transformers import DiffusionGemmaForBlockDiffusion, DynamicCache, PreTrainedTokenizerFast
 
+from .config import EMBEDDED
 from .data.example import CHAT_TASKS, Branch
 from .data.mixture import draw_example, source_for
 from .tree import TOOL_END, TURN_END, render
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "core" / "dgemma_core" / "embedded"
 END_TEXT = (TURN_END, TOOL_END, "<eos>", "<pad>")
 
 

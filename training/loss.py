@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .data.example import TASKS
-from .walk import STEP, Packed, Walk, canvas_mask
+from .walk import PAD, STEP, Packed, Walk, canvas_mask
 
 PAD_WEIGHT = 0.2
 CAUSAL_WEIGHT = 0.5
@@ -61,7 +61,7 @@ def noise_rates(target: Tensor, hole: Tensor, generator: torch.Generator) -> tup
     count, length = target.shape
     flat = torch.rand(count, 1, generator=generator)
     flat = torch.where(torch.rand(count, 1, generator=generator) < 0.1, torch.ones_like(flat), flat)
-    used = (target != 0).sum(1, keepdim=True).float()
+    used = (target != PAD).sum(1, keepdim=True).float()
     front = torch.rand(count, 1, generator=generator) * (used + 2) - 2
     width = 4 * torch.rand(count, 1, generator=generator).square() + 0.05
     place = torch.arange(length).float()[None]
@@ -113,7 +113,7 @@ def slips(target: Tensor, generator: torch.Generator) -> Tensor:
     random, a network trusts what it reads and never learns to move it.
     """
     count, length = target.shape
-    used = (target != 0).sum(1, keepdim=True)
+    used = (target != PAD).sum(1, keepdim=True)
     begin = (torch.rand(count, 1, generator=generator) * used).long()
     end = begin + 1 + torch.randint(LOCAL, (count, 1), generator=generator)
     end = torch.where(torch.rand(count, 1, generator=generator) < 0.5, end, torch.full_like(end, length))
@@ -194,7 +194,9 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
     vocabulary = walk.text.vocab_size
     noised = add_noise(batch, vocabulary, generator)
     condition = bool(torch.rand((), generator=generator) < CONDITIONED)
-    temperature = 0.4 + 0.4 * torch.rand(batch.canvas.shape[0], 1, generator=generator)
+    defaults = walk.model.generation_config
+    share = torch.rand(batch.canvas.shape[0], 1, generator=generator)
+    temperature = defaults.t_min + (defaults.t_max - defaults.t_min) * share
     hidden, cache = walk.encode(batch)
     masks = walk.attention_masks(canvas_mask, batch)
     soft = None
@@ -212,7 +214,7 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
     hidden = walk.denoise(batch, noised.tokens, cache, soft, masks)
     target, exact = batch.canvas.reshape(-1), noised.exact.reshape(-1)
     each = walk.losses(hidden, target)
-    padding = (target == 0) & ~batch.canvas_hole.reshape(-1)
+    padding = (target == PAD) & ~batch.canvas_hole.reshape(-1)
     weight = torch.where(padding, PAD_WEIGHT, batch.canvas_weight.reshape(-1)) * (batch.canvas_branch.reshape(-1) >= 0)
     wrong = noised.tokens != batch.canvas
     first = (wrong & (count_before(wrong, batch.canvas_length) == 0)).reshape(-1)
@@ -220,13 +222,13 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
     weight = torch.where(exact, weight, weight * depth)
     diffusion = (each * weight).sum() / weight.sum()
     with torch.no_grad():
-        text = (target != 0).float()
+        text = (target != PAD).float()
         task = batch.canvas_task.reshape(-1)
         task_sum = torch.bincount(task, each * text, minlength=len(TASKS)).cpu()
         task_count = torch.bincount(task, text, minlength=len(TASKS)).cpu()
         watched = {
             "read": exact & batch.canvas_hole.reshape(-1) & (task == TASKS.index("decisions")),
-            "front": first & (target != 0) & ~exact,
+            "front": first & (target != PAD) & ~exact,
         }
     total = diffusion + CAUSAL_WEIGHT * causal + BALANCE_WEIGHT * walk.balance
     return Losses(

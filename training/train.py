@@ -27,7 +27,7 @@ from .feed import Feed, WorkerFeed
 from .loss import WATCHED, compute_losses
 from .optimizer import build_optimizers, fast_dtype
 from .tokenizer import train_tokenizer
-from .walk import Walk
+from .walk import PAD, Walk
 
 WARMUP_STEPS = 60
 FAINT = 0.1
@@ -58,7 +58,7 @@ def build_model(preset: Preset, tokenizer: PreTrainedTokenizerFast, seed: int) -
     model = DiffusionGemmaForBlockDiffusion(build_config(preset, tokenizer))
     model.generation_config = build_generation_config(tokenizer)
     # The padding row starts at zero by default; the norms' gradients at a zero vector would be infinite.
-    nn.init.normal_(model.model.decoder.embed_tokens.weight[0].detach(), std=0.02)
+    nn.init.normal_(model.model.decoder.embed_tokens.weight[PAD].detach(), std=0.02)
     for layer in model.model.decoder.layers:
         # Attention is not scaled by 1/sqrt(d); smaller query norms keep the first attention maps soft.
         nn.init.constant_(layer.self_attn.q_norm.weight, 0.5)

@@ -18,7 +18,7 @@ from .data.dialogue import dialogue, quiz
 from .data.example import TASKS, Branch
 from .data.lexicon import Source
 from .data.mixture import draw_tree
-from .walk import Packed
+from .walk import PAD, Packed
 
 # How often a batch has each canvas length, and how many canvases its rows hold.
 CANVAS_LENGTHS = {16: 0.2, 32: 0.25, 64: 0.55}
@@ -113,7 +113,7 @@ def _with_holes(branch: Branch, prompt: list[int], target: list[int], offsets: l
     holes = [i for i, hit in enumerate(inside) if hit]
     if branch.room and holes:
         behind = next(i for i in range(holes[0], len(target)) if not inside[i])
-        target = [*target[:behind], *[0] * branch.room, *target[behind:]]
+        target = [*target[:behind], *[PAD] * branch.room, *target[behind:]]
         holes = [i for i in holes if i < behind] + list(range(behind, behind + branch.room))
     return Encoded(TASKS.index(branch.task), prompt, target, frozenset(holes), branch.raw is None)
 

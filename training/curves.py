@@ -1,6 +1,7 @@
 """The training curves of the stages that shipped: one compact table, `curves.csv`.
 
-A row is the mean over `STRIDE` steps. Losses are in nats per token; a cell is empty where nothing of its kind was drawn.
+A row is the mean over `STRIDE` steps. Losses are in nats per token. A cell is empty where nothing of its kind was
+drawn.
 """
 
 from __future__ import annotations

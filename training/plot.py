@@ -21,7 +21,8 @@ def draw(stages: dict[str, list[Row]]) -> str:
     steps = sum(rows[-1]["step"] for rows in stages.values())
     height = TOP + len(PANELS) * (PANEL + GAP) + 8
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">',
+        '<g font-family="sans-serif" font-size="11">',
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
         f'<text x="{LEFT}" y="14">Loss in nats per token; the numbers are the stages</text>',
     ]
@@ -33,7 +34,7 @@ def draw(stages: dict[str, list[Row]]) -> str:
             parts += _curve(stages, scale, top, name, colour)
         parts += _legend(top, names, COLOURS[2 * number :])
     parts.append(f'<text x="{LEFT}" y="{height - 6}">{steps:,.0f} steps in all</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return "\n".join([*parts, "</g></svg>"]) + "\n"
 
 
 def _frame(stages: dict[str, list[Row]], scale: float, top: int, title: str, numbered: bool) -> list[str]:

@@ -1,7 +1,7 @@
 """Puts a finished run into the package: the checkpoint, its card and its training curve.
 
-`python -m training.ship --run DIR --stage 15-name --diffusion A.json --causal B.json`; `stages.json` must have an entry for
-the stage. The figures come from `python -m training.evaluate --out FILE.json`.
+`python -m training.ship --run DIR --stage 15-name --diffusion A.json --causal B.json`; `stages.json` must have an
+entry for the stage. The figures come from `python -m training.evaluate --out FILE.json`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ NAMES = {
 }
 CARD = """# The embedded checkpoint
 
-A small `DiffusionGemmaForBlockDiffusion` with {parameters:.1f} M parameters in the text model, {size:.1f} MB in all. It has
-{layers} layers of width {hidden} (sliding and full attention in turn), {experts} experts of which each token uses one, a
-vocabulary of {vocabulary:,} tokens and a canvas of {canvas}. It is there so that everything runs offline on a laptop's CPU
-with answers that come from the weights.
+A small `DiffusionGemmaForBlockDiffusion` with {parameters:.1f} M parameters in the text model, {size:.1f} MB in all.
+It has {layers} layers of width {hidden} (sliding and full attention in turn), {experts} experts of which each token
+uses one, a vocabulary of {vocabulary:,} tokens and a canvas of {canvas}. It is there so that everything runs offline
+on a laptop's CPU with answers that come from the weights.
 
 ## What it was trained on
 
@@ -46,7 +46,8 @@ Templated English over invented names and common words, made by the seeded gener
 over one to ten facts in the prompt formats that LlamaIndex and LangChain send, questions that the context does not
 answer, lists, tool calls in Gemma 4's wire format, decisions, JSON, blanks in text, and conversations of many short
 turns of all these. No text comes from anywhere else. One name in eight is held out (a hash of the name decides), and
-evaluation uses only those. 545 common words are one token each; eight words in a hundred come from a list of 7,000 others.
+evaluation uses only those. 545 common words are one token each; eight words in a hundred come from a list of 7,000
+others.
 
 ## How
 
@@ -57,14 +58,14 @@ On CPU cores, in stages. A stage begins with the weights of the one before unles
 |---|---|---|---|---|
 {stages}
 
-`training/stages.json` has the options of each stage. The recipe changed from stage to stage, so a run from nothing with
-the present recipe is not the same run.
+`training/stages.json` has the options of each stage. The recipe changed from stage to stage, so a run from nothing
+with the present recipe is not the same run.
 
 ## How good it is
 
-The figures are exact matches on held-out names, with contexts of up to ten facts, n = {n} per task and the checkpoint's
-own sampler defaults (`python -m training.evaluate --n {n}`). The last column is the same weights run as an ordinary
-autoregressive model, one token at a time (`--decoder causal`, n = {causal_n}).
+The figures are exact matches on held-out names, with contexts of up to ten facts, n = {n} per task and the
+checkpoint's own sampler defaults (`python -m training.evaluate --n {n}`). The last column is the same weights run as
+an ordinary autoregressive model, one token at a time (`--decoder causal`, n = {causal_n}).
 
 | task | block diffusion | steps per canvas | tokens per step | one by one |
 |---|---|---|---|---|
@@ -73,11 +74,11 @@ autoregressive model, one token at a time (`--decoder causal`, n = {causal_n}).
 {remarks}
 ## What it is not
 
-It is not a general assistant. It knows no facts and holds no conversation beyond greetings. It answers only in the forms
-it was trained on: short sentences that restate a fact of the given context, bullet lists, tool calls, single words, small
-JSON objects. It did not learn other phrasing, longer or real-world text, other languages or arithmetic, and writes fluent
-nonsense there; the table shows how often it is wrong on what it did learn. The vision tower completes the architecture but
-is untrained. Quality on this checkpoint says nothing about the large model.
+It is not a general assistant. It knows no facts and holds no conversation beyond greetings. It answers only in the
+forms it was trained on: short sentences that restate a fact of the given context, bullet lists, tool calls, single
+words, small JSON objects. It did not learn other phrasing, longer or real-world text, other languages or arithmetic,
+and writes fluent nonsense there; the table shows how often it is wrong on what it did learn. The vision tower
+completes the architecture but is untrained. Quality on this checkpoint says nothing about the large model.
 """
 
 
@@ -102,7 +103,7 @@ def stage_row(name: str, last: Row, what: str) -> str:
 
 
 def read_figures(paths: list[Path]) -> dict[str, Any]:
-    """Joins figure files of the same settings."""
+    """Joins files of figures that were measured with the same settings."""
     parts = [json.loads(p.read_text(encoding="utf-8")) for p in paths]
     assert all(p["settings"] == parts[0]["settings"] for p in parts), "figures of different settings"
     return {"settings": parts[0]["settings"], "tasks": {k: v for p in parts for k, v in p["tasks"].items()}}
@@ -153,7 +154,7 @@ def main() -> None:
         parser.error(f"--stage {args.stage}: training/stages.json has no entry for it; say there what the stage is")
     args.out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
-        # In one move: a process that has the old weights mapped into its memory keeps them.
+        # Replaced in one move: a process that has mapped the old weights into its memory keeps them.
         new = args.out / f"{name}.new"
         shutil.copyfile(args.run / "checkpoint" / name, new)
         new.replace(args.out / name)

@@ -36,7 +36,7 @@ def _text(trees: int, seed: int) -> Iterator[str]:
             yield branch.answer
             yield from (str(c["function"]) for c in branch.calls)
     yield from WORDS
-    # Every common word should be one token, with and without a blank before it, and every syllable a token, too.
+    # Every common word becomes one token, with and without a blank before it, and so does every syllable.
     for _ in range(2000):
         yield from COMMON
         yield " " + " ".join(COMMON)

@@ -1,7 +1,7 @@
-"""Our own pass over the model's modules, made for training on packed trees.
+"""A pass over the model's modules that is made for training on packed trees.
 
 The encoder part (plain causal tokens) and the decoder part (noised canvases) use the same weights. Canvases only read
-the encoder's keys and values, so the encoder runs once and the canvases may run twice (self-conditioning).
+the encoder's keys and values, so the encoder runs once while the canvases may run twice (self-conditioning).
 Shapes: B rows, L encoder tokens per row, D canvas tokens per row, H hidden, V vocabulary.
 """
 
@@ -18,7 +18,7 @@ from transformers import DiffusionGemmaForBlockDiffusion
 
 PAD = 0  # token id that fills up rows and canvases
 STEP = 128  # rows of an expert are padded to a multiple of this
-CAUSAL_STEP = 128  # queries of a causal pass that share one set of keys
+CAUSAL_STEP = 128  # queries of a causal pass that attend to one set of keys
 
 
 @dataclass
@@ -36,8 +36,8 @@ class Packed:
     canvas_start: Tensor  # [B, D] logical position where the canvas' block starts
     canvas_position: Tensor  # [B, D] logical positions
     canvas_task: Tensor  # [B, D] task index, for the log
-    canvas_weight: Tensor  # [B, D] weights in the loss, the same for a whole canvas
-    canvas_hole: Tensor  # [B, D] bool, tokens that are asked for while the rest of the canvas may be given
+    canvas_weight: Tensor  # [B, D] weights in the loss
+    canvas_hole: Tensor  # [B, D] bool, tokens that are asked for; the rest of the canvas may be given
     canvas_length: int
 
     def to(self, device: torch.device) -> Packed:
@@ -47,7 +47,7 @@ class Packed:
 
 
 def encoder_mask(batch: Packed, window: int | None) -> Tensor:
-    """Which encoder tokens see which: own branch and prefix, causal, windowed by logical position -> bool [B, L, L]."""
+    """Encoder tokens see their own branch and the prefix, causally and within the window -> bool [B, L, L]."""
     q_branch, k_branch = batch.branch[:, :, None], batch.branch[:, None, :]
     distance = batch.position[:, :, None] - batch.position[:, None, :]
     seen = ((k_branch == 0) & (q_branch >= 0) | (k_branch == q_branch)) & (distance >= 0)
@@ -131,9 +131,9 @@ def after_attention(
 def attend(q: Tensor, k: Tensor, v: Tensor, masks: list[Tensor]) -> Tensor:
     """Attention of q [B, heads, T, d] over k and v [B, kv_heads, K, d] -> [B, T, heads * d].
 
-    Each mask is about the next few queries and the keys up to its own width; it is additive, [B * kv_heads, groups * t,
-    K']: the query heads of one key head lie one after the other. On a CPU this is twice as fast, backward included, as
-    the fused attention kernel.
+    Each mask covers the next t queries and the first K' keys. It is additive, [B * kv_heads, groups * t, K'], with the
+    query heads of one key head in a row. On a CPU this is twice as fast as the fused attention kernel, backward
+    included.
     """
     rows, heads, _, head_dim = q.shape
     shared = k.shape[1]
@@ -229,7 +229,7 @@ class Walk(nn.Module):
         if torch.is_grad_enabled():
             share = counts.float() / choice.shape[0]
             self.balance = self.balance + scores.shape[-1] * (share * probabilities.mean(0)).sum()
-        # Every expert gets a multiple of STEP rows (the surplus is never read): few GEMM shapes, so kernels are reused.
+        # Every expert gets a multiple of STEP rows, so that few GEMM shapes occur; the surplus is never read.
         sizes = [-(-n // STEP) * STEP for n in counts.tolist()]
         starts = counts.cumsum(0) - counts
         padded = torch.tensor([0, *sizes[:-1]], device=x.device).cumsum(0)
@@ -299,7 +299,7 @@ class Walk(nn.Module):
     def attention_masks(
         self, mask: Callable[[Packed, int | None], Tensor], batch: Packed, causal: bool = False
     ) -> dict[str, list[Tensor]]:
-        """Additive masks per layer type, laid out for `attend`; causal ones come in parts with fewer keys."""
+        """Additive masks per layer type as `attend` takes them; causal ones come in parts with fewer keys."""
         result = {}
         heads, shared = self.text.num_attention_heads, self.text.num_key_value_heads
         for kind, window in (("full_attention", None), ("sliding_attention", self.text.sliding_window)):
@@ -368,7 +368,7 @@ class Walk(nn.Module):
         """Reads a denoising pass's hidden states; temperature [N, 1].
 
         Returns:
-            Soft embeddings [N, H] (what the next step is told), the likeliest tokens [N] and the entropies [N] in nats.
+            Soft embeddings [N, H] (the next step is conditioned on them), likeliest tokens [N], entropies [N] in nats.
         """
         log_p = (self.logits(hidden) / temperature).log_softmax(-1)
         p = log_p.exp()

@@ -13,9 +13,10 @@ from dgemma_core import Engine, SamplingParams
 from dgemma_core.checkpoint.description import describe
 from dgemma_core.denoise.canvas import Canvas
 from dgemma_core.denoise.sampling import entropy_bound_mask, inverse_cdf_sample
-from dgemma_core.execution.backbone import Backbone, Segment
+from dgemma_core.execution.backbone import Backbone
 from dgemma_core.execution.kv_cache import SequenceCache
 from dgemma_core.execution.readout import Readout
+from dgemma_core.execution.segments import Segment
 from tests.checkpoints import make_model, make_tokenizer
 
 SEED = 7

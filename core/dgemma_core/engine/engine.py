@@ -49,11 +49,13 @@ from dgemma_core.execution.memory import is_out_of_memory
 from dgemma_core.execution.vision import ImagePreprocessor
 from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.cursor import GrammarCursor
-from dgemma_core.structured.decisions import Ask, DecisionGuide, plan_asks, read_answers
+from dgemma_core.structured.decision_guide import DecisionGuide, read_answers
+from dgemma_core.structured.decisions import Ask, plan_asks
 from dgemma_core.structured.forms import FormWriter
 from dgemma_core.structured.grammar_guide import GrammarGuide
 from dgemma_core.structured.hints import string_hints
-from dgemma_core.structured.infilling import Filling, InfillGuide, check_params, hole_tokens, join, lay_out
+from dgemma_core.structured.infill_guide import InfillGuide
+from dgemma_core.structured.infilling import Filling, check_params, hole_tokens, join, lay_out
 from dgemma_core.structured.matcher import GrammarCompiler
 from dgemma_core.structured.tool_grammar import tool_grammar
 

@@ -15,7 +15,8 @@ from dgemma_core.api.questions import Answer, Question
 from dgemma_core.engine.admission import Admission
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.engine.worker import Worker
-from dgemma_core.structured.decisions import Ask, DecisionGuide, plan_asks, read_answers
+from dgemma_core.structured.decision_guide import DecisionGuide, read_answers
+from dgemma_core.structured.decisions import Ask, plan_asks
 from dgemma_core.structured.forms import FormWriter
 
 

@@ -12,7 +12,8 @@ from dgemma_core import Engine, LoadSpec, Message, Question, fit_calibration
 from dgemma_core.api.calibration import Calibration, expected_error
 from dgemma_core.api.questions import render_options
 from dgemma_core.errors import QueueFullError
-from dgemma_core.structured.decisions import DecisionGuide, plan_asks
+from dgemma_core.structured.decision_guide import DecisionGuide
+from dgemma_core.structured.decisions import plan_asks
 from dgemma_core.structured.forms import Fork, FormWriter
 
 CONTEXT = "The Vexal bridge was built in 1931. The owner of the Vexal bridge is Kira Vonel."

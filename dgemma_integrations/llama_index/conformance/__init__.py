@@ -2,6 +2,9 @@
 
 Inherit ``LLMConformance`` in a test module, say which class to test, and pytest collects the tests::
 
+    from dgemma_integrations.llama_index.conformance import LLMConformance
+
+
     class TestMyLLM(LLMConformance):
         @property
         def llm_class(self):
@@ -12,16 +15,17 @@ Inherit ``LLMConformance`` in a test module, say which class to test, and pytest
             return {"temperature": 0, "max_tokens": 16}
 
 A flag that is off skips the tests that depend on it, with the reason. The parts may also be inherited one by one. The
-folder needs llama-index-core and pytest only, so it can be copied into any project.
+modules of this package import llama-index-core and pytest only, so the folder can be copied into any project.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-_PARTS = ("base", "endpoints", "streaming", "messages", "tools", "structured", "concurrency", "lifecycle")
-# Before the import: pytest explains failed assertions only in modules it knows.
-pytest.register_assert_rewrite(*(f"{__package__}.{part}" for part in _PARTS))
+# Before the imports: pytest explains failed assertions only in modules it knows.
+pytest.register_assert_rewrite(*(f"{__name__}.{path.stem}" for path in Path(__file__).parent.glob("[a-z]*.py")))
 
 from .base import ConformanceBase  # noqa: E402
 from .concurrency import ConcurrencyTests  # noqa: E402

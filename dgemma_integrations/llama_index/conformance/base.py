@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import functools
-import struct
-import threading
 import time
-import zlib
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
-from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.callbacks import CBEventType, EventPayload
-from llama_index.core.callbacks.base_handler import BaseCallbackHandler
-from llama_index.core.instrumentation import get_dispatcher
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM
 
-T = TypeVar("T")
-Response: TypeAlias = ChatResponse | CompletionResponse
-
-PLAIN = ("chat", "complete", "achat", "acomplete")
-STREAMS = ("stream_chat", "stream_complete", "astream_chat", "astream_complete")
-ENDPOINTS = PLAIN + STREAMS
-ASYNC = ("achat", "acomplete", "astream_chat", "astream_complete")
-
-each_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS)
-each_stream = pytest.mark.parametrize("endpoint", STREAMS)
-each_async = pytest.mark.parametrize("endpoint", ASYNC)
+from .calls import ASYNC, STREAMS, chat, run, text_of
 
 
 class ConformanceBase:
@@ -208,162 +185,3 @@ def needs(*flags: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         return wrapper
 
     return decorate
-
-
-def chat(*texts: str) -> list[ChatMessage]:
-    """User messages."""
-    return [ChatMessage(role="user", content=text) for text in texts]
-
-
-def text_of(response: Response) -> str:
-    """A response's text."""
-    if isinstance(response, CompletionResponse):
-        return response.text
-    return response.message.content or ""
-
-
-def usage_of(response: Response) -> tuple[int, int]:
-    """Prompt and completion tokens, read where ``TokenCountingHandler`` reads them."""
-    from llama_index.core.callbacks.token_counting import get_tokens_from_response
-
-    return get_tokens_from_response(response)
-
-
-def usage_or_skip(response: Response) -> tuple[int, int]:
-    """As :func:`usage_of`; skips the test where there is none, which ``test_usage_is_counted_once`` reports."""
-    usage = usage_of(response)
-    if not usage[0]:
-        pytest.skip("the response has no usage")
-    return usage
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine on a new loop, which never becomes the thread's current one: pytest plugins have theirs."""
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        return runner.run(coroutine)
-
-
-def within(seconds: float, work: Callable[[], T]) -> T:
-    """The result of some work, or a failed test if it hangs."""
-    return together(seconds, [work])[0]
-
-
-def together(seconds: float, works: Sequence[Callable[[], T]]) -> list[T]:
-    """Runs each piece of work in a thread of its own, all at once.
-
-    Raises:
-        AssertionError: one of them hangs.
-        BaseException: the first one's error.
-    """
-    results: dict[int, T] = {}
-    errors: dict[int, BaseException] = {}
-    start = threading.Barrier(len(works))
-
-    def body(number: int, work: Callable[[], T]) -> None:
-        start.wait()
-        try:
-            results[number] = work()
-        except BaseException as error:
-            errors[number] = error
-
-    threads = []
-    for number, work in enumerate(works):
-        context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(body, number, work), daemon=True)
-        thread.start()
-        threads.append(thread)
-    deadline = time.monotonic() + seconds
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    hanging = sum(thread.is_alive() for thread in threads)
-    assert not hanging, f"{hanging} of {len(threads)} calls did not return within {seconds:g} s"
-    for number in sorted(errors):
-        raise errors[number]
-    return [results[number] for number in range(len(works))]
-
-
-def png(width: int = 8, height: int = 8) -> bytes:
-    """A small red picture."""
-
-    def part(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    rows = (b"\x00" + b"\xff\x00\x00" * width) * height
-    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
-
-
-class RecordedEvents(BaseEventHandler):
-    """Keeps every instrumentation event."""
-
-    _events: list[BaseEvent] = PrivateAttr(default_factory=list)
-
-    @classmethod
-    def class_name(cls) -> str:
-        return "RecordedEvents"
-
-    def handle(self, event: BaseEvent, **_: Any) -> None:
-        self._events.append(event)
-
-    def named(self, *names: str) -> list[Any]:
-        return [event for event in self._events if type(event).__name__ in names]
-
-    @property
-    def starts(self) -> list[Any]:
-        return self.named("LLMChatStartEvent", "LLMCompletionStartEvent")
-
-    @property
-    def ends(self) -> list[Any]:
-        return self.named("LLMChatEndEvent", "LLMCompletionEndEvent")
-
-    def prompted(self) -> str:
-        """Everything that went to the endpoints, as text."""
-        parts = []
-        for event in self.starts:
-            parts += [str(message) for message in getattr(event, "messages", ())] or [event.prompt]
-        return "\n".join(parts)
-
-
-@contextmanager
-def recorded() -> Iterator[RecordedEvents]:
-    """Instrumentation events of what runs inside."""
-    dispatcher, handler = get_dispatcher(), RecordedEvents()
-    dispatcher.add_event_handler(handler)
-    try:
-        yield handler
-    finally:
-        dispatcher.event_handlers.remove(handler)
-
-
-class RecordingHandler(BaseCallbackHandler):
-    """Keeps the start and end of every LLM event of a callback manager."""
-
-    def __init__(self) -> None:
-        super().__init__(event_starts_to_ignore=[], event_ends_to_ignore=[])
-        self.started: list[str] = []
-        self.ended: list[str] = []
-        self.payloads: list[dict[str, Any]] = []
-
-    def on_event_start(
-        self, event_type: CBEventType, payload: dict[str, Any] | None = None, event_id: str = "", **_: Any
-    ) -> str:
-        if event_type == CBEventType.LLM:
-            self.started.append(event_id)
-        return event_id
-
-    def on_event_end(
-        self, event_type: CBEventType, payload: dict[str, Any] | None = None, event_id: str = "", **_: Any
-    ) -> None:
-        if event_type == CBEventType.LLM:
-            self.ended.append(event_id)
-            self.payloads.append(payload or {})
-
-    def start_trace(self, trace_id: str | None = None) -> None:
-        pass
-
-    def end_trace(self, trace_id: str | None = None, trace_map: dict[str, list[str]] | None = None) -> None:
-        pass
-
-    @property
-    def failures(self) -> list[Any]:
-        return [payload[EventPayload.EXCEPTION] for payload in self.payloads if EventPayload.EXCEPTION in payload]

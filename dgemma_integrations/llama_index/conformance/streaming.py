@@ -10,7 +10,9 @@ import pytest
 from llama_index.core.base.llms.types import MessageRole
 from llama_index.core.llms.llm import LLM
 
-from .base import STREAMS, ConformanceBase, chat, each_stream, needs, recorded, run, text_of, usage_of, within
+from .base import ConformanceBase, needs
+from .calls import STREAMS, chat, each_stream, run, text_of, usage_of, within
+from .recording import recorded
 
 
 class StreamingTests(ConformanceBase):

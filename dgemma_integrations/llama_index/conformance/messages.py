@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -11,94 +9,13 @@ from llama_index.core.base.llms.types import (
     ImageBlock,
     MessageRole,
     TextBlock,
-    ThinkingBlock,
     ToolCallBlock,
 )
 from llama_index.core.llms.llm import LLM
 
-from .base import ConformanceBase, needs, png, usage_of, usage_or_skip
-
-
-def _call(name: str, number: int, **arguments: Any) -> ToolCallBlock:
-    return ToolCallBlock(tool_call_id=f"call_{number}", tool_name=name, tool_kwargs=arguments)
-
-
-def _message(role: str, content: str | list[Any], **extra: Any) -> ChatMessage:
-    if isinstance(content, str):
-        return ChatMessage(role=role, content=content, additional_kwargs=extra)
-    return ChatMessage(role=role, blocks=content, additional_kwargs=extra)
-
-
-_CALLS = [
-    _message("system", "Use tools."),
-    _message("user", "Add 2 and 3, and 4 and 5."),
-    _message("assistant", [_call("add", 1, a=2, b=3), _call("add", 2, a=4, b=5)]),
-    _message("tool", "5", tool_call_id="call_1"),
-    _message("tool", "9", tool_call_id="call_2"),
-]
-
-SHAPES: dict[str, tuple[str, list[ChatMessage]]] = {
-    "one_user": ("everything", [_message("user", "Name a river.")]),
-    "system_first": ("chat engines", [_message("system", "Be brief."), _message("user", "Name a river.")]),
-    "dialogue": (
-        "chat engines with memory",
-        [_message("user", "Name a river."), _message("assistant", "Toln."), _message("user", "Name another.")],
-    ),
-    "consecutive_users": (
-        "DocumentContextExtractor, ReAct retries",
-        [_message("user", "The Toln is a river."), _message("user", "Name a river.")],
-    ),
-    "system_last": (
-        'agents with early_stopping_method="generate"',
-        [_message("system", "Be brief."), _message("user", "Name a river."), _message("system", "Answer now.")],
-    ),
-    "only_system": ("prompts that are all instruction", [_message("system", "Name a river.")]),
-    "assistant_last": (
-        "ReActAgent after a tool that returns directly",
-        [_message("user", "Name a river."), _message("assistant", "The Toln")],
-    ),
-    "two_assistants": (
-        "memory after a retry",
-        [
-            _message("user", "Hello."),
-            _message("assistant", "Hi."),
-            _message("assistant", "Ask."),
-            _message("user", "?"),
-        ],
-    ),
-    "assistant_without_text": ("FunctionAgent's second turn: content is None", _CALLS),
-    "tool_call_as_json_text": (
-        "tool calls of integrations that keep the arguments as text",
-        [
-            _message("user", "Add 2 and 3."),
-            _message(
-                "assistant",
-                [ToolCallBlock(tool_call_id="call_1", tool_name="add", tool_kwargs='{"a": 2, "b": 3}')],
-            ),
-            _message("tool", "5", tool_call_id="call_1"),
-        ],
-    ),
-    "empty_tool_result": (
-        "FunctionAgent with a tool that returns nothing",
-        [
-            _message("user", "Ring the bell."),
-            _message("assistant", [TextBlock(text="I ring it."), _call("ring", 1)]),
-            _message("tool", "", tool_call_id="call_1"),
-        ],
-    ),
-    "two_text_blocks": (
-        "multimodal synthesizers",
-        [_message("user", [TextBlock(text="The Toln is a river."), TextBlock(text="Name it.")])],
-    ),
-    "thoughts_in_history": (
-        "agents with a model that thinks",
-        [
-            _message("user", "Hello."),
-            _message("assistant", [ThinkingBlock(content="A greeting."), TextBlock(text="Hi.")]),
-            _message("user", "Name a river."),
-        ],
-    ),
-}
+from .base import ConformanceBase, needs
+from .calls import usage_of, usage_or_skip
+from .shapes import SHAPES, png
 
 each_shape = pytest.mark.parametrize("shape", list(SHAPES))
 

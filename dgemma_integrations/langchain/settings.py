@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from dgemma_core import __version__
-from dgemma_core.api.events import DraftEvent, Generation
+from dgemma_core.api.events import DraftEvent
 from dgemma_core.api.messages import Message
 from dgemma_core.api.params import SamplingParams, check_timeout
+from dgemma_core.api.request import Prompt, Request
 from dgemma_integrations.langchain.loading import EngineSettings
 from dgemma_integrations.shared.keywords import reject_unknown
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS
-from dgemma_integrations.shared.numbers import generation_numbers
 from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
 from dgemma_integrations.shared.tool_use import ToolUse
 
@@ -40,6 +40,10 @@ class Call:
     on_draft: Callable[[DraftEvent], Any] | None
     tool_use: ToolUse = field(default_factory=ToolUse)
     draft_events: bool = False
+
+    def request(self, prompt: Prompt) -> Request:
+        """This call's request for a prompt."""
+        return self.tool_use.request(prompt, self.params, self.timeout)
 
 
 class DiffusionGemmaSettings(EngineSettings):
@@ -167,8 +171,3 @@ class DiffusionGemmaSettings(EngineSettings):
         if stop:
             params["ls_stop"] = stop
         return params
-
-
-def generation_info(generation: Generation, model: str) -> dict[str, Any]:
-    """``response_metadata`` of a chat message, ``generation_info`` of a string generation."""
-    return {"model_name": model, "model_provider": PROVIDER, **generation_numbers(generation)}

@@ -75,7 +75,7 @@ def _submitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> Iterato
     try:
         with translated_errors():
             for prompt in prompts:
-                # A first prompt that finds the queue full is refused. Later ones wait: earlier ones of the call make room.
+                # A first prompt that finds the queue full is refused; later ones wait for room.
                 handles.append(engine.submit(call.request(prompt), wait=bool(handles)))
         yield handles
     finally:

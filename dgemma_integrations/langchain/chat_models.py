@@ -25,7 +25,7 @@ from dgemma_integrations.langchain.settings import Call, DiffusionGemmaSettings
 from dgemma_integrations.langchain.structured import structured
 from dgemma_integrations.langchain.tools import NAMES as TOOL_NAMES
 from dgemma_integrations.langchain.tools import tool_use
-from dgemma_integrations.shared.common import reject_unknown
+from dgemma_integrations.shared.keywords import reject_unknown
 from dgemma_integrations.shared.tool_use import tool_choice as normal_choice
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from dgemma_integrations.langchain.errors import translated_errors
 from dgemma_integrations.langchain.loading import EngineSettings
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.langchain.questions import QuestionSet, question_set
-from dgemma_integrations.shared.common import check_calibration, reject_unknown
+from dgemma_integrations.shared.checks import check_calibration
 from dgemma_integrations.shared.images import aprepare
+from dgemma_integrations.shared.keywords import reject_unknown
 
 if TYPE_CHECKING:
     from dgemma_core.api.questions import Answer

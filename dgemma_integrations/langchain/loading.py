@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dgemma_core.api.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
-from dgemma_integrations.shared.common import (
-    LOAD_FIELDS,
-    aengine_for,
-    engine_for,
-    load_settings,
-    load_spec,
-    reject_unknown,
-)
+from dgemma_integrations.shared.engines import aengine_for, engine_for
+from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
 
 if TYPE_CHECKING:
     from dgemma_core import Engine

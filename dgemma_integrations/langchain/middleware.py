@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from dgemma_core.api.questions import Question
 from dgemma_core.errors import DGemmaError
 from dgemma_integrations.langchain.classifier import DiffusionGemmaClassifier
-from dgemma_integrations.shared.common import check_probability
+from dgemma_integrations.shared.checks import check_probability
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime

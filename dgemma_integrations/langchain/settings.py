@@ -13,13 +13,10 @@ from dgemma_core.api.events import DraftEvent, Generation
 from dgemma_core.api.messages import Message
 from dgemma_core.api.params import SamplingParams, check_timeout
 from dgemma_integrations.langchain.loading import EngineSettings
-from dgemma_integrations.shared.common import (
-    LOAD_FIELDS,
-    PARAMETER_NAMES,
-    generation_numbers,
-    reject_unknown,
-    sampling_params,
-)
+from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.load_settings import LOAD_FIELDS
+from dgemma_integrations.shared.numbers import generation_numbers
+from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
 from dgemma_integrations.shared.tool_use import ToolUse
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from dgemma_integrations.llama_index.decisions import (
     resolve_llm,
     run_blocking,
 )
-from dgemma_integrations.shared.common import check_calibration, check_probability
+from dgemma_integrations.shared.checks import check_calibration, check_probability
 
 if TYPE_CHECKING:
     from llama_index.core.prompts import PromptTemplate

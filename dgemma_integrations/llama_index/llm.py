@@ -42,18 +42,12 @@ from dgemma_integrations.llama_index.responses import (
 from dgemma_integrations.llama_index.structured import MODES, StructuredPrediction
 from dgemma_integrations.llama_index.tools import NAMES as TOOL_NAMES
 from dgemma_integrations.llama_index.tools import chat_arguments, selections, tool_use
-from dgemma_integrations.shared.common import (
-    LOAD_FIELDS,
-    PARAMETER_NAMES,
-    aengine_for,
-    engine_for,
-    load_settings,
-    load_spec,
-    reject_unknown,
-    sampling_params,
-)
+from dgemma_integrations.shared.engines import aengine_for, engine_for
 from dgemma_integrations.shared.facts import checkpoint_facts
 from dgemma_integrations.shared.images import aprepare
+from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
+from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
 from dgemma_integrations.shared.tool_use import ToolUse
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from dgemma_integrations.llama_index.decisions import (
     together,
 )
 from dgemma_integrations.llama_index.llm import DiffusionGemma
-from dgemma_integrations.shared.common import check_calibration, check_probability, reject_unknown
+from dgemma_integrations.shared.checks import check_calibration, check_probability
+from dgemma_integrations.shared.keywords import reject_unknown
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 

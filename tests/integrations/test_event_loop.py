@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from dgemma_core import LoadSpec
 from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaLLM
 from dgemma_integrations.llama_index import DiffusionGemma
-from dgemma_integrations.shared.common import release
+from dgemma_integrations.shared.engines import release
 
 SHORT: dict[str, Any] = {"seed": 0, "max_tokens": 64, "max_denoising_steps": 3}
 

@@ -28,13 +28,16 @@ class LoadFields(BaseModel):
     dtype: str = Field(
         default="auto",
         description=(
-            '`"auto"` (bfloat16 on accelerators and for large models, else float32), `"float32"`, `"bfloat16"` or '
-            '`"float16"`.'
+            'Number format of weights; `"auto"` is bfloat16 on accelerators and for large models, else float32. One '
+            'of `"auto"`, `"float32"`, `"bfloat16"`, `"float16"`.'
         ),
     )
     quantization: str | None = Field(
         default=None,
-        description='`"int8"` or `"nf4"` packs the linear layers (bitsandbytes, on CUDA); `None` does not.',
+        description=(
+            "How the linear layers are packed (bitsandbytes, on CUDA); `None` leaves them as they are. One of "
+            '`"int8"`, `"nf4"`.'
+        ),
     )
     max_context: int | None = Field(
         default=None,

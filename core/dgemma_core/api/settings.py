@@ -50,9 +50,14 @@ class Setting:
 
     @property
     def sentence(self) -> str:
-        """The text, with the unit where the text does not name it."""
-        named = self.unit is None or self.unit in self.text.lower()
-        return self.text if named else f"{self.text} Unit: {self.unit}."
+        """The text, with the choices, and with the unit where the text does not name it."""
+        choices = f" One of {', '.join(quoted(choice) for choice in self.choices)}." if self.choices else ""
+        return f"{self.text}{choices}{f' Unit: {self.unit}.' if self.unnamed_unit else ''}"
+
+    @property
+    def unnamed_unit(self) -> str | None:
+        """The unit, where the text does not name it."""
+        return None if self.unit is None or self.unit in self.text.lower() else self.unit
 
     @cached_property
     def base_type(self) -> Any:
@@ -102,7 +107,7 @@ class Setting:
             or (self.above is not None and number <= self.above)
         ):
             return words
-        return f"must be below {_number_text(self.below)}" if self.below is not None and number >= self.below else None
+        return f"must be below {number_text(self.below)}" if self.below is not None and number >= self.below else None
 
     def _types(self) -> tuple[Any, ...]:
         if not self.optional:
@@ -170,6 +175,12 @@ def is_number(value: object) -> bool:
     return is_integer(value) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _number_text(number: float) -> str:
+def quoted(value: object) -> str:
+    """A value as code between backticks."""
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value!r}`"
+
+
+def number_text(number: float) -> str:
+    """A bound as people write it: large powers of two as such."""
     power = number.bit_length() - 1 if isinstance(number, int) else 0
     return f"2**{power}" if power > 20 and number == 2**power else str(number)

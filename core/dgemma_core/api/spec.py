@@ -33,12 +33,10 @@ class LoadSpec:
     revision: str | None = setting(None, "Hub branch, tag or commit; only for Hub ids.")
     device: Device = setting("auto", '`"auto"` (cuda, else mps, else cpu) or a torch device such as `"cuda:1"`.')
     dtype: Dtype = setting(
-        "auto",
-        '`"auto"` (bfloat16 on accelerators and for large models, else float32), `"float32"`, `"bfloat16"` or '
-        '`"float16"`.',
+        "auto", 'Number format of weights; `"auto"` is bfloat16 on accelerators and for large models, else float32.'
     )
     quantization: Quantization | None = setting(
-        None, '`"int8"` or `"nf4"` packs the linear layers (bitsandbytes, on CUDA); `None` does not.'
+        None, "How the linear layers are packed (bitsandbytes, on CUDA); `None` leaves them as they are."
     )
     max_context: int | None = setting(
         None, "Tokens of prompt plus answer; `None` is what the checkpoint was made for.", low=1, unit="tokens"

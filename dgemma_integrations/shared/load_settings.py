@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from os import PathLike
 from typing import Any
 
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.spec import EMBEDDED, LoadSpec
+from dgemma_integrations.shared.adapter_settings import LOAD_SETTINGS
 
-LOAD_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(LoadSpec))
+LOAD_FIELDS: tuple[str, ...] = tuple(LOAD_SETTINGS)
 
 
-def load_spec(model: str | PathLike[str] = "embedded", **settings: Any) -> LoadSpec:
-    """A ``LoadSpec`` from an adapter's keyword arguments.
+def load_spec(model: str | PathLike[str] = EMBEDDED, *, kind: type[LoadSpec] = LoadSpec, **settings: Any) -> LoadSpec:
+    """A ``LoadSpec`` from an adapter's keyword arguments; ``None`` means the default.
+
+    ``device`` and ``dtype`` may also be torch's own objects (``torch.device("cuda:1")``, ``torch.bfloat16``).
 
     Args:
-        model: as in ``LoadSpec``.
-        settings: the other fields of ``LoadSpec``; ``None`` means the default. ``device`` and ``dtype`` may also be
-            torch's own objects (``torch.device("cuda:1")``, ``torch.bfloat16``).
+        model: as in ``LoadSpec``, or a path object.
+        kind: class of the result.
+        settings: the other fields of ``LoadSpec``.
 
     Raises:
         ValueError: naming the argument, its value and what is accepted.
@@ -28,7 +30,7 @@ def load_spec(model: str | PathLike[str] = "embedded", **settings: Any) -> LoadS
         if name in given:
             given[name] = str(given[name]).removeprefix("torch.")
     # LoadSpec turns a path object into a string itself.
-    return LoadSpec(model=model, **given)  # type: ignore[arg-type]
+    return kind(model=model, **given)  # type: ignore[arg-type]
 
 
 def load_settings(engine: Any, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,19 +33,13 @@ class ChatDiffusionGemma(ChatAnswers):
         ```
 
     Key init args — completion params:
-        max_tokens: exact upper bound on the answer's tokens.
-        temperature: 0 makes answers repeatable (`seed=0` where no seed is given); up to 0.8 is the checkpoint's own
-            schedule; above it is `t_max=t, t_min=t / 2`. Not together with `t_min` or `t_max`.
-        seed: same seed, same prompt, same settings: same answer, whatever else the engine is doing.
-        stop: strings that end the answer; a call's own `stop` replaces them.
-        max_denoising_steps, entropy_bound, t_min, t_max, stability_threshold, confidence_threshold, canvas_length,
-            stop_at_eos: the denoising loop; `None` means the checkpoint's own default.
+        max_tokens, temperature, seed, stop, ...: the fields of `dgemma_core.SamplingParams`, with `max_tokens` for
+            `max_new_tokens` and `temperature` beside them. `None` means the checkpoint's own default. A call's own
+            `stop` replaces the object's.
 
     Key init args — engine params:
-        model: `"embedded"` (the small checkpoint inside the package), a Hub id, or a local folder.
-        revision, device, dtype, quantization, max_context, max_batch_tokens, max_queue, prefix_cache_bytes: which
-            weights, where and how; see `dgemma_core.LoadSpec`.
-        engine: a `dgemma_core.Engine` to use instead. It is not serialised: a pickled model finds its engine by the
+        model, device, dtype, ...: the fields of `dgemma_core.LoadSpec`: which weights, where and how.
+        engine: a `dgemma_core` engine to use instead. It is not serialised: a pickled model finds its engine by the
             load settings again; one made by `Engine.from_model` cannot be pickled.
         timeout: seconds a request may take.
         on_draft: called with the canvas after every denoising step.

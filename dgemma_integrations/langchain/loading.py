@@ -4,39 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from dgemma_core.api.protocol import Engine
-from dgemma_core.api.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
+from dgemma_core.api.spec import LoadSpec
 from dgemma_integrations.shared.engines import aengine_for, engine_for
+from dgemma_integrations.shared.fields import LoadFields
 from dgemma_integrations.shared.keywords import reject_unknown
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
 from dgemma_integrations.shared.loading import GivenEngine, as_name, check_picklable
 
 
-class EngineSettings(BaseModel):
+class EngineSettings(LoadFields):
     """Keyword arguments of everything that runs on an engine. ``None`` means the default."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    model: str = "embedded"
-    """``"embedded"`` (the small checkpoint inside the package), a Hub id, or a local folder."""
-    revision: str | None = None
-    """Hub branch, tag or commit."""
-    device: str = "auto"
-    """``"auto"`` (cuda, else mps, else cpu) or a torch device."""
-    dtype: str = "auto"
-    """``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``."""
-    quantization: str | None = None
-    """``None``, ``"int8"`` or ``"nf4"``."""
-    max_context: int | None = None
-    """Tokens of prompt plus answer."""
-    max_batch_tokens: int | None = None
-    """Tokens in one forward pass, over all requests."""
-    max_queue: int = DEFAULT_MAX_QUEUE
-    """Requests that may wait before a call raises ``QueueFullError``."""
-    prefix_cache_bytes: int = DEFAULT_PREFIX_CACHE_BYTES
-    """Bytes of keys and values kept for reuse across requests; 0 turns reuse off."""
     engine: GivenEngine = Field(default=None, exclude=True, repr=False)
     """A ``dgemma_core.Engine`` to use instead of the one for the settings above. Not serialised."""
 

@@ -43,38 +43,15 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
     Building one is cheap: weights load at the first request, and all objects with the same load settings share one
     engine, which denoises concurrent requests together. Every method may be called from any thread and any event loop.
 
-    ``None`` means the checkpoint's own default. All settings from ``max_tokens`` on may also be given per call.
+    Keyword arguments are fields, each with a sentence of its own; ``None`` means the default.
 
-    Args:
-        model: ``"embedded"`` (the small checkpoint inside the package), a Hub id, or a local folder.
-        revision: Hub branch, tag or commit.
-        device: ``"auto"`` (cuda, else mps, else cpu) or a torch device.
-        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        quantization: ``None``, ``"int8"`` or ``"nf4"``.
-        max_context: tokens of prompt plus answer; also lowers ``metadata.context_window``.
-        max_batch_tokens: tokens in one forward pass, over all requests.
-        max_queue: requests that may wait before another one is refused with ``QueueFullError``.
-        prefix_cache_bytes: bytes of keys and values kept for reuse across requests; 0 turns reuse off.
-        engine: a ``dgemma_core.Engine`` to use instead of the shared one for the settings above.
-        max_tokens: exact upper bound on the answer's tokens.
-        temperature: 0 makes answers repeatable (``seed=0`` unless a seed is given); up to 0.8 is the checkpoint's own
-            schedule; above, ``t_max=temperature, t_min=temperature / 2``: more variety, more denoising steps.
-        seed: the same seed and prompt give the same answer, whatever else runs; ``None`` draws a fresh one per call.
-        stop: one string or several that end the answer; they are not part of it.
-        timeout: seconds from the call (weights loaded) to its end, else ``RequestTimeoutError``.
-        max_denoising_steps: cap on denoising steps per canvas.
-        entropy_bound: nats; how unsure the positions accepted in one step may be together.
-        t_min: temperature at the last denoising step; instead of ``temperature``.
-        t_max: temperature at the first denoising step; instead of ``temperature``.
-        stability_threshold: further steps the canvas must stay the same before it is final.
-        confidence_threshold: nats; mean entropy below which a canvas may be final.
-        canvas_length: positions denoised together.
-        stop_at_eos: positions after the answer's end neither delay it nor are computed again.
-        thinking: ask the model to think before it answers; chat responses hold its thoughts as a
-            ``ThinkingBlock``.
-        drafts: streams also yield a chunk per denoising step, with ``delta=""`` and the canvas as it reads now in
-            ``additional_kwargs["draft"]`` (``text``, ``step``, ``entropy``).
-        allow_image_urls: whether images that a message only names by an ``http(s)`` address are downloaded.
+    - Which weights, where and how: the fields of ``dgemma_core.LoadSpec``. Or ``engine``, which is used instead.
+    - Of an answer: the fields of ``dgemma_core.SamplingParams``, with ``max_tokens`` for ``max_new_tokens``; also
+      ``temperature``, ``timeout`` and ``thinking``. All of these may also be given per call.
+    - ``thinking``: chat responses hold the model's thoughts as a ``ThinkingBlock``.
+    - ``drafts``: streams also yield a chunk per denoising step, with ``delta=""`` and the canvas as it reads now in
+      ``additional_kwargs["draft"]`` (``text``, ``step``, ``entropy``).
+    - ``allow_image_urls``: whether images that a message only names by an ``http(s)`` address are downloaded.
 
     Raises:
         ValueError: on an unknown keyword argument or a bad value.

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from dgemma_core.api.protocol import Engine
-from dgemma_core.api.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
+from dgemma_core.api.spec import LoadSpec
 from dgemma_integrations.shared.engines import aengine_for, engine_for
 from dgemma_integrations.shared.facts import checkpoint_facts
+from dgemma_integrations.shared.fields import LoadFields
 from dgemma_integrations.shared.keywords import reject_unknown
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
 from dgemma_integrations.shared.loading import GivenEngine, as_name, check_picklable
+from dgemma_integrations.shared.strict_integers import StrictIntegers
 
 # Objects of this process: they stay behind when the LLM is pickled.
 _PROCESS_FIELDS = frozenset(("callback_manager", "rate_limiter", "given_engine"))
 
-# Lax mode would take True for 1 and 2.0 for 2.
-_Int = Annotated[int, Field(strict=True)]
 
-
-class EngineSettings(BaseModel):
+class EngineSettings(StrictIntegers, LoadFields):
     """Keyword arguments that say which engine answers. ``None`` means the default."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    model: str = Field(default="embedded", description="'embedded', a Hub id or a local folder.")
-    revision: str | None = Field(default=None, description="Hub branch, tag or commit.")
-    device: str = Field(default="auto", description="'auto' or a torch device.")
-    dtype: str = Field(default="auto", description="'auto', 'float32', 'bfloat16' or 'float16'.")
-    quantization: str | None = Field(default=None, description="None, 'int8' or 'nf4'.")
-    max_context: _Int | None = Field(default=None, description="Tokens of prompt plus answer.")
-    max_batch_tokens: _Int | None = Field(default=None, description="Tokens in one forward pass, over all requests.")
-    max_queue: _Int = Field(default=DEFAULT_MAX_QUEUE, description="Requests that may wait.")
-    prefix_cache_bytes: _Int = Field(default=DEFAULT_PREFIX_CACHE_BYTES, description="Bytes kept for prefix reuse.")
     # The keyword argument is called engine=, and so is the property, which also knows the shared engines.
     given_engine: GivenEngine = Field(
         default=None,

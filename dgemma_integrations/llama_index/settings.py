@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,20 +13,19 @@ from dgemma_core.api.request import Prompt, Request
 from dgemma_integrations.llama_index.loading import EngineSettings
 from dgemma_integrations.llama_index.tools import NAMES as TOOL_NAMES
 from dgemma_integrations.llama_index.tools import tool_use
+from dgemma_integrations.shared.adapter_settings import SAMPLING_SETTINGS
+from dgemma_integrations.shared.fields import DraftFields, SamplingFields
 from dgemma_integrations.shared.keywords import reject_unknown
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS
 from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
 from dgemma_integrations.shared.tool_use import ToolUse
 
-_SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens", "grammar"}))
+_SAMPLING_FIELDS = tuple(sorted(set(SAMPLING_SETTINGS) - {"timeout"}))
 _SHOWN_FIELDS = (*LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout", "thinking")
 
 # What LlamaIndex itself adds to calls: DocumentContextExtractor sends extra_headers, programs hand verbose down. Every
 # other name nobody knows is an error.
 _SENT_BY_LLAMA_INDEX = frozenset(("extra_headers", "verbose"))
-
-# Lax mode would take True for 1 and 2.0 for 2.
-_Int = Annotated[int, Field(strict=True)]
 
 
 @dataclass(frozen=True)
@@ -52,30 +51,19 @@ class Call:
         return self.tool_use.request(prompt, self.params, self.timeout)
 
 
-class DiffusionGemmaSettings(EngineSettings):
+class DiffusionGemmaSettings(EngineSettings, SamplingFields, DraftFields):
     """Keyword arguments of the LLM. ``None`` means the checkpoint's own default."""
 
-    max_tokens: _Int | None = Field(default=None, description="Exact upper bound on the answer's tokens.")
-    temperature: float | None = Field(default=None, description="0: repeatable; above 0.8: more variety.")
-    seed: _Int | None = Field(default=None, description="Seed of each request's own random generator.")
-    stop: tuple[str, ...] = Field(default=(), description="Strings that end the answer.")
-    timeout: float | None = Field(default=None, description="Seconds a request may take.")
-    max_denoising_steps: _Int | None = Field(default=None, description="Cap on denoising steps per canvas.")
-    entropy_bound: float | None = Field(default=None, description="Nats accepted together in one step.")
-    t_min: float | None = Field(default=None, description="Temperature at the last denoising step.")
-    t_max: float | None = Field(default=None, description="Temperature at the first denoising step.")
-    stability_threshold: _Int | None = Field(default=None, description="Further steps a canvas must stay the same.")
-    confidence_threshold: float | None = Field(default=None, description="Mean entropy (nats) of a final canvas.")
-    canvas_length: _Int | None = Field(default=None, description="Positions denoised together.")
-    stop_at_eos: bool = Field(default=True, description="Positions after the answer's end do not delay it.")
+    stop: Sequence[str] | None = Field(default=(), description=SAMPLING_SETTINGS["stop"].sentence)
     thinking: bool = Field(default=False, description="Ask the model to think before it answers.")
-    drafts: bool = Field(default=False, description="Stream the canvas after every denoising step, too.")
     allow_image_urls: bool = Field(default=False, description="Download images that are named by their address.")
 
     @field_validator("stop", mode="before")
     @classmethod
     def _stops(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value or ()
+        if isinstance(value, str):
+            return (value,)
+        return tuple(value) if isinstance(value, Iterable) else () if value is None else value
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:

@@ -18,7 +18,7 @@ FOR_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-landing test-all lint format bench train clean
+.PHONY: help demo test test-landing test-all lint format generate bench train clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ lint: $(FOR_DEV) ## ruff and mypy (strict on the packages)
 format: $(FOR_DEV) ## let ruff fix and format what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+generate: $(FOR_DEV) ## write the files derived from the settings; ARGS=--check only says which are out of date
+	@$(BIN)/python -m scripts.generate $(ARGS)
 
 bench: $(FOR_DEMO) ## measure the engine against transformers' generate on the same weights
 	@$(BIN)/python -m benchmarks.generate $(ARGS)

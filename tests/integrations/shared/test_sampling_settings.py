@@ -1,20 +1,11 @@
 from __future__ import annotations
 
-import asyncio
-import threading
 from typing import Any
 
 import pytest
 
-from dgemma_core import LoadSpec, SamplingParams
-from dgemma_integrations.shared.common import (
-    aengine_for,
-    engine_for,
-    load_spec,
-    reject_unknown,
-    release,
-    sampling_params,
-)
+from dgemma_core import SamplingParams
+from dgemma_integrations.shared.sampling_settings import sampling_params
 
 
 def merged(defaults: dict[str, Any], overrides: dict[str, Any]) -> SamplingParams:
@@ -70,44 +61,3 @@ def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
     for defaults, overrides in ((settings, {}), ({}, settings)):
         with pytest.raises(ValueError, match=message):
             merged(defaults, overrides)
-
-
-def test_every_unknown_name_is_named() -> None:
-    with pytest.raises(ValueError, match="arguments 'bar', 'foo'"):
-        reject_unknown(["foo", "seed", "bar"], ["seed"], owner="Model")
-
-
-def test_load_spec_takes_torch_objects_and_defaults() -> None:
-    import torch
-
-    spec = load_spec("some/model", device=torch.device("cuda:1"), dtype=torch.bfloat16, max_queue=None)
-    assert spec == LoadSpec(model="some/model", device="cuda:1", dtype="bfloat16")
-
-
-def test_one_engine_per_spec_until_released(tiny_checkpoint: str) -> None:
-    spec = LoadSpec(model=tiny_checkpoint, max_context=512)
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(engine_for(spec))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    engine = found[0]
-    assert all(other is engine for other in found)
-    assert asyncio.run(aengine_for(spec)) is engine
-    assert engine.stats().weight_loads == 0
-    release(spec)
-    assert engine.closed
-    release(spec)
-    again = engine_for(spec)
-    assert again is not engine
-    assert not again.closed
-    release(spec)
-
-
-def test_an_engine_closed_by_somebody_else_is_replaced(tiny_checkpoint: str) -> None:
-    spec = LoadSpec(model=tiny_checkpoint, max_context=513)
-    engine = engine_for(spec)
-    engine.close()
-    assert engine_for(spec) is not engine
-    release(spec)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.usage import Usage
 
 
 @dataclass(frozen=True)
-class Hole:
+class Hole(JsonForm):
     """A place to be filled.
 
     Args:
@@ -31,7 +32,7 @@ class Hole:
 
 
 @dataclass(frozen=True)
-class Infilled:
+class Infilled(JsonForm):
     """A filled text.
 
     Attributes:

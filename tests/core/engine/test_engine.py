@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence as Seq
 from typing import Any
 
 import pytest
@@ -35,8 +34,9 @@ from dgemma_core.errors import (
     QueueFullError,
     RequestTimeoutError,
 )
-from dgemma_core.execution.kv_cache import SequenceCache
+from dgemma_core.execution.eager import EagerBackend
 from tests.checkpoints import make_model, make_tokenizer
+from tests.helpers.failures import sabotage
 
 FACTS = "The Vexal bridge was built in 1931. The Dorfin tower is painted green."
 QUESTIONS = [
@@ -300,7 +300,7 @@ def test_other_misuse_is_named(tiny_engine: Engine) -> None:
 
 
 def test_loading_does_not_count_as_time_of_a_request(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dgemma_core.engine import engine as module
+    from dgemma_core.engine import loading as module
 
     original = module.load_weights
 
@@ -314,36 +314,6 @@ def test_loading_does_not_count_as_time_of_a_request(tiny_engine: Engine, monkey
 
 
 # Failures inside a step.
-
-
-class Saboteur:
-    """Wraps a runner's ``run`` and raises whenever a marked prompt is in the batch."""
-
-    def __init__(self, run: Any, marked: int, error: Exception, times: int = 10**9, smallest: int = 1) -> None:
-        self.run, self.marked, self.error, self.times, self.smallest = run, marked, error, times, smallest
-        self.batches: list[int] = []
-
-    def __call__(self, work: Seq[Any]) -> Any:
-        self.batches.append(len(work))
-        if self.times and len(work) >= self.smallest and any(self.marked in w.sequence.tokens[:3] for w in work):
-            self.times -= 1
-            raise self.error
-        return self.run(work)
-
-
-def sabotage(monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[Saboteur]:
-    from dgemma_core.execution.eager import ModelRunner
-
-    made: list[Saboteur] = []
-    original = ModelRunner.__init__
-
-    def init(self: Any, *args: Any) -> None:
-        original(self, *args)
-        made.append(Saboteur(self.run, **options))
-        self.run = made[-1]
-
-    monkeypatch.setattr(ModelRunner, "__init__", init)
-    return made
 
 
 def test_only_the_request_at_fault_fails(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,14 +376,14 @@ def test_what_fails_after_the_pass_costs_one_request(tiny_engine: Engine, monkey
 
 
 def test_a_prompt_that_cannot_be_kept_is_answered(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trimmed(self: SequenceCache, layouts: Any) -> SequenceCache:
+    def fork_prefix(self: EagerBackend, source: int, into: int, length: int) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     params = SamplingParams(seed=1, max_new_tokens=16)
     assert tiny_engine.generate([[2, 50]], params)[0].token_ids
     assert tiny_engine.stats().prefix_cache_bytes > 0
-    monkeypatch.setattr(SequenceCache, "trimmed", trimmed)
-    assert tiny_engine.generate([[2, 51]], params)[0].token_ids
+    monkeypatch.setattr(EagerBackend, "fork_prefix", fork_prefix)
+    assert tiny_engine.generate([[3, 51]], params)[0].token_ids
     assert tiny_engine.stats().prefix_cache_bytes == 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -10,15 +9,16 @@ import torch
 from torch import Tensor
 
 from dgemma_core import Engine, SamplingParams
-from dgemma_core.checkpoint.weights import front_door
+from dgemma_core.checkpoint.description import describe
 from dgemma_core.denoise.canvas import Canvas
-from dgemma_core.denoise.sampling import entropy_bound_mask, inverse_cdf_sample
-from dgemma_core.execution.backbone import Backbone, Segment
+from dgemma_core.denoise.sampling import entropy_bound_mask
+from dgemma_core.execution.backbone import Backbone
 from dgemma_core.execution.kv_cache import SequenceCache
 from dgemma_core.execution.readout import Readout
+from dgemma_core.execution.segments import Segment
 from tests.checkpoints import make_model, make_tokenizer
+from tests.helpers.recording import SEED, record
 
-SEED = 7
 CASES: dict[str, dict[str, Any]] = {
     "window shorter than the prompt": {"sliding_window": 8},
     "kv heads differ by layer type": {
@@ -49,26 +49,6 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass
-class Step:
-    """One recorded denoising step; all tensors of batch row 0."""
-
-    canvas: Tensor
-    conditioned_on: Tensor | None
-    processed_logits: Tensor
-    argmax: Tensor
-    accepted: Tensor
-    stopped: bool
-
-
-@dataclass
-class Recording:
-    """What ``generate`` did."""
-
-    steps: list[Step] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-
-
 def soft_embedding(model: Any, processed_logits: Tensor) -> Tensor:
     """The reference's self-conditioning signal."""
     embedding = model.model.decoder.embed_tokens
@@ -81,48 +61,6 @@ def prompt_of(model: Any) -> list[int]:
     return [2, *torch.randint(20, 500, (29,), generator=generator).tolist()]
 
 
-def record(model: Any, prompt: list[int], monkeypatch: pytest.MonkeyPatch, **inputs: Tensor) -> Recording:
-    """Run ``generate`` with the random draws our engine makes for SEED.
-
-    ``inputs`` are given to it beside the prompt.
-    """
-    recording = Recording()
-    generator = torch.Generator().manual_seed(SEED)
-    step = model._denoising_step
-
-    def multinomial(probabilities: Tensor, num_samples: int) -> Tensor:
-        uniform = torch.rand(len(probabilities), generator=generator)
-        return inverse_cdf_sample(probabilities, uniform).unsqueeze(-1)
-
-    randint = torch.randint
-
-    def shared_randint(low: int, high: int, size: tuple[int, ...], device: Any = None) -> Tensor:
-        return randint(low, high, size, generator=generator)
-
-    def recorded(**arguments: Any) -> Any:
-        canvas, conditioned_on = arguments["current_canvas"].clone(), arguments["self_conditioning_logits"]
-        out = step(**arguments)
-        recording.steps.append(
-            Step(
-                canvas[0],
-                None if conditioned_on is None else conditioned_on[0].clone(),
-                out[2][0].clone(),
-                out[1][0].clone(),
-                arguments["sampler"].accepted_token_mask[0].clone(),
-                bool(out[3][0]),
-            )
-        )
-        return out
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "multinomial", multinomial)
-        patch.setattr(torch, "randint", shared_randint)
-        patch.setattr(model, "_denoising_step", recorded, raising=False)
-        out = model.generate(input_ids=torch.tensor([prompt]), **inputs)
-    recording.tokens = out.sequences[0, len(prompt) :].tolist()
-    return recording
-
-
 @pytest.fixture(params=list(CASES), ids=lambda name: name.replace(" ", "-"))
 def model(request: pytest.FixtureRequest) -> Any:
     return make_model(**CASES[request.param])
@@ -132,33 +70,31 @@ def test_every_step_agrees(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same canvas in: float32 logits within 1e-4, same argmax, same acceptance mask, same stop step."""
     prompt = prompt_of(model)
     recording = record(model, prompt, monkeypatch)
-    front = front_door(make_tokenizer(), model.config, model.generation_config)
-    settings = front.settings(SamplingParams(stop_at_eos=False))
+    description = describe(make_tokenizer(), model.config, model.generation_config)
+    settings = description.defaults.with_params(SamplingParams(stop_at_eos=False))
     backbone, readout = Backbone(model), Readout(model)
     length = settings.canvas_length
     cache = SequenceCache(backbone.layouts, len(prompt) + 8 * length, backbone.device, backbone.dtype)
-    pending, stopped_at = prompt, []
+    pending, stopped_at, committed = prompt, [], 0
     steps = iter(recording.steps)
     with torch.inference_mode():
         while (recorded := next(steps, None)) is not None:
             generator = torch.Generator().manual_seed(0)
             soft = torch.zeros(length, backbone.hidden_size)
-            canvas = Canvas(settings, front.vocab_size, torch.tensor([1, 4]), 10_000, soft, generator)
+            canvas = Canvas(settings, description.vocab_size, torch.tensor([1, 4]), 10_000, generator)
             done = False
             while not done:
                 assert recorded is not None, "our stop step is later than the reference's"
                 canvas.tokens = recorded.canvas
                 if recorded.conditioned_on is not None:
                     # Replayed like the canvas: a random network multiplies rounding from step to step.
-                    canvas.soft = soft_embedding(model, recorded.conditioned_on)
-                causal = Segment(cache, cache.committed, len(pending), True, cache.committed + len(pending))
-                start = cache.committed + len(pending)
+                    soft = soft_embedding(model, recorded.conditioned_on)
+                causal = Segment(cache, committed, len(pending), True, committed + len(pending))
+                start = committed + len(pending)
                 segments = [*([causal] if pending else []), Segment(cache, start, length, False, start + length)]
                 embedded = [backbone.embed(torch.tensor(pending))] if pending else []
-                hidden = backbone.forward(
-                    torch.cat([*embedded, backbone.embed_canvas(canvas.tokens, canvas.soft)]), segments
-                )
-                cache.committed, pending = start, []
+                hidden = backbone.forward(torch.cat([*embedded, backbone.embed_canvas(canvas.tokens, soft)]), segments)
+                committed, pending = start, []
                 temperature = torch.full((length,), canvas.temperature)
                 torch.testing.assert_close(
                     readout.logits(hidden, temperature), recorded.processed_logits, atol=1e-4, rtol=1e-4

@@ -108,10 +108,13 @@ class Setting:
         if self.base_type is int:
             least = "" if self.low is None else f" of at least {self.low}"
             return f"must be an integer{least}{', or None for the default' if self.optional else ''}"
-        words = {(None, 0): "positive number", (0, None): "non-negative number", (None, None): "number"}
-        bounds = (self.low, self.above)
-        least = f"number of at least {self.low}" if self.above is None else f"number above {self.above}"
-        return f"must be a {words.get(bounds, least)}{', or None' if self.optional else ''}"
+        if self.above is not None:
+            number = "positive number" if self.above == 0 else f"number above {self.above}"
+        elif self.low is not None:
+            number = "non-negative number" if self.low == 0 else f"number of at least {self.low}"
+        else:
+            number = "number"
+        return f"must be a {number}{', or None' if self.optional else ''}"
 
     def _types(self) -> tuple[Any, ...]:
         if not self.optional:

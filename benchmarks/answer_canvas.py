@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-import dgemma_core.execution.eager as runner_module
+import dgemma_core.execution.eager as eager_module
 from benchmarks.common import console, machine, median_seconds, show, wide_model
 from dgemma_core import Engine, LoadSpec, SamplingParams
 from dgemma_core.api.events import Generation
@@ -73,7 +73,7 @@ def embedded(model: str, count: int) -> None:
 
 def wide(model: str, runs: int) -> None:
     """Canvas 256, answer of 15 tokens."""
-    runner_module.Readout = EndingReadout  # type: ignore[misc]
+    eager_module.Readout = EndingReadout  # type: ignore[misc]
     prompt = [2, *range(1000, 1063)]
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     with Engine.from_model(wide_model(WIDE_STEPS), tokenizer, prefix_cache_bytes=0) as engine:

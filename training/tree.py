@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from dgemma_core.structured.forms import TemplateWriter
+from dgemma_core.structured.forms import FormWriter
 
 from .data.decide import split_by_canvas
 from .data.dialogue import dialogue, quiz
@@ -79,14 +79,14 @@ def encode_branches(tokenizer: PreTrainedTokenizerFast, branches: list[Branch]) 
     prompts = tokenizer([p for p, _ in texts], add_special_tokens=False).input_ids
     targets = tokenizer([t for _, t in texts], add_special_tokens=False, return_offsets_mapping=True)
     return [
-        _with_slots(tokenizer, branch, prompt)
+        _with_blanks(tokenizer, branch, prompt)
         if branch.asked
         else _with_holes(branch, prompt, targets.input_ids[i], targets.offset_mapping[i])
         for i, (branch, prompt) in enumerate(zip(branches, prompts, strict=True))
     ]
 
 
-def template_writer(tokenizer: PreTrainedTokenizerFast) -> TemplateWriter:
+def form_writer(tokenizer: PreTrainedTokenizerFast) -> FormWriter:
     """The engine's own, in this tokenizer's tokens."""
     end, pad = tokenizer.convert_tokens_to_ids([TURN_END, "<pad>"])
 
@@ -94,17 +94,17 @@ def template_writer(tokenizer: PreTrainedTokenizerFast) -> TemplateWriter:
         ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
-    return TemplateWriter(encode, end, pad)
+    return FormWriter(encode, end, pad)
 
 
-def _with_slots(tokenizer: PreTrainedTokenizerFast, branch: Branch, prompt: list[int]) -> Encoded:
-    """Typed questions as the engine lays them out, with the right answers in their slots."""
-    template = template_writer(tokenizer).write([question for question, _ in branch.asked], branch.spelled_out)
-    target = list(template.tokens)
-    for slot, (question, name) in zip(template.slots, branch.asked, strict=True):
-        right = slot.options[question.names.index(name)]
-        target[slot.start : slot.start + len(right)] = right
-    return Encoded(TASKS.index(branch.task), prompt, target, frozenset(template.open_positions()), typed=True)
+def _with_blanks(tokenizer: PreTrainedTokenizerFast, branch: Branch, prompt: list[int]) -> Encoded:
+    """Typed questions as the engine lays them out, with the right answers in their blanks."""
+    form = form_writer(tokenizer).write([question for question, _ in branch.asked], branch.spelled_out)
+    target = list(form.tokens)
+    for blank, (question, name) in zip(form.blanks, branch.asked, strict=True):
+        right = blank.options[question.names.index(name)]
+        target[blank.start : blank.start + len(right)] = right
+    return Encoded(TASKS.index(branch.task), prompt, target, frozenset(form.open_positions()), typed=True)
 
 
 def _with_holes(branch: Branch, prompt: list[int], target: list[int], offsets: list[tuple[int, int]]) -> Encoded:
@@ -277,7 +277,7 @@ def draw_batches(
     dialogues, quizzes = round(trees * mix["dialogue"]), round(trees * mix["quiz"])
     batches = draw_dialogues(tokenizer, (dialogue(source, level) for _ in range(dialogues)), batch_tokens, longest)
     batches += draw_dialogues(tokenizer, (quiz(source, level) for _ in range(quizzes)), batch_tokens, longest)
-    writer = template_writer(tokenizer)
+    writer = form_writer(tokenizer)
     pools: dict[bool, list[list[Encoded]]] = {False: [], True: []}
     for _ in range(trees - dialogues - quizzes):
         tree = draw_tree(source, mix, level)

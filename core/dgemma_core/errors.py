@@ -7,9 +7,16 @@ them is a ``ValueError`` or ``TypeError``: LlamaIndex's response synthesizers sw
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 
 class DGemmaError(RuntimeError):
     """Root of all errors raised while loading a checkpoint or generating."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Class, text and attributes as plain JSON, without the cause; ``api.error_from_dict`` reads it."""
+        return {"type": type(self).__name__, "message": str(self)}
 
 
 class ContextOverflowError(DGemmaError):
@@ -30,6 +37,14 @@ class ContextOverflowError(DGemmaError):
             f"together {prompt_tokens + max_new_tokens}, but the context window holds {context_window}. "
             "Shorten the prompt, retrieve fewer passages, or lower max_new_tokens."
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Class, text and attributes as plain JSON; ``api.error_from_dict`` reads it."""
+        return super().to_dict() | {
+            "prompt_tokens": self.prompt_tokens,
+            "max_new_tokens": self.max_new_tokens,
+            "context_window": self.context_window,
+        }
 
     def __reduce__(self) -> tuple[type[ContextOverflowError], tuple[int, int, int]]:
         return type(self), (self.prompt_tokens, self.max_new_tokens, self.context_window)
@@ -68,9 +83,14 @@ class GrammarError(ValueError):
         grammar: the ``Grammar``, or None if none could be made.
     """
 
-    def __init__(self, message: str, grammar: object = None) -> None:
+    def __init__(self, message: str, grammar: Any = None) -> None:
         self.grammar = grammar
         super().__init__(message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Class, text and attributes as plain JSON; ``api.error_from_dict`` reads it."""
+        grammar = None if self.grammar is None else self.grammar.to_dict()
+        return {"type": type(self).__name__, "message": str(self), "grammar": grammar}
 
     def __reduce__(self) -> tuple[type[GrammarError], tuple[str, object]]:
         return type(self), (str(self), None)
@@ -84,7 +104,7 @@ class AnswerBudgetError(GrammarError):
         max_new_tokens: tokens allowed.
     """
 
-    def __init__(self, shortest: int | None, max_new_tokens: int, grammar: object = None) -> None:
+    def __init__(self, shortest: int | None, max_new_tokens: int, grammar: Any = None) -> None:
         self.shortest, self.max_new_tokens = shortest, max_new_tokens
         super().__init__(
             f"max_new_tokens={max_new_tokens}: "
@@ -97,5 +117,19 @@ class AnswerBudgetError(GrammarError):
             grammar,
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Class, text and attributes as plain JSON; ``api.error_from_dict`` reads it."""
+        return super().to_dict() | {"shortest": self.shortest, "max_new_tokens": self.max_new_tokens}
+
     def __reduce__(self) -> tuple[type[GrammarError], tuple[object, ...]]:  # type: ignore[override]
         return type(self), (self.shortest, self.max_new_tokens)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device."""
+    # Looked up, not imported: an error of torch can only exist once torch is loaded.
+    of_torch: type[BaseException] | tuple[()] = getattr(sys.modules.get("torch"), "OutOfMemoryError", ())
+    if isinstance(error, (MemoryError, of_torch)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

@@ -18,7 +18,7 @@ from training.data.lexicon import Source, is_held_out
 from training.data.mixture import DEFAULT_MIX, draw_example, draw_tree, source_for
 from training.data.tools import described_call
 from training.evaluate import EMBEDDED
-from training.tree import TURN_END, encode_branches, template_writer
+from training.tree import TURN_END, encode_branches, form_writer
 
 
 def _draw(seed: str, held_out: bool, trees: int = 60) -> list[object]:
@@ -64,24 +64,24 @@ def test_answers_are_in_the_context() -> None:
         assert branch.answer == ABSTAIN or all(name.lower() in text for name in names)
 
 
-def test_decisions_name_their_slots() -> None:
+def test_decisions_name_their_blanks() -> None:
     """Answers stand right behind their questions, as the engine asks them, and what tells them apart is asked for."""
     source, tokenizer = source_for("decide", held_out=False), PreTrainedTokenizerFast.from_pretrained(EMBEDDED)
     for branches in (decide(source, make_context(source, 5), 6), route(source, 6)):
         for branch, encoded in zip(branches, encode_branches(tokenizer, branches), strict=True):
-            template = template_writer(tokenizer).write([question for question, _ in branch.asked])
+            form = form_writer(tokenizer).write([question for question, _ in branch.asked])
             assert tokenizer.decode(encoded.target[-1]) == TURN_END
-            for number, (slot, (question, name)) in enumerate(zip(template.slots, branch.asked, strict=True), 1):
-                before, answer = encoded.target[: slot.start], encoded.target[slot.start :]
+            for number, (blank, (question, name)) in enumerate(zip(form.blanks, branch.asked, strict=True), 1):
+                before, answer = encoded.target[: blank.start], encoded.target[blank.start :]
                 assert tokenizer.decode(before).endswith(f"{number}. {question.text}")
                 assert tokenizer.decode(answer).replace(TURN_END, "\n").startswith(f" {name}\n")
-            assert encoded.holes == set(template.open_positions())
+            assert encoded.holes == set(form.open_positions())
             assert str(branch.messages[-1]["content"]).endswith(render_options([q for q, _ in branch.asked]))
 
 
 def test_canvases_with_typed_questions_are_the_engines() -> None:
     source, tokenizer = source_for("split", held_out=False), PreTrainedTokenizerFast.from_pretrained(EMBEDDED)
-    writer, spelled_out = template_writer(tokenizer), 0
+    writer, spelled_out = form_writer(tokenizer), 0
     for branch in decide(source, make_context(source, 5), 30):
         context = str(branch.messages[-1]["content"]).removesuffix(render_options([q for q, _ in branch.asked]))
         parts = list(split_by_canvas(source, branch, writer, 64))

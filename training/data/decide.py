@@ -8,7 +8,7 @@ from itertools import islice
 
 from dgemma_core.api.questions import Question, render_options
 from dgemma_core.structured.decisions import fill_canvases
-from dgemma_core.structured.forms import TemplateWriter
+from dgemma_core.structured.forms import FormWriter
 
 from .context import Context, entity
 from .example import Branch, Typed
@@ -233,7 +233,7 @@ def branch_of(system: str | None, context: str, asked: list[Typed]) -> Branch:
     return Branch("decisions", [*head, {"role": "user", "content": prompt}], asked=tuple(asked))
 
 
-def split_by_canvas(source: Source, branch: Branch, writer: TemplateWriter, canvas_length: int) -> Iterator[Branch]:
+def split_by_canvas(source: Source, branch: Branch, writer: FormWriter, canvas_length: int) -> Iterator[Branch]:
     """Typed questions as the engine asks them: as many as a canvas holds; now and then one alone, spelled out."""
     asked = iter(branch.asked)
     for lines in fill_canvases([question for question, _ in branch.asked], writer, canvas_length):

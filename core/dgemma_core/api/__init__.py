@@ -1,7 +1,16 @@
 """What adapters, a server, a command line and a remote client import: values and errors, no torch."""
 
 from dgemma_core.api.calibration import Calibration, fit_calibration
-from dgemma_core.api.events import BlockEvent, DraftEvent, Event, FinishedEvent, FinishReason, Generation
+from dgemma_core.api.error_form import error_from_dict
+from dgemma_core.api.events import (
+    BlockEvent,
+    DraftEvent,
+    Event,
+    FinishedEvent,
+    FinishReason,
+    Generation,
+    event_from_dict,
+)
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.images import Image
@@ -41,5 +50,7 @@ __all__ = [
     "ToolCall",
     "Tools",
     "Usage",
+    "error_from_dict",
+    "event_from_dict",
     "fit_calibration",
 ]

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dgemma_core.api.json_form import JsonForm
+
 BINS = 10
 _LOW, _HIGH, _ROUNDS = math.log(0.05), math.log(20.0), 60
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(JsonForm):
     """What :func:`fit_calibration` found; give it to ``Engine.decide(calibration=...)``.
 
     Attributes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.messages import ToolCall
 from dgemma_core.api.usage import Usage
 
@@ -12,7 +14,7 @@ FinishReason = Literal["stop", "length", "cancelled", "tool_calls"]
 
 
 @dataclass(frozen=True)
-class Generation:
+class Generation(JsonForm):
     """A finished answer.
 
     Attributes:
@@ -35,7 +37,7 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class DraftEvent:
+class DraftEvent(JsonForm):
     """The canvas as it reads after one denoising step; it may still change. Only with ``SamplingParams.drafts``.
 
     Attributes:
@@ -44,13 +46,15 @@ class DraftEvent:
         entropy: nats, one per canvas position (positions no longer computed keep their last value).
     """
 
+    json_type: ClassVar[str] = "draft"
+
     text: str
     step: int
     entropy: tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class BlockEvent:
+class BlockEvent(JsonForm):
     """Confirmed new text, usually one canvas. The texts of all blocks joined are the generation's text.
 
     Attributes:
@@ -61,6 +65,8 @@ class BlockEvent:
         tool_calls: calls that have closed since the last block.
     """
 
+    json_type: ClassVar[str] = "block"
+
     text: str
     token_ids: tuple[int, ...]
     index: int
@@ -69,10 +75,25 @@ class BlockEvent:
 
 
 @dataclass(frozen=True)
-class FinishedEvent:
+class FinishedEvent(JsonForm):
     """The last event of a request that did not fail."""
+
+    json_type: ClassVar[str] = "finished"
 
     generation: Generation
 
 
 Event = DraftEvent | BlockEvent | FinishedEvent
+_KINDS: dict[str, type[Event]] = {kind.json_type: kind for kind in (DraftEvent, BlockEvent, FinishedEvent)}
+
+
+def event_from_dict(data: Mapping[str, Any]) -> Event:
+    """The event that ``to_dict`` wrote; its key ``type`` says which.
+
+    Raises:
+        ValueError: no such event, an unknown or missing key, or a wrong type; it is named.
+    """
+    name = data.get("type") if isinstance(data, Mapping) else data
+    if not isinstance(name, str) or name not in _KINDS:
+        raise ValueError(f"type={name!r}: an event is one of {', '.join(_KINDS)}")
+    return _KINDS[name].from_dict(data)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 # At once, not at the first grammar: an import reads files, and that grammar may be made on an event loop.
 from llguidance import LLMatcher, regex_to_lark
 
+from dgemma_core.api.json_form import JsonForm
 from dgemma_core.errors import GrammarError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _ANY_OBJECT = {"type": "object"}
 
 
 @dataclass(frozen=True)
-class Grammar:
+class Grammar(JsonForm):
     """A grammar for ``SamplingParams(grammar=...)``. Hashable; make one with the class methods.
 
     Attributes:
@@ -149,8 +150,20 @@ def _without_unknown_formats(schema: Any) -> Any:
     return kept
 
 
+def _are_options(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) and item for item in value)
+
+
 @lru_cache(maxsize=256)  # Agents make the same grammar at every call, often on an event loop.
 def _problem(grammar: Grammar) -> str:
     """Why llguidance refuses a grammar, or an empty string. Warnings count: what is warned of is not enforced."""
-    failed, messages = LLMatcher.validate_grammar_with_warnings(grammar.compiled())
+    if grammar.kind == "regex" and not grammar.source:
+        return "its source is empty"
+    try:
+        if grammar.kind == "choice" and not _are_options(json.loads(grammar.source)):
+            return "its source must be a JSON list of non-empty strings"
+        compiled = grammar.compiled()
+    except ValueError as error:
+        return str(error)
+    failed, messages = LLMatcher.validate_grammar_with_warnings(compiled)
     return "; ".join(str(m).strip() for m in messages if failed or _NO_TOKENIZER not in str(m))

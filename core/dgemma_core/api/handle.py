@@ -8,12 +8,20 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dgemma_core.api.events import Event, FinishedEvent, Generation
 from dgemma_core.errors import RequestTimeoutError
 
-T = TypeVar("T")
+
+class Cancellable(Protocol):
+    """A queued request, or something that holds one."""
+
+    def cancel(self) -> None:
+        """Drop the request."""
+
+
+T = TypeVar("T", bound=Cancellable)
 
 
 class RequestHandle:
@@ -162,10 +170,10 @@ class RequestHandle:
 async def submit_in_thread(submit: Callable[[], T]) -> T:
     """What ``submit`` returns, run on another thread: a grammar or a long prompt takes too long for an event loop.
 
-    Args:
-        submit: queues a request; returns its handle, or a tuple that begins with it.
+    A task that is cancelled meanwhile leaves no request running.
 
-    A task cancelled meanwhile leaves no request behind.
+    Args:
+        submit: queues a request; returns its handle, or something else that can be cancelled.
     """
     task = asyncio.ensure_future(asyncio.to_thread(submit))
     try:
@@ -178,6 +186,4 @@ async def submit_in_thread(submit: Callable[[], T]) -> T:
 def _cancel_orphan(task: asyncio.Future[Any]) -> None:
     if task.cancelled() or task.exception() is not None:
         return
-    made = task.result()
-    handle: RequestHandle = made[0] if isinstance(made, tuple) else made
-    handle.cancel()
+    task.result().cancel()

@@ -10,11 +10,15 @@ import binascii
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
+
+from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.json_values import read_object
+from dgemma_core.api.pixels import pack, unpack
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -30,7 +34,7 @@ _DATA_URI = re.compile(r"data:(?P<kind>[^,;]*)(?P<parameters>(?:;[^,;]*)*),", re
 
 
 @dataclass(frozen=True)
-class Image:
+class Image(JsonForm):
     """A picture, as rows of RGB pixels. Two images are equal if all their pixels are.
 
     Use one of the constructors: :meth:`of`, :meth:`from_file`, :meth:`from_bytes`, :meth:`from_base64`,
@@ -195,6 +199,26 @@ class Image:
     def to_pil(self) -> PillowImage:
         """The same picture as a Pillow image."""
         image: PillowImage = pillow().Image.frombytes("RGB", (self.width, self.height), self.pixels)
+        return image
+
+    def to_dict(self) -> dict[str, Any]:
+        """The picture as plain JSON: its size, its pixels (compressed by zlib, as base64) and its digest."""
+        return {"width": self.width, "height": self.height, "pixels": pack(self.pixels), "digest": self.digest}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Image:
+        """The picture that ``to_dict`` wrote.
+
+        Raises:
+            ValueError: an unknown or missing key, a wrong type, or pixels that do not fit the size or the digest.
+        """
+        found = read_object("Image", data, {"width": int, "height": int, "pixels": str, "digest": str})
+        width, height, digest = found["width"], found["height"], found["digest"]
+        # Before anything is decompressed: a short text may hold a huge picture.
+        _check_size(width, height)
+        image = cls(width, height, unpack(found["pixels"], 3 * width * height))
+        if image.digest != digest:
+            raise ValueError(f"digest={digest!r}: the image's pixels have the digest {image.digest!r}")
         return image
 
     @classmethod

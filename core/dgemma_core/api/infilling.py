@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.settings import is_integer
 from dgemma_core.api.usage import Usage
 
 
 @dataclass(frozen=True)
-class Hole:
+class Hole(JsonForm):
     """A place to be filled.
 
     Args:
@@ -32,7 +33,7 @@ class Hole:
 
 
 @dataclass(frozen=True)
-class Infilled:
+class Infilled(JsonForm):
     """A filled text.
 
     Attributes:

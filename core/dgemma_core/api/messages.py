@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from dgemma_core.api.images import Image
+from dgemma_core.api.json_form import JsonForm
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
 
 
 @dataclass(frozen=True)
-class ToolCall:
+class ToolCall(JsonForm):
     """A call the assistant made, kept for the history.
 
     Args:
@@ -28,7 +29,7 @@ class ToolCall:
 
 
 @dataclass(frozen=True)
-class Message:
+class Message(JsonForm):
     """One chat message.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.settings import check_settings, documented, is_number, setting, settings_of
 
 
@@ -16,7 +17,7 @@ def check_timeout(timeout: object) -> None:
 
 @documented
 @dataclass(frozen=True)
-class SamplingParams:
+class SamplingParams(JsonForm):
     """Per-request settings; ``None`` means the checkpoint's own default (its ``generation_config.json``).
 
     A bad value is a ``ValueError`` that names the field, its value and what is accepted.

@@ -10,6 +10,7 @@ from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.images import Image
 from dgemma_core.api.infilling import Hole, Infilled
+from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.messages import Message
 from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.questions import Answer, Question
@@ -22,7 +23,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class EngineFacts:
+class EngineFacts(JsonForm):
     """What callers plan with.
 
     Attributes:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.settings import is_integer
 
 QuestionType = Literal["bool", "choice", "score"]
@@ -20,14 +21,15 @@ INSTRUCTION = "Answer each question: yes or no, or one of its options."
 
 
 @dataclass(frozen=True)
-class Question:
+class Question(JsonForm):
     """One typed question.
 
     Args:
         type: ``"bool"`` (yes or no), ``"choice"`` (one of named options) or ``"score"`` (one of ordered levels, lowest
             first).
         text: the question.
-        options: for ``choice`` and ``score`` 2 to 26 names, or a mapping from names to descriptions; not for ``bool``.
+        options: for ``choice`` and ``score`` 2 to 26 names (kept as a tuple), or a mapping from names to descriptions;
+            not for ``bool``.
 
     Raises:
         ValueError: naming the field, its value and what is accepted.
@@ -45,6 +47,7 @@ class Question:
         if self.type == "bool":
             if self.options:
                 raise ValueError(f"options={self.options!r}: a bool question has none; use type='choice'")
+            object.__setattr__(self, "options", None)
             return
         options = self.options
         if isinstance(options, str) or not isinstance(options, Mapping | Sequence):
@@ -60,6 +63,8 @@ class Question:
             raise ValueError(f"options={names!r}: an option needs a name")
         if len({one_line(name) for name in names}) != len(names):
             raise ValueError(f"options={names!r}: two of them differ only in blanks")
+        if not isinstance(options, Mapping):
+            object.__setattr__(self, "options", tuple(names))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,7 +73,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(JsonForm):
     """What the model makes of one question.
 
     Attributes:

@@ -7,6 +7,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Any
 
+from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.messages import Message
 from dgemma_core.api.params import SamplingParams, check_timeout
 from dgemma_core.api.settings import is_integer
@@ -16,7 +17,7 @@ Tools = Seq[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(JsonForm):
     """Everything an engine needs to know to answer one prompt.
 
     Args:

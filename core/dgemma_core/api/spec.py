@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.settings import check_settings, documented, setting
 
 Device = str
@@ -19,7 +20,7 @@ DEFAULT_PREFIX_CACHE_BYTES = 256 * 2**20
 
 @documented
 @dataclass(frozen=True)
-class LoadSpec:
+class LoadSpec(JsonForm):
     """Everything that decides which weights an engine holds and how it may use the machine.
 
     A bad value is a ``ValueError`` that names the field, its value and what is accepted.

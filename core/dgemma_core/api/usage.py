@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dgemma_core.api.json_form import JsonForm
+
 
 @dataclass(frozen=True)
-class Usage:
+class Usage(JsonForm):
     """Cost of one request.
 
     Attributes:
@@ -49,7 +51,7 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class EngineStats:
+class EngineStats(JsonForm):
     """A snapshot of an engine's counters. The first three fall back to zero when it is idle.
 
     Attributes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dgemma_core.denoise.sampling import entropy_bound_mask, first_end, renoise, temperature
+from dgemma_core.denoise.settings import DenoiseSettings
 
 STEADY_ENTROPY = 0.1  # nats; below it a position counts as sure
 _LENGTH_STEP = 8  # Whole rows of a GEMM; few lengths.
@@ -24,22 +24,8 @@ def leading(marked: Tensor) -> int:
     return int(marked.int().cumprod(0).sum())
 
 
-@dataclass(frozen=True)
-class DenoiseSettings:
-    """A request's sampling parameters with every default filled in; see ``SamplingParams`` for the fields."""
-
-    canvas_length: int
-    max_denoising_steps: int
-    entropy_bound: float
-    t_min: float
-    t_max: float
-    stability_threshold: int
-    confidence_threshold: float
-    stop_at_eos: bool
-
-
 class Canvas:
-    """State of one canvas, on the host except for the soft embeddings.
+    """State of one canvas, on the host. What a backend keeps of it (soft embeddings, hidden states) is not here.
 
     The answer-aware rule (``stop_at_eos``): the answer ends at the first end token of the argmax canvas, or where the
     request's token budget ends. Positions behind that end count as certain in the stopping rule, and once the end has
@@ -51,7 +37,6 @@ class Canvas:
         vocab_size: noise is uniform over it.
         end_ids: int64, ids that end an answer.
         budget: tokens the answer may still take.
-        soft: ``[canvas, hidden]`` zeros on the device; holds the self-conditioning signal.
         generator: the request's own random generator.
 
     Attributes:
@@ -60,7 +45,8 @@ class Canvas:
         pinned: bool ``[canvas]``, positions that are fixed in both.
         steady: bool ``[canvas]``, positions whose likeliest token is sure and was the same the step before.
         horizon: where a guide knows the answer to end, if it does; an end for the answer-aware rule.
-        hidden: ``[canvas, hidden]`` on the device, last computed hidden states; only where a guide asks for them.
+        unconditioned: bool ``[canvas]``, positions whose last distribution does not condition the next step: before the
+            first step all, later those that were disturbed.
     """
 
     def __init__(
@@ -69,18 +55,16 @@ class Canvas:
         vocab_size: int,
         end_ids: Tensor,
         budget: int,
-        soft: Tensor,
         generator: torch.Generator,
     ) -> None:
         self.settings = settings
-        self.soft = soft
-        self.hidden: Tensor | None = None
         self.horizon: int | None = None
         self.steps = 0
         self.active = self.length
         self.accepted = torch.zeros(self.length, dtype=torch.bool)
         self.pinned = torch.zeros(self.length, dtype=torch.bool)
         self.steady = torch.zeros(self.length, dtype=torch.bool)
+        self.unconditioned = torch.ones(self.length, dtype=torch.bool)
         self.argmax = torch.full((self.length,), -1, dtype=torch.long)
         self._seen = self.argmax.clone()  # What a step's likeliest tokens are compared with; -1 where there is nothing.
         self.entropy = torch.zeros(self.length)
@@ -115,6 +99,12 @@ class Canvas:
         return self.steps_left <= 0
 
     @property
+    def conditioned_on_token(self) -> Tensor:
+        """Bool ``[active]``: positions that the coming step conditions on their own token, because it is certain."""
+        pinned = self.pinned[: self.active]
+        return pinned if self.steps else torch.zeros_like(pinned)
+
+    @property
     def uniform(self) -> Tensor:
         """float32 ``[active]``: the coming step's draws, one per computed position."""
         return self._step_draws()[0][: self.active]
@@ -137,6 +127,7 @@ class Canvas:
         accepted = entropy_bound_mask(entropy, self.settings.entropy_bound)
         self.accepted[computed] = accepted
         self.tokens[computed] = torch.where(pinned, fixed, renoise(sample, noise, accepted))
+        self.unconditioned[computed] = False
         self.steps += 1
         end = self._relevant()
         self._unchanged = self._unchanged + 1 if bool(same[:end].all()) else 0
@@ -168,7 +159,7 @@ class Canvas:
         where = slice(start, stop)
         pinned = self.pinned[where]
         self.tokens[where] = torch.where(pinned, self.tokens[where], self._noise()[where])
-        self.soft[where].masked_fill_(~pinned.to(self.soft.device).unsqueeze(-1), 0.0)
+        self.unconditioned[where] |= ~pinned
         self._seen[where].masked_fill_(~pinned, -1)
         self._thaw()
         self._unchanged = 0

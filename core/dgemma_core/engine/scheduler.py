@@ -29,8 +29,7 @@ class Work:
     @property
     def begin(self) -> int:
         """Position of the first token to encode."""
-        encoded = len(self.sequence.tokens) - self.sequence.pending
-        return encoded + (self.loan.length if self.loan else 0)
+        return self.sequence.committed + (self.loan.length if self.loan else 0)
 
     @property
     def tokens(self) -> int:
@@ -75,8 +74,13 @@ class Scheduler:
             except ValueError:
                 continue
 
+    def put_back(self, sequence: Sequence) -> None:
+        """Let a sequence that was just admitted wait again, first in line."""
+        self.running.remove(sequence)
+        self.waiting.appendleft(sequence)
+
     def admit(self) -> Iterable[Sequence]:
-        """Move waiting sequences to running while there is room, yielding each; the caller gives it its cache."""
+        """Move waiting sequences to running while there is room, yielding each; the caller gives it its slot."""
         spare = self.max_batch_tokens - sum(self._wanted(s) for s in self.running)
         while self.waiting and len(self.running) < self.max_running and (spare > 0 or not self.running):
             sequence = self.waiting.popleft()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from dataclasses import dataclass
 
+from dgemma_core.engine.prefixes import common_prefix
 from dgemma_core.engine.sequence import Sequence
-from dgemma_core.execution.kv_cache import common_prefix
 
 # Copying costs a few small kernels a layer, whatever the length: below this, encoding is as fast.
 SHORTEST_LOAN = 32

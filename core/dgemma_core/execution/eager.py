@@ -1,175 +1,180 @@
-"""Runs one step's work through the model. Owns the tensors and no policy."""
+"""The reference backend: plain torch over the transformers modules, on any device."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Seq
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dgemma_core.denoise.canvas import Canvas
-from dgemma_core.engine.scheduler import Work
-from dgemma_core.engine.sequence import Sequence
-from dgemma_core.execution.backbone import Backbone, Copy, Segment
-from dgemma_core.execution.kv_cache import SequenceCache
-from dgemma_core.execution.readout import Readout, Rows, Statistics
+from dgemma_core.execution.backbone import Backbone
+from dgemma_core.execution.backend import CanvasResult, CanvasSegment, EncodeSegment, Slot, Step, StepResult
+from dgemma_core.execution.kv_cache import SequenceCache, cache_bytes
+from dgemma_core.execution.readout import Readout
+from dgemma_core.execution.segments import Copy, Segment
 from dgemma_core.execution.vision import VisionTower
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What one denoising step gave for one canvas's computed positions.
+@dataclass
+class _State:
+    """What a slot holds.
 
     Attributes:
-        statistics: of every position; None for a canvas that is only read by its guide.
-        hidden: ``[positions, hidden]`` normed hidden states on the device, where a guide wants them: all, or those it
-            reads.
+        cache: keys and values.
+        soft: ``[canvas, hidden]`` on the device, expected embeddings under the last step's distributions.
+        hidden: ``[canvas, hidden]`` on the device, normed hidden states of the last guided step.
     """
 
-    statistics: Statistics | None
-    hidden: Tensor | None
+    cache: SequenceCache
+    soft: Tensor
+    hidden: Tensor
 
 
-class ModelRunner:
-    """Backbone and readout of one set of weights.
+class EagerBackend:
+    """A :class:`~dgemma_core.execution.backend.Backend` that runs a ``DiffusionGemmaForBlockDiffusion`` as it is.
 
     Args:
-        model: a loaded ``DiffusionGemmaForBlockDiffusion`` in eval mode.
-        end_ids: token ids that end an answer.
+        model: the loaded model, in eval mode.
     """
 
-    def __init__(self, model: Any, end_ids: frozenset[int]) -> None:
+    def __init__(self, model: Any) -> None:
         self.backbone = Backbone(model)
         self.readout = Readout(model)
         self.vision = VisionTower(model)
-        self._end_ids = torch.tensor(sorted(end_ids), dtype=torch.long)
+        self._slots: dict[Slot, _State] = {}
+        self._names = count()
 
-    def new_cache(self, capacity: int) -> SequenceCache:
-        """Room for one sequence's keys and values."""
-        return SequenceCache(self.backbone.layouts, capacity, self.backbone.device, self.backbone.dtype)
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding."""
+        return self.readout.vocab_size
 
-    def run(self, work: Seq[Work]) -> list[Reading | None]:
-        """One forward pass. Changes nothing but keys and values, so it can be repeated after a failure.
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the weights are on the host."""
+        return self.backbone.device.type == "cpu"
 
-        Args:
-            work: the step's parts.
+    def open(self, capacity: int) -> Slot:
+        """A new slot; see :meth:`Backend.open <dgemma_core.execution.backend.Backend.open>`."""
+        backbone = self.backbone
+        cache = SequenceCache(backbone.layouts, capacity, backbone.device, backbone.dtype)
+        nothing = torch.empty(0, backbone.hidden_size, device=backbone.device, dtype=backbone.dtype)
+        slot = next(self._names)
+        self._slots[slot] = _State(cache, nothing, nothing)
+        return slot
 
-        Returns:
-            One entry per part: what its canvas's step gave, or None where nothing was denoised.
-        """
-        encode = [w for w in work if w.encode]
-        denoise = [w for w in work if w.denoise]
-        segments = [self._encode_segment(w) for w in encode] + [self._canvas_segment(w) for w in denoise]
-        copies = [
-            Copy(_cache(w.sequence), _cache(w.loan.lender), w.begin - w.loan.length, w.begin)
-            for w in work
-            if w.loan is not None
-        ]
-        hidden = self.backbone.forward(self._embed(encode, denoise), segments, copies)
-        readings = iter(self._read(hidden, denoise) if denoise else ())
-        return [next(readings) if w.denoise else None for w in work]
+    def close(self, slot: Slot) -> None:
+        """Forget a slot."""
+        del self._slots[slot]
 
-    def commit(self, work: Seq[Work], readings: Seq[Reading | None]) -> None:
-        """Take over what a successful pass computed: committed positions and self-conditioning signals."""
-        for part, reading in zip(work, readings, strict=True):
-            if part.loan:
-                part.sequence.borrowed(part.loan.length)
-            if part.encode:
-                part.sequence.encoded(part.encode)
-            canvas = part.sequence.canvas
-            if reading is None or canvas is None:
-                continue
-            if reading.statistics is not None:
-                canvas.soft[: len(reading.statistics.soft)] = reading.statistics.soft
-            if reading.hidden is not None:
-                assert canvas.hidden is not None, "hidden states are kept for canvases with a guide"
-                reads = part.sequence.reads
-                canvas.hidden[slice(len(reading.hidden)) if reads is None else list(reads)] = reading.hidden
+    def fork_prefix(self, source: Slot, into: Slot, length: int) -> None:
+        """Copy the first ``length`` positions; copies are cheap beside computing them, and slots stay independent."""
+        self._slots[into].cache.copy_prefix(self._slots[source].cache, length)
 
-    def rows(self, canvas: Canvas) -> Rows:
-        """Distributions of the canvas's positions as its last step left them."""
-        assert canvas.hidden is not None, "hidden states are kept for canvases with a guide"
-        return Rows(self.readout, canvas.hidden, canvas.temperature)
+    def slot_bytes(self, capacity: int) -> int:
+        """Bytes of keys and values of a slot."""
+        return cache_bytes(self.backbone.layouts, capacity, self.backbone.dtype)
 
-    def _embed(self, encode: Seq[Work], denoise: Seq[Work]) -> Tensor:
-        device, backbone = self.backbone.device, self.backbone
-        parts = []
-        if encode:
-            ids = [t for w in encode for t in w.sequence.tokens[w.begin : w.begin + w.encode]]
-            parts.append(self._with_images(backbone.embed(torch.tensor(ids, device=device)), encode))
-        if denoise:
-            canvases = [
-                w.sequence.open_canvas(
-                    self.readout.vocab_size, self._end_ids, backbone.hidden_size, device, backbone.dtype
-                )
-                for w in denoise
-            ]
-            tokens = torch.cat([c.tokens[: c.active] for c in canvases]).to(device)
-            soft = torch.cat([self._conditioning(c) for c in canvases])
-            parts.append(backbone.embed_canvas(tokens, soft))
+    def free_unused(self) -> None:
+        """Empty torch's own cache of device memory."""
+        if self.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def logits(self, slot: Slot, start: int, stop: int, temperature: float) -> Tensor:
+        """Processed logits of canvas positions after a guided step: float32 ``[stop - start, vocab]`` on the host."""
+        hidden = self._slots[slot].hidden[start:stop]
+        temperatures = torch.full((len(hidden),), temperature, device=hidden.device)
+        return self.readout.logits(hidden, temperatures).cpu()
+
+    def label_logits(self, slot: Slot, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Logits of a few tokens each after a guided step: per position float32 ``[labels]`` on the host."""
+        return self.readout.label_logits(self._slots[slot].hidden[list(positions)], labels)
+
+    def run(self, step: Step) -> StepResult:
+        """One forward pass. Until it has succeeded it writes keys and values only, so it can be repeated."""
+        for segment in step.canvases:
+            self._make_room(segment)
+        segments = [self._causal(segment) for segment in step.encode]
+        segments += [self._bidirectional(segment) for segment in step.canvases]
+        copies = [Copy(self._cache(c.into), self._cache(c.source), c.start, c.stop) for c in step.copies]
+        hidden = self.backbone.forward(self._embed(step), segments, copies)
+        if not step.canvases:
+            return StepResult()
+        parts = hidden.split([c.active if c.reads is None else len(c.reads) for c in step.canvases])
+        denoised = [c for c in step.canvases if c.reads is None]
+        read = [part for c, part in zip(step.canvases, parts, strict=True) if c.reads is None]
+        results = iter(self._statistics(read, denoised) if denoised else ())
+        for segment, part in zip(step.canvases, parts, strict=True):
+            if segment.guided:
+                where = slice(segment.active) if segment.reads is None else list(segment.reads)
+                self._slots[segment.slot].hidden[where] = part
+        return StepResult(tuple(next(results) if c.reads is None else None for c in step.canvases))
+
+    def _cache(self, slot: Slot) -> SequenceCache:
+        return self._slots[slot].cache
+
+    def _make_room(self, canvas: CanvasSegment) -> None:
+        """Room for what is kept of a canvas from step to step."""
+        state = self._slots[canvas.slot]
+        shape = (canvas.length, self.backbone.hidden_size)
+        if len(state.soft) != canvas.length:
+            state.soft = state.soft.new_zeros(shape)
+        if canvas.guided and len(state.hidden) != canvas.length:
+            state.hidden = state.hidden.new_zeros(shape)
+
+    def _embed(self, step: Step) -> Tensor:
+        """Embeddings of the flat batch: ``[tokens, hidden]``, encoded tokens first, then the canvases."""
+        device, parts = self.backbone.device, []
+        if step.encode:
+            ids = torch.cat([segment.tokens for segment in step.encode]).to(device)
+            parts.append(self._with_images(self.backbone.embed(ids), step.encode))
+        if step.canvases:
+            ids = torch.cat([canvas.tokens for canvas in step.canvases]).to(device)
+            soft = torch.cat([self._conditioning(canvas) for canvas in step.canvases])
+            parts.append(self.backbone.embed_canvas(ids, soft))
         return torch.cat(parts)
 
-    def _with_images(self, embedded: Tensor, encode: Seq[Work]) -> Tensor:
+    def _with_images(self, embedded: Tensor, segments: Sequence[EncodeSegment]) -> Tensor:
         """Puts the vision tower's embeddings in the place of image tokens; they live for this pass only."""
         offset = 0
-        for work in encode:
-            for image in work.sequence.images_within(work.begin, work.encode) if work.sequence.images else ():
-                start = offset + image.start - work.begin
+        for segment in segments:
+            for image in segment.images:
+                start = offset + image.start - segment.start
                 embedded[start : start + image.length] = self.vision(image, embedded.device, embedded.dtype)
-            offset += work.encode
+            offset += len(segment.tokens)
         return embedded
 
-    def _conditioning(self, canvas: Canvas) -> Tensor:
-        """Self-conditioning of the computed positions: pinned ones are certain, from the second step on."""
-        soft = canvas.soft[: canvas.active]
-        pinned = canvas.pinned[: canvas.active].nonzero().flatten()
-        if not len(pinned) or not canvas.steps:
-            return soft
-        soft = soft.clone()
+    def _conditioning(self, canvas: CanvasSegment) -> Tensor:
+        """Self-conditioning of the computed positions: ``[active, hidden]``."""
+        soft = self._slots[canvas.slot].soft[: canvas.active]
         device = soft.device
-        soft[pinned.to(device)] = self.backbone.embed(canvas.tokens[pinned].to(device))
+        if bool(canvas.unconditioned.any()):
+            soft = soft.masked_fill(canvas.unconditioned.to(device).unsqueeze(-1), 0.0)
+        pinned = canvas.pinned.nonzero().flatten()
+        if len(pinned):
+            soft = soft.index_copy(0, pinned.to(device), self.backbone.embed(canvas.tokens[pinned].to(device)))
         return soft
 
-    def _encode_segment(self, work: Work) -> Segment:
-        begin, count = work.begin, work.encode
-        blocks: tuple[tuple[int, int], ...] = ()
-        if work.sequence.images and self.vision.bidirectional:
-            blocks = tuple((image.start, image.stop) for image in work.sequence.images_within(begin, count))
-        return Segment(_cache(work.sequence), begin, count, True, begin + count, blocks)
+    def _causal(self, segment: EncodeSegment) -> Segment:
+        blocks = tuple((i.start, i.stop) for i in segment.images) if self.vision.bidirectional else ()
+        length = len(segment.tokens)
+        return Segment(self._cache(segment.slot), segment.start, length, True, segment.start + length, blocks)
 
-    @staticmethod
-    def _canvas_segment(work: Work) -> Segment:
-        sequence, start = work.sequence, work.begin + work.encode
-        stop = start + sequence.settings.canvas_length
-        return Segment(_cache(sequence), start, sequence.active, False, stop, wanted=sequence.reads)
+    def _bidirectional(self, canvas: CanvasSegment) -> Segment:
+        stop = canvas.start + canvas.length
+        return Segment(self._cache(canvas.slot), canvas.start, canvas.active, False, stop, wanted=canvas.reads)
 
-    def _read(self, hidden: Tensor, denoise: Seq[Work]) -> list[Reading]:
-        sequences = [w.sequence for w in denoise]
-        parts = hidden.split([s.active if s.reads is None else len(s.reads) for s in sequences])
-        full = [w for w in denoise if w.sequence.reads is None]
-        if len(full) < len(denoise):
-            wanted = [p for p, s in zip(parts, sequences, strict=True) if s.reads is None]
-            hidden = torch.cat(wanted) if wanted else hidden[:0]
-        statistics = iter(self._statistics(hidden, full) if full else ())
-        return [
-            Reading(next(statistics) if s.reads is None else None, part if s.guide else None)
-            for s, part in zip(sequences, parts, strict=True)
-        ]
-
-    def _statistics(self, hidden: Tensor, denoise: Seq[Work]) -> list[Statistics]:
-        canvases = [w.sequence.canvas for w in denoise if w.sequence.canvas is not None]
-        sizes = [c.active for c in canvases]
-        device = self.backbone.device
+    def _statistics(self, hidden: Sequence[Tensor], canvases: Sequence[CanvasSegment]) -> list[CanvasResult]:
+        """Read the denoised canvases' rows, keep their soft embeddings, and copy the rest to the host."""
+        sizes, device = [canvas.active for canvas in canvases], self.backbone.device
         temperature = torch.tensor([c.temperature for c in canvases]).repeat_interleave(torch.tensor(sizes)).to(device)
-        uniform = torch.cat([c.uniform for c in canvases]).to(device)
-        all_rows = self.readout(hidden, temperature, uniform)
-        split = (t.split(sizes) for t in (all_rows.argmax, all_rows.sample, all_rows.entropy, all_rows.soft))
-        return [Statistics(*parts) for parts in zip(*split, strict=True)]
-
-
-def _cache(sequence: Sequence) -> SequenceCache:
-    cache = sequence.cache
-    assert cache is not None, "a sequence is given its cache when it is admitted"
-    return cache
+        uniform = torch.cat([canvas.uniform for canvas in canvases]).to(device)
+        statistics = self.readout(torch.cat(list(hidden)), temperature, uniform)
+        argmax, sample, entropy = statistics.on_host()
+        for canvas, soft in zip(canvases, statistics.soft.split(sizes), strict=True):
+            self._slots[canvas.slot].soft[: canvas.active] = soft
+        split = (tensor.split(sizes) for tensor in (argmax, sample, entropy))
+        return [CanvasResult(*parts) for parts in zip(*split, strict=True)]

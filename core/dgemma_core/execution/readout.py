@@ -26,10 +26,10 @@ class Statistics:
     """What one denoising step says about each position.
 
     Attributes:
-        argmax: int64 ``[rows]`` on the host, the likeliest token.
-        sample: int64 ``[rows]`` on the host, a token drawn from the distribution.
-        entropy: float32 ``[rows]`` on the host, nats.
-        soft: ``[rows, hidden]`` on the device, the expected embedding: next step's self-conditioning signal.
+        argmax: int64 ``[rows]``, the likeliest token.
+        sample: int64 ``[rows]``, a token drawn from the distribution.
+        entropy: float32 ``[rows]``, nats.
+        soft: ``[rows, hidden]``, the expected embedding: next step's self-conditioning signal.
     """
 
     argmax: Tensor
@@ -37,38 +37,13 @@ class Statistics:
     entropy: Tensor
     soft: Tensor
 
-
-class Rows:
-    """Distributions of single canvas positions, computed when a guide asks for them.
-
-    Args:
-        readout: the output head.
-        hidden: ``[canvas, hidden]`` normed hidden states.
-        temperature: what logits are divided by.
-    """
-
-    def __init__(self, readout: Readout, hidden: Tensor, temperature: float) -> None:
-        self._readout = readout
-        self._hidden = hidden
-        self._temperature = temperature
-
-    def logits(self, start: int, stop: int) -> Tensor:
-        """Processed logits of positions ``[start, stop)``: float32 ``[stop - start, vocab]`` on the host."""
-        hidden = self._hidden[start:stop]
-        temperature = torch.full((len(hidden),), self._temperature, device=hidden.device)
-        return self._readout.logits(hidden, temperature).cpu()
-
-    def label_logits(self, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Logits of a few tokens each, without those of the rest of the vocabulary.
-
-        Args:
-            positions: canvas positions.
-            labels: for each of them the token ids asked for.
-
-        Returns:
-            For each position soft-capped float32 logits ``[labels]`` on the host, not divided by the temperature.
-        """
-        return self._readout.label_logits(self._hidden[list(positions)], labels)
+    def on_host(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``argmax``, ``sample`` and ``entropy`` on the host, gathered in one copy."""
+        if self.argmax.device.type == "cpu":
+            return self.argmax, self.sample, self.entropy
+        # The entropy's bits travel as an integer; token ids fit into 32 bits.
+        rows = torch.stack((self.argmax.int(), self.sample.int(), self.entropy.view(torch.int32))).cpu()
+        return rows[0].long(), rows[1].long(), rows[2].view(torch.float32)
 
 
 class Readout:
@@ -135,7 +110,7 @@ class Readout:
             uniform: float32 ``[rows]`` on the device, one draw per position.
 
         Returns:
-            Statistics of all rows.
+            Statistics of all rows, on the device.
         """
         rows = hidden.shape[0]
         argmax = torch.empty(rows, dtype=torch.long, device=hidden.device)
@@ -146,7 +121,7 @@ class Readout:
             part = slice(start, min(start + self._chunk_rows, rows))
             outputs = (argmax[part], sample[part], entropy[part], soft[part])
             self._chunk(hidden[part], temperature[part], uniform[part], *outputs)
-        return Statistics(argmax.cpu(), sample.cpu(), entropy.cpu(), soft)
+        return Statistics(argmax, sample, entropy, soft)
 
     def _chunk(
         self,

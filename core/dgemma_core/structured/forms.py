@@ -1,4 +1,8 @@
-"""Where the answers of typed questions stand in a canvas, in tokens."""
+"""Forms: the assistant's turn with a blank for the answer of every typed question, in tokens.
+
+A form has one line per question: its number, its text, and a blank. A blank has room for the longest option. Options
+that share their first tokens part at a fork, a position where the next token decides between them.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,16 @@ from dataclasses import dataclass
 
 from dgemma_core.api.questions import Question, one_line
 
-OPTION_TOKENS = 16  # An option is written out so far, or further where others only part from it later.
+OPTION_TOKENS = 16  # Longer options are cut to this length, or to the length at which all of them differ.
 
 
 @dataclass(frozen=True)
 class Fork:
-    """A canvas position where options of a question part.
+    """A position of a form where options of a question part.
 
     Attributes:
-        position: index into the template's tokens.
-        token_ids: the tokens that the options go on with.
+        position: index into the form's tokens.
+        token_ids: the options' different tokens at this position.
     """
 
     position: int
@@ -24,13 +28,13 @@ class Fork:
 
 
 @dataclass(frozen=True)
-class Slot:
-    """Where a question's answer stands.
+class Blank:
+    """The place of a question's answer.
 
     Attributes:
-        start: index into the template's tokens.
-        options: token ids of every option, filled up to the same length.
-        paths: per option its forks, as (index into the template's forks, index into the fork's tokens).
+        start: index into the form's tokens.
+        options: token ids of every option, all of the same length.
+        paths: per option its forks, as (index into the form's forks, index into the fork's tokens).
     """
 
     start: int
@@ -39,36 +43,36 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Template:
-    """The assistant's turn with slots.
+class Form:
+    """The assistant's turn with blanks.
 
     Attributes:
-        tokens: token ids, with the first option in every slot, up to and with the end token.
-        slots: one per question.
-        forks: of all slots; the only tokens whose logits are read.
+        tokens: token ids up to the end token, which is included. Every blank holds its first option.
+        blanks: one per question.
+        forks: of all blanks; logits are read for their tokens only.
     """
 
     tokens: tuple[int, ...]
-    slots: tuple[Slot, ...]
+    blanks: tuple[Blank, ...]
     forks: tuple[Fork, ...]
 
     def open_positions(self) -> list[int]:
         """Indices into ``tokens`` that depend on the answers, ascending."""
         return [
-            slot.start + place
-            for slot in self.slots
-            for place, column in enumerate(zip(*slot.options, strict=True))
+            blank.start + place
+            for blank in self.blanks
+            for place, column in enumerate(zip(*blank.options, strict=True))
             if len(set(column)) > 1
         ]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One question in tokens.
+    """One question of a form.
 
     Attributes:
-        asked: number and text.
-        options: token ids of every option, filled up to the same length.
+        asked: token ids of its number and text.
+        options: token ids of every option, all of the same length.
     """
 
     asked: tuple[int, ...]
@@ -80,29 +84,28 @@ class Line:
 
 
 @dataclass(frozen=True)
-class TemplateWriter:
-    """Writes templates in a checkpoint's tokens.
+class FormWriter:
+    """Writes forms in a checkpoint's tokens.
 
     Args:
         encode: plain text to token ids.
         end_id: the token that ends a turn.
-        pad_id: fills a slot behind a shorter option.
+        pad_id: the token that fills a blank after a shorter option.
     """
 
     encode: Callable[[str], list[int]]
     end_id: int
     pad_id: int
 
-    def write(self, questions: Iterable[Question], spelled_out: bool = False) -> Template:
-        """One line per question: its number, its text and the slot of its answer.
+    def write(self, questions: Iterable[Question], spelled_out: bool = False) -> Form:
+        """A form with one line per question.
 
-        A slot has room for the longest option; a shorter one ends with the line break that follows every answer. The
-        trie of the options' tokens tells where they part; only there is the model asked. Right behind its question is
-        the easiest place for an answer, above all for a small model.
+        The blank follows its question directly: there a model, above all a small one, answers best. An option shorter
+        than its blank ends with a line break and padding.
 
         Args:
             questions: at least one.
-            spelled_out: the questions' texts stand in the prompt, and not here.
+            spelled_out: leave out the questions' texts, because the prompt has them.
 
         Raises:
             ValueError: the tokenizer spells two options alike.
@@ -110,23 +113,32 @@ class TemplateWriter:
         return self.join([self.line(number, question, spelled_out) for number, question in enumerate(questions, 1)])
 
     def line(self, number: int, question: Question, spelled_out: bool = False) -> Line:
-        """The ``number``-th question's line, as :meth:`write` writes it."""
+        """The line of one question, as :meth:`write` writes it.
+
+        Args:
+            number: of the question in its form, from 1.
+            question: the question.
+            spelled_out: leave out its text.
+
+        Raises:
+            ValueError: the tokenizer spells two options alike.
+        """
         text = f"{number}." if spelled_out else f"{number}. {one_line(question.text)}"
         return Line(tuple(self.encode(f"\n{text}" if number > 1 else text)), self._spell(question))
 
-    def join(self, lines: Iterable[Line]) -> Template:
-        """The template of these lines, in their order."""
+    def join(self, lines: Iterable[Line]) -> Form:
+        """The form of these lines, in their order."""
         tokens: list[int] = []
-        slots: list[Slot] = []
+        blanks: list[Blank] = []
         forks: list[Fork] = []
         for line in lines:
             tokens += line.asked
-            slots.append(_slot(len(tokens), line.options, forks))
+            blanks.append(_blank(len(tokens), line.options, forks))
             tokens += line.options[0]
-        return Template((*tokens, self.end_id), tuple(slots), tuple(forks))
+        return Form((*tokens, self.end_id), tuple(blanks), tuple(forks))
 
     def _spell(self, question: Question) -> tuple[tuple[int, ...], ...]:
-        """The options' tokens, filled up to one length; long ones are cut where all are told apart."""
+        """The options' tokens, padded or cut to one length at which all options differ."""
         spelled = [self.encode(f" {one_line(name)}") for name in question.names]
         room = max(map(len, spelled))
         line_break = self.encode("\n")
@@ -137,16 +149,16 @@ class TemplateWriter:
         return tuple(ids[: max(apart, OPTION_TOKENS)] for ids in filled)
 
 
-def _slot(start: int, options: tuple[tuple[int, ...], ...], forks: list[Fork]) -> Slot:
-    """A slot whose forks are added to ``forks``."""
+def _blank(start: int, options: tuple[tuple[int, ...], ...], forks: list[Fork]) -> Blank:
+    """The blank at ``start``; its forks, those of the trie of its options' tokens, are appended to ``forks``."""
     paths: list[list[tuple[int, int]]] = [[] for _ in options]
     for depth in range(len(options[0])):
         for prefix in dict.fromkeys(ids[:depth] for ids in options):
             members = [i for i, ids in enumerate(options) if ids[:depth] == prefix]
-            told = tuple(dict.fromkeys(options[i][depth] for i in members))
-            if len(told) == 1:
+            different = tuple(dict.fromkeys(options[i][depth] for i in members))
+            if len(different) == 1:
                 continue
             for i in members:
-                paths[i].append((len(forks), told.index(options[i][depth])))
-            forks.append(Fork(start + depth, told))
-    return Slot(start, options, tuple(map(tuple, paths)))
+                paths[i].append((len(forks), different.index(options[i][depth])))
+            forks.append(Fork(start + depth, different))
+    return Blank(start, options, tuple(map(tuple, paths)))

@@ -1,4 +1,4 @@
-"""Lark text, as ``llguidance`` reads it, put together from rules and terminals."""
+"""A Lark grammar, in llguidance's dialect, put together from rules and terminals."""
 
 from __future__ import annotations
 
@@ -6,28 +6,32 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from dgemma_core.structured.hints import HINTS_LINE
 
 
 @dataclass(frozen=True)
 class Expr:
-    """Lark for a value, and the rules without which it cannot be completed."""
+    """Lark for a value.
+
+    Attributes:
+        text: the Lark.
+        needs: names of the rules without which no text of it can be completed.
+    """
 
     text: str
     needs: frozenset[str] = frozenset()
 
 
 class LarkWriter:
-    """Collects the rules and terminals of a grammar; the same ones are written once.
+    """Collects the rules and terminals of a grammar; equal ones are written once.
 
     Args:
-        common: bodies of rules and terminals by name, of which a grammar gets what it uses.
+        common: bodies of rules and terminals by name; a grammar gets those it uses.
 
     Attributes:
         rules: bodies by name.
-        hints: texts that string values may look like.
+        hints: texts that fit a string of the grammar.
     """
 
     def __init__(self, common: Mapping[str, str]) -> None:
@@ -38,7 +42,7 @@ class LarkWriter:
         self._terminals: dict[str, str] = {}
 
     def rule_name(self) -> str:
-        """A name of its own for a rule to come."""
+        """A new name for a rule that is written later."""
         self.rules[name := f"r{len(self.rules)}"] = ""
         return name
 
@@ -54,7 +58,7 @@ class LarkWriter:
         return self._terminals.setdefault(body, f"T{len(self._terminals)}")
 
     def text(self, start: str) -> str:
-        """The grammar of which ``start`` is the first rule's body. What it uses of the common ones is added."""
+        """The grammar whose first rule has the body ``start``, with the common rules and terminals that it uses."""
         rules = {"start": start, **self.rules}
         lines = [f"{name}: {body}" for name, body in rules.items()]
         lines += [f"{name}: {body}" for body, name in self._terminals.items()]
@@ -86,7 +90,14 @@ def repeated(unit: str, low: int, high: int | None) -> str:
 
 
 def list_of(heads: list[Expr], rest: Expr | None, low: int, high: int | None) -> Expr:
-    """An array: items of their own first, then others alike."""
+    """An array.
+
+    Args:
+        heads: the first items, each with Lark of its own.
+        rest: the items after them; None if there are none.
+        low: items at least.
+        high: items at most; None for no limit.
+    """
     heads = heads[:high]
     needs = frozenset(need for head in heads[:low] for need in head.needs)
     if rest is not None and low > len(heads):
@@ -105,27 +116,3 @@ def list_of(heads: list[Expr], rest: Expr | None, low: int, high: int | None) ->
         inner = f"{comma}{heads[index].text} {inner}".strip()
         inner = inner if index < low else f"({inner})?"
     return Expr(f'"[" {inner} "]"' if inner else '"[" "]"', needs)
-
-
-@lru_cache(maxsize=1024)
-def problem_of(lark: str) -> str:
-    """What ``llguidance`` has to say against a grammar; empty if nothing."""
-    from llguidance import LLMatcher
-
-    failed, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_lark(lark))
-    return "; ".join(str(m).strip().splitlines()[0] for m in messages) if failed or messages else ""
-
-
-@lru_cache(maxsize=1024)
-def matches_text(terminal: str) -> bool | None:
-    """Whether a terminal matches any text but the empty one; None if it matches nothing at all."""
-    from llguidance import LLMatcher, LLTokenizer
-
-    tokenizer = LLTokenizer("byte")
-    matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(f"start: T\nT: {terminal}"), log_level=0)
-    if matcher.is_error():
-        return True  # The whole grammar will tell.
-    mask = int.from_bytes(matcher.compute_bitmask(), "little") & ~(1 << tokenizer.eos_token)
-    if matcher.is_error() or not mask:  # A state in which nothing can follow is an error there.
-        return False if not matcher.is_error() and matcher.is_accepting() else None
-    return True

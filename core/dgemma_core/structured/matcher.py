@@ -1,4 +1,4 @@
-"""A grammar's state while tokens are matched against it, behind an interface; llguidance stands behind it."""
+"""A grammar's state while tokens are matched against it: the interface, and its implementation by llguidance."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.errors import GrammarError
+from dgemma_core.structured.alphabet import Alphabet
 
-_KEPT = 256  # Compiled grammars per engine.
+_KEPT = 256  # compiled grammars per engine
 
 
 class Matcher(Protocol):
-    """Where in a grammar a text stands. Token ids in, token ids out; end tokens are not part of the text."""
+    """The state of a grammar after some text. The text is given as token ids, without end tokens."""
 
     @property
     def accepting(self) -> bool:
@@ -31,23 +32,28 @@ class Matcher(Protocol):
         """How many of ``tokens`` could follow, from the first on. Changes nothing."""
 
     def consume(self, tokens: Sequence[int]) -> None:
-        """Let ``tokens`` follow; all of them must be accepted."""
+        """Append ``tokens`` to the text; all of them must be accepted."""
 
     def rollback(self, count: int) -> None:
-        """Take back the last ``count`` tokens."""
+        """Remove the last ``count`` tokens."""
 
     def allowed(self) -> NDArray[np.bool_]:
-        """``[vocab]``: which tokens could follow, end tokens among them where the text is complete."""
+        """The tokens that may come next, end tokens among them where the text is complete: bool ``[vocab]``."""
 
     def forced(self) -> list[int]:
-        """Tokens that must follow, because nothing else can."""
+        """The tokens that must come next, as far as there is only one possibility."""
 
     def copy(self) -> Matcher:
         """An independent matcher in the same state."""
 
 
 class LLGuidanceMatcher:
-    """:class:`Matcher` over an ``llguidance.LLMatcher``."""
+    """:class:`Matcher` over an ``llguidance.LLMatcher``.
+
+    Args:
+        inner: the ``LLMatcher``.
+        vocab_size: rows of the output embedding.
+    """
 
     def __init__(self, inner: Any, vocab_size: int) -> None:
         self._inner = inner
@@ -68,26 +74,26 @@ class LLGuidanceMatcher:
         return int(self._inner.validate_tokens(list(tokens))) if tokens and not self.stopped else 0
 
     def consume(self, tokens: Sequence[int]) -> None:
-        """Let ``tokens`` follow."""
+        """Append ``tokens`` to the text."""
         taken = self._inner.try_consume_tokens(list(tokens)) if tokens else 0
         if taken != len(tokens):
             raise RuntimeError(f"the grammar refused token {taken} of {list(tokens)}: {self._inner.get_error()}")
 
     def rollback(self, count: int) -> None:
-        """Take back the last ``count`` tokens."""
+        """Remove the last ``count`` tokens."""
         if count and not self._inner.rollback(count):
             raise RuntimeError(f"the matcher cannot take back {count} tokens: {self._inner.get_error()}")
 
     def allowed(self) -> NDArray[np.bool_]:
-        """``[vocab]``: which tokens could follow."""
+        """The tokens that may come next: bool ``[vocab]``."""
         bits = np.frombuffer(self._inner.compute_bitmask(), dtype=np.uint8)
         return np.unpackbits(bits, count=self._vocab_size, bitorder="little").view(np.bool_)
 
     def forced(self) -> list[int]:
-        """Tokens that must follow."""
+        """The tokens that must come next."""
         if self.stopped:
             return []
-        # A forced text that spells a control token is proposed as that token, which does not fit.
+        # llguidance spells a forced text like "<|think|>" with the control token, which its grammar then refuses.
         forced = list(self._inner.compute_ff_tokens())
         return forced[: self.accepts(forced)]
 
@@ -96,56 +102,12 @@ class LLGuidanceMatcher:
         return LLGuidanceMatcher(self._inner.deep_copy(), self._vocab_size)
 
 
-class Alphabet:
-    """A tokenizer as grammars see it: the bytes of every token, and which token is which single byte.
+class GrammarCompiler:
+    """Makes matchers for one tokenizer. The most recently used grammars stay compiled. Thread-safe.
 
     Args:
-        tokenizer: the checkpoint's fast tokenizer.
-        vocab_size: rows of the output embedding.
-        end_ids: tokens that end an answer.
-
-    Attributes:
-        delimiters: control tokens and tokens with a quote, which begin and end free text.
+        alphabet: the tokenizer.
     """
-
-    def __init__(self, tokenizer: Any, vocab_size: int, end_ids: frozenset[int]) -> None:
-        import llguidance.hf
-
-        self.vocab_size = vocab_size
-        self.end_ids = end_ids
-        self.inner = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocab_size, eos_token=sorted(end_ids))
-        self.byte_of: dict[int, int] = {}
-        specials = []
-        delimiters = []
-        for token in range(vocab_size):
-            if self.inner.is_special_token(token):
-                specials.append(token)
-                continue
-            spelled = self.inner.decode_bytes([token])
-            if b'"' in spelled:
-                delimiters.append(token)
-            if len(spelled) == 1:
-                self.byte_of[token] = spelled[0]
-        # The keys of `byte_of`, and control tokens that do not end an answer, to index masks with.
-        self.byte_tokens = np.array(list(self.byte_of), dtype=np.int64)
-        self.delimiters = frozenset([*specials, *delimiters])
-        self.special_tokens = np.array([t for t in specials if t not in end_ids], dtype=np.int64)
-
-    def spell(self, text: bytes) -> list[int]:
-        """Token ids of bytes, control tokens left as characters."""
-        return list(self.inner.tokenize_bytes(text))
-
-    def bytes_of(self, tokens: Sequence[int]) -> bytes:
-        """The bytes that tokens stand for."""
-        return bytes(self.inner.decode_bytes(list(tokens)))
-
-    def is_special(self, token: int) -> bool:
-        """Whether a token is a control token."""
-        return bool(self.inner.is_special_token(token))
-
-
-class GrammarCompiler:
-    """Matchers for one tokenizer; the most recently used grammars stay compiled. Thread-safe."""
 
     def __init__(self, alphabet: Alphabet) -> None:
         self.alphabet = alphabet

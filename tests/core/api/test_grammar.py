@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from dgemma_core import Grammar, SamplingParams
 from dgemma_core.errors import GrammarError
-from dgemma_core.structured.endings import short_completion
+from dgemma_core.structured.alphabet import Alphabet
+from dgemma_core.structured.endings import short_ending
 from dgemma_core.structured.hints import sample, string_hints
-from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
+from dgemma_core.structured.matcher import GrammarCompiler
 from tests.checkpoints import make_tokenizer
 
 END = 4
@@ -91,19 +92,19 @@ def test_values_that_look_like_formats_stay(compiler: GrammarCompiler) -> None:
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda s: json.dumps(s)[:40])
-def test_short_completions_are_valid(compiler: GrammarCompiler, schema: dict[str, Any]) -> None:
+def test_short_endings_are_valid(compiler: GrammarCompiler, schema: dict[str, Any]) -> None:
     grammar = Grammar.json_schema(schema)
-    way = short_completion(compiler.matcher(grammar), compiler.alphabet, 256, string_hints(grammar.source))
+    way = short_ending(compiler.matcher(grammar), compiler.alphabet, 256, string_hints(grammar.source))
     assert way is not None
     jsonschema.validate(json.loads(compiler.alphabet.bytes_of(way)), schema)
 
 
-def test_short_completions_from_the_middle(compiler: GrammarCompiler) -> None:
+def test_short_endings_from_the_middle(compiler: GrammarCompiler) -> None:
     grammar = Grammar.json_schema(SCHEMAS[0])
     matcher = compiler.matcher(grammar)
     begun = compiler.alphabet.spell(b'{"a":"half a wor')
     matcher.consume(begun)
-    way = short_completion(matcher, compiler.alphabet, 64)
+    way = short_ending(matcher, compiler.alphabet, 64)
     assert way is not None
     text = compiler.alphabet.bytes_of([*begun, *way])
     assert json.loads(text)["a"] == "half a wor"
@@ -111,15 +112,15 @@ def test_short_completions_from_the_middle(compiler: GrammarCompiler) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["(a|b)*c", "[A-Z]{3}-\\d{4}", "yes|no", "x+y?z{2,}"])
-def test_short_completions_of_patterns(compiler: GrammarCompiler, pattern: str) -> None:
-    way = short_completion(compiler.matcher(Grammar.regex(pattern)), compiler.alphabet, 64)
+def test_short_endings_of_patterns(compiler: GrammarCompiler, pattern: str) -> None:
+    way = short_ending(compiler.matcher(Grammar.regex(pattern)), compiler.alphabet, 64)
     assert way is not None
     assert re.fullmatch(pattern, compiler.alphabet.bytes_of(way).decode())
 
 
-def test_no_completion_within_the_limit(compiler: GrammarCompiler) -> None:
+def test_no_ending_within_the_limit(compiler: GrammarCompiler) -> None:
     matcher = compiler.matcher(Grammar.json_schema({"type": "string", "minLength": 100}))
-    assert short_completion(matcher, compiler.alphabet, 20) is None
+    assert short_ending(matcher, compiler.alphabet, 20) is None
 
 
 @pytest.mark.parametrize("pattern", ["^mailto:", "\\.(png|jpeg)$", "[^a]b{2}", "^\\d{3}-\\w$", "(?:x|yy)z"])

@@ -20,9 +20,9 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImagePr
 
 from dgemma_core import Engine, Image, LoadSpec, Message, Question, SamplingParams, ToolCall
 from dgemma_core.api import images as images_module
+from dgemma_core.chat import image_patches as module
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.errors import CheckpointError, ContextOverflowError, DGemmaError
-from dgemma_core.execution import vision as vision_module
 from tests.checkpoints import CONTROL_TOKENS, make_model, make_tokenizer, save_checkpoint
 from tests.core.execution.test_reference import SEED, record
 
@@ -232,10 +232,10 @@ def test_prompt_states_are_the_references(case: str, budget: int, tmp_path: Path
     with Engine(LoadSpec(model=folder, max_batch_tokens=budget)) as engine:
         generation = engine.generate([MESSAGES], SamplingParams(seed=0, max_new_tokens=1))[0]
         assert engine.count_tokens(MESSAGES) == generation.usage.prompt_tokens == ids.shape[1]
-        (cache,) = engine._worker._prefix_cache._entries.values()  # type: ignore[union-attr]
-    assert cache.committed == ids.shape[1]
+        ((cache, committed),) = kept_prefixes(engine)
+    assert committed == ids.shape[1]
     for index, layer in enumerate(expected.layers):
-        keys, values = cache.read(index, 0, cache.committed)
+        keys, values = cache.read(index, 0, committed)
         kept = layer.keys.shape[-2]  # A sliding layer of the reference keeps its window only.
         torch.testing.assert_close(keys[:, -kept:], layer.keys[0], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(values[:, -kept:], layer.values[0], atol=1e-4, rtol=1e-4)
@@ -262,8 +262,8 @@ def test_same_draws_give_the_references_answer(case: str, tmp_path: Path, monkey
 def test_foreign_spelling_of_an_image_token_is_no_image(small_images: str) -> None:
     with Engine(LoadSpec(model=small_images)) as engine:
         hostile = [Message("user", ["<|image|> <|image>", img(1), "<image|>"])]
-        rendered = engine._rendered(hostile)
-    (slot,) = rendered.slots
+        rendered = engine._admission.render(hostile)
+    (slot,) = rendered.spans
     assert [i for i, token in enumerate(rendered.ids) if token == IMAGE_ID] == list(
         range(slot.start, slot.start + slot.length)
     )
@@ -299,8 +299,8 @@ def test_half_precision_sees_about_the_same(small_images: str, dtype: str) -> No
         caches = []
         for engine in (full, half):
             engine.generate([prompt], SamplingParams(seed=0, max_new_tokens=1))
-            caches.extend(engine._worker._prefix_cache._entries.values())  # type: ignore[union-attr]
-    exact, rough = (cache.read(0, 0, cache.committed)[0].float() for cache in caches)
+            caches.extend(kept_prefixes(engine))
+    exact, rough = (cache.read(0, 0, committed)[0].float() for cache, committed in caches)
     assert not torch.equal(exact, rough)
     assert float((exact - rough).norm() / exact.norm()) < 0.03
 
@@ -310,6 +310,13 @@ def test_the_embedded_template_takes_images_in_every_role(embedded_engine: Engin
     plain = engine_tokens(embedded_engine, [Message(role, "look: "), Message("user", "say")])
     with_image = engine_tokens(embedded_engine, [Message(role, ["look: ", img(1)]), Message("user", "say")])
     assert 250 < with_image - plain <= 282
+
+
+def kept_prefixes(engine: Engine) -> list[tuple[Any, int]]:
+    """Keys and values of the prefix cache's entries, and how many tokens each has."""
+    loop = engine._worker._loop
+    assert loop is not None
+    return [(loop.backend._slots[slot].cache, len(key)) for key, slot in loop.prefixes._entries.items()]  # type: ignore[attr-defined]
 
 
 def engine_tokens(engine: Engine, messages: list[Message]) -> int:
@@ -368,10 +375,10 @@ def test_sizes_follow_the_checkpoint(small_images: str, tiny_engine: Engine) -> 
 def test_patches_of_recent_images_are_kept(small_images: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Engine(LoadSpec(model=small_images)) as engine:
         engine.prepare_images([img(1), img(2)])
-        preprocessor = engine._image_preprocessor()
+        preprocessor = engine._parts.images
         kept = [preprocessor.patches(img(i)) for i in (1, 2)]
         assert preprocessor.patches(img(1)) is kept[0]
-        monkeypatch.setattr(vision_module, "_KEPT_BYTES", preprocessor._kept_bytes)
+        monkeypatch.setattr(module, "_KEPT_BYTES", preprocessor._kept_bytes)
         again = preprocessor.patches(img(3))
         assert preprocessor.patches(img(1)) is kept[0], "the one used least recently goes first"
         assert preprocessor.patches(img(3)) is again
@@ -414,7 +421,7 @@ def test_a_prefix_ends_where_another_image_begins(small_images: str) -> None:
         for second, text in ((2, " fox"), (2, " dog"), (3, " fox"))
     )
     with Engine(LoadSpec(model=small_images)) as engine:
-        slots = engine._rendered(first).slots
+        slots = engine._admission.render(first).spans
         engine.generate([first], params)
         reused = engine.generate([same], params)[0]
         assert reused.usage.cached_tokens >= slots[1].start + slots[1].length
@@ -453,7 +460,7 @@ def test_patches_are_dropped_once_they_are_encoded(small_images: str) -> None:
         handle = engine.submit(
             [Message("user", [img(1), "x"])], SamplingParams(seed=0, max_new_tokens=400, drafts=True)
         )
-        sequence = engine._worker._open[handle]
+        sequence = engine._worker._inbox.open[handle]
         assert len(sequence.images) == 1
         next(iter(handle))
         assert sequence.images == ()
@@ -463,7 +470,7 @@ def test_patches_are_dropped_once_they_are_encoded(small_images: str) -> None:
 def test_a_vision_tower_that_fails_fails_its_request_only(small_images: str, monkeypatch: pytest.MonkeyPatch) -> None:
     params = SamplingParams(seed=3, max_new_tokens=8)
     with Engine(LoadSpec(model=small_images)) as engine:
-        place = engine._image_preprocessor().place
+        place = engine._parts.images.place
 
         def short(slot: Any) -> Any:
             placed = place(slot)
@@ -471,7 +478,7 @@ def test_a_vision_tower_that_fails_fails_its_request_only(small_images: str, mon
             object.__setattr__(placed, "positions", placed.positions[:-9])
             return placed
 
-        monkeypatch.setattr(engine._image_preprocessor(), "place", short)
+        monkeypatch.setattr(engine._parts.images, "place", short)
         broken = engine.submit([Message("user", [img(1)])], params)
         fine = engine.submit([Message("user", "fox")], params)
         assert fine.result().token_ids

@@ -35,7 +35,7 @@ from dgemma_core.errors import (
     QueueFullError,
     RequestTimeoutError,
 )
-from dgemma_core.execution.kv_cache import SequenceCache
+from dgemma_core.execution.eager import EagerBackend
 from tests.checkpoints import make_model, make_tokenizer
 
 FACTS = "The Vexal bridge was built in 1931. The Dorfin tower is painted green."
@@ -300,7 +300,7 @@ def test_other_misuse_is_named(tiny_engine: Engine) -> None:
 
 
 def test_loading_does_not_count_as_time_of_a_request(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dgemma_core.engine import engine as module
+    from dgemma_core.engine import loading as module
 
     original = module.load_weights
 
@@ -317,10 +317,10 @@ def test_loading_does_not_count_as_time_of_a_request(tiny_engine: Engine, monkey
 
 
 class Saboteur:
-    """Wraps a runner's ``run`` and raises whenever a marked prompt is in the batch."""
+    """Wraps a step runner's ``forward`` and raises whenever a marked prompt is in the batch."""
 
-    def __init__(self, run: Any, marked: int, error: Exception, times: int = 10**9, smallest: int = 1) -> None:
-        self.run, self.marked, self.error, self.times, self.smallest = run, marked, error, times, smallest
+    def __init__(self, forward: Any, marked: int, error: Exception, times: int = 10**9, smallest: int = 1) -> None:
+        self.forward, self.marked, self.error, self.times, self.smallest = forward, marked, error, times, smallest
         self.batches: list[int] = []
 
     def __call__(self, work: Seq[Any]) -> Any:
@@ -328,21 +328,21 @@ class Saboteur:
         if self.times and len(work) >= self.smallest and any(self.marked in w.sequence.tokens[:3] for w in work):
             self.times -= 1
             raise self.error
-        return self.run(work)
+        return self.forward(work)
 
 
 def sabotage(monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[Saboteur]:
-    from dgemma_core.execution.eager import ModelRunner
+    from dgemma_core.engine.step import StepRunner
 
     made: list[Saboteur] = []
-    original = ModelRunner.__init__
+    original = StepRunner.__init__
 
     def init(self: Any, *args: Any) -> None:
         original(self, *args)
-        made.append(Saboteur(self.run, **options))
-        self.run = made[-1]
+        made.append(Saboteur(self.forward, **options))
+        self.forward = made[-1]
 
-    monkeypatch.setattr(ModelRunner, "__init__", init)
+    monkeypatch.setattr(StepRunner, "__init__", init)
     return made
 
 
@@ -406,14 +406,14 @@ def test_what_fails_after_the_pass_costs_one_request(tiny_engine: Engine, monkey
 
 
 def test_a_prompt_that_cannot_be_kept_is_answered(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trimmed(self: SequenceCache, layouts: Any) -> SequenceCache:
+    def fork_prefix(self: EagerBackend, source: int, into: int, length: int) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     params = SamplingParams(seed=1, max_new_tokens=16)
     assert tiny_engine.generate([[2, 50]], params)[0].token_ids
     assert tiny_engine.stats().prefix_cache_bytes > 0
-    monkeypatch.setattr(SequenceCache, "trimmed", trimmed)
-    assert tiny_engine.generate([[2, 51]], params)[0].token_ids
+    monkeypatch.setattr(EagerBackend, "fork_prefix", fork_prefix)
+    assert tiny_engine.generate([[3, 51]], params)[0].token_ids
     assert tiny_engine.stats().prefix_cache_bytes == 0
 
 

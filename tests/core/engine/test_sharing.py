@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dgemma_core import Engine, EngineStats, Generation, LoadSpec, Message, SamplingParams
-from dgemma_core.execution.eager import ModelRunner
+from dgemma_core.execution.eager import EagerBackend
 from tests.checkpoints import save_checkpoint
 from tests.core.chat.test_images import img
 from tests.core.engine.test_engine import sabotage
@@ -65,13 +65,13 @@ def test_beginnings_that_take_several_steps(tiny_checkpoint: str, budget: int) -
 
 
 def test_modes_that_do_not_share_weights(tiny_checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = ModelRunner.__init__
+    original = EagerBackend.__init__
 
-    def init(self: ModelRunner, *args: Any) -> None:
+    def init(self: EagerBackend, *args: Any) -> None:
         original(self, *args)
         self.backbone._tied = False  # Two walks a pass, as for quantized weights.
 
-    monkeypatch.setattr(ModelRunner, "__init__", init)
+    monkeypatch.setattr(EagerBackend, "__init__", init)
     answers, stats = run(PROMPTS, model=tiny_checkpoint)
     assert stats.prefix_hits == 3
     assert [a.token_ids for a in answers] == alone(PROMPTS, model=tiny_checkpoint)

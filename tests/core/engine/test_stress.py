@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from dgemma_core import Engine, LoadSpec, SamplingParams
+from dgemma_core.engine.step import StepRunner
 from dgemma_core.errors import DGemmaError
-from dgemma_core.execution.eager import ModelRunner
 
 pytestmark = pytest.mark.alone
 REQUESTS, THREADS, LOOPS = 500, 64, 4
@@ -28,14 +28,14 @@ class InjectedError(Exception):
 
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = ModelRunner.run
+    forward = StepRunner.forward
 
-    def maybe_raise(self: ModelRunner, work: Seq[Any]) -> Any:
+    def maybe_raise(self: StepRunner, work: Seq[Any]) -> Any:
         if any(w.sequence.tokens[1] == POISON and w.sequence.usage().denoising_steps >= 2 for w in work):
             raise InjectedError("planted")
-        return run(self, work)
+        return forward(self, work)
 
-    monkeypatch.setattr(ModelRunner, "run", maybe_raise)
+    monkeypatch.setattr(StepRunner, "forward", maybe_raise)
 
 
 def plan(seed: int) -> list[tuple[str, list[int], SamplingParams]]:

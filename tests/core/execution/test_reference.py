@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from dgemma_core import Engine, SamplingParams
-from dgemma_core.checkpoint.weights import front_door
+from dgemma_core.checkpoint.description import describe
 from dgemma_core.denoise.canvas import Canvas
 from dgemma_core.denoise.sampling import entropy_bound_mask, inverse_cdf_sample
-from dgemma_core.execution.backbone import Backbone, Segment
+from dgemma_core.execution.backbone import Backbone
 from dgemma_core.execution.kv_cache import SequenceCache
 from dgemma_core.execution.readout import Readout
+from dgemma_core.execution.segments import Segment
 from tests.checkpoints import make_model, make_tokenizer
 
 SEED = 7
@@ -132,33 +133,31 @@ def test_every_step_agrees(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same canvas in: float32 logits within 1e-4, same argmax, same acceptance mask, same stop step."""
     prompt = prompt_of(model)
     recording = record(model, prompt, monkeypatch)
-    front = front_door(make_tokenizer(), model.config, model.generation_config)
-    settings = front.settings(SamplingParams(stop_at_eos=False))
+    description = describe(make_tokenizer(), model.config, model.generation_config)
+    settings = description.defaults.with_params(SamplingParams(stop_at_eos=False))
     backbone, readout = Backbone(model), Readout(model)
     length = settings.canvas_length
     cache = SequenceCache(backbone.layouts, len(prompt) + 8 * length, backbone.device, backbone.dtype)
-    pending, stopped_at = prompt, []
+    pending, stopped_at, committed = prompt, [], 0
     steps = iter(recording.steps)
     with torch.inference_mode():
         while (recorded := next(steps, None)) is not None:
             generator = torch.Generator().manual_seed(0)
             soft = torch.zeros(length, backbone.hidden_size)
-            canvas = Canvas(settings, front.vocab_size, torch.tensor([1, 4]), 10_000, soft, generator)
+            canvas = Canvas(settings, description.vocab_size, torch.tensor([1, 4]), 10_000, generator)
             done = False
             while not done:
                 assert recorded is not None, "our stop step is later than the reference's"
                 canvas.tokens = recorded.canvas
                 if recorded.conditioned_on is not None:
                     # Replayed like the canvas: a random network multiplies rounding from step to step.
-                    canvas.soft = soft_embedding(model, recorded.conditioned_on)
-                causal = Segment(cache, cache.committed, len(pending), True, cache.committed + len(pending))
-                start = cache.committed + len(pending)
+                    soft = soft_embedding(model, recorded.conditioned_on)
+                causal = Segment(cache, committed, len(pending), True, committed + len(pending))
+                start = committed + len(pending)
                 segments = [*([causal] if pending else []), Segment(cache, start, length, False, start + length)]
                 embedded = [backbone.embed(torch.tensor(pending))] if pending else []
-                hidden = backbone.forward(
-                    torch.cat([*embedded, backbone.embed_canvas(canvas.tokens, canvas.soft)]), segments
-                )
-                cache.committed, pending = start, []
+                hidden = backbone.forward(torch.cat([*embedded, backbone.embed_canvas(canvas.tokens, soft)]), segments)
+                committed, pending = start, []
                 temperature = torch.full((length,), canvas.temperature)
                 torch.testing.assert_close(
                     readout.logits(hidden, temperature), recorded.processed_logits, atol=1e-4, rtol=1e-4

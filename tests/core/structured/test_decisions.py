@@ -12,8 +12,9 @@ from dgemma_core import Engine, LoadSpec, Message, Question, fit_calibration
 from dgemma_core.api.calibration import Calibration, expected_error
 from dgemma_core.api.questions import render_options
 from dgemma_core.errors import QueueFullError
-from dgemma_core.structured.decisions import DecisionGuide, plan_asks
-from dgemma_core.structured.forms import Fork, TemplateWriter
+from dgemma_core.structured.decision_guide import DecisionGuide
+from dgemma_core.structured.decisions import plan_asks
+from dgemma_core.structured.forms import Fork, FormWriter
 
 CONTEXT = "The Vexal bridge was built in 1931. The owner of the Vexal bridge is Kira Vonel."
 QUESTIONS = {
@@ -88,19 +89,19 @@ SPELLINGS = {
     " no": [21],
     "\n": [4],
 }
-WRITER = TemplateWriter(SPELLINGS.__getitem__, end_id=9, pad_id=0)
+WRITER = FormWriter(SPELLINGS.__getitem__, end_id=9, pad_id=0)
 WHICH, IS_IT = Question("choice", " Which? ", ["a", "b", "c"]), Question("bool", "Is it?")
 
 
 def test_options_part_in_a_trie() -> None:
-    template = WRITER.write([WHICH, IS_IT])
-    assert template.tokens == (1, 10, 11, 4, 2, 20, 9)
-    assert [slot.start for slot in template.slots] == [1, 5]
-    assert template.slots[0].options == ((10, 11, 4), (10, 12, 13), (10, 12, 4))
+    form = WRITER.write([WHICH, IS_IT])
+    assert form.tokens == (1, 10, 11, 4, 2, 20, 9)
+    assert [blank.start for blank in form.blanks] == [1, 5]
+    assert form.blanks[0].options == ((10, 11, 4), (10, 12, 13), (10, 12, 4))
     # Behind 10 either 11 or 12; behind 10 12 either 13 or the line break that ends the shorter option.
-    assert template.forks == (Fork(2, (11, 12)), Fork(3, (13, 4)), Fork(5, (20, 21)))
-    assert template.slots[0].paths == (((0, 0),), ((0, 1), (1, 0)), ((0, 1), (1, 1)))
-    assert template.open_positions() == [2, 3, 5]
+    assert form.forks == (Fork(2, (11, 12)), Fork(3, (13, 4)), Fork(5, (20, 21)))
+    assert form.blanks[0].paths == (((0, 0),), ((0, 1), (1, 0)), ((0, 1), (1, 1)))
+    assert form.open_positions() == [2, 3, 5]
 
 
 def test_probabilities_of_options_are_products_along_the_trie() -> None:
@@ -130,10 +131,10 @@ def test_options_with_commas_stand_on_lines_of_their_own() -> None:
 
 def test_long_options_are_cut_where_they_are_told_apart() -> None:
     words = {f" {name}": [*[5] * 20, last, *[6] * 30] for name, last in (("x", 1), ("y", 2))}
-    writer = TemplateWriter({**SPELLINGS, **words}.__getitem__, end_id=9, pad_id=0)
-    (slot,) = writer.write([Question("choice", "Which?", ["x", "y"])]).slots
-    assert [len(ids) for ids in slot.options] == [21, 21]
-    writer = TemplateWriter({**SPELLINGS, " b": [10, 11]}.__getitem__, end_id=9, pad_id=0)
+    writer = FormWriter({**SPELLINGS, **words}.__getitem__, end_id=9, pad_id=0)
+    (blank,) = writer.write([Question("choice", "Which?", ["x", "y"])]).blanks
+    assert [len(ids) for ids in blank.options] == [21, 21]
+    writer = FormWriter({**SPELLINGS, " b": [10, 11]}.__getitem__, end_id=9, pad_id=0)
     with pytest.raises(ValueError, match="alike"):
         writer.write([WHICH])
 
@@ -141,7 +142,7 @@ def test_long_options_are_cut_where_they_are_told_apart() -> None:
 def test_questions_too_long_for_a_canvas_are_asked_in_the_prompt(embedded_engine: Engine) -> None:
     long = Question("bool", f"Was the Vexal bridge, {'which stands near the river, ' * 30}built in 1931?")
     assert embedded_engine.decide(CONTEXT, {"long": long, **QUESTIONS}).keys() == {"long", *QUESTIONS}
-    writer = TemplateWriter(embedded_engine.encode_text, end_id=1, pad_id=0)
+    writer = FormWriter(embedded_engine.encode_text, end_id=1, pad_id=0)
     first, second = plan_asks(CONTEXT, {"long": long, "built": QUESTIONS["built"]}, writer, canvas_limit=64)
     assert long.text in str(first.messages[0].content)
     assert QUESTIONS["built"].text not in str(second.messages[0].content)

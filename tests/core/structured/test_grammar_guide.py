@@ -14,11 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dgemma_core import BlockEvent, Engine, Grammar, Message, SamplingParams
-from dgemma_core.denoise.canvas import Canvas, DenoiseSettings
+from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.denoise.guide import Rows
+from dgemma_core.denoise.settings import DenoiseSettings
 from dgemma_core.errors import AnswerBudgetError
-from dgemma_core.execution.readout import Rows
-from dgemma_core.structured.grammar_guide import GrammarRegion, GrammarWalk
-from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
+from dgemma_core.structured.alphabet import Alphabet
+from dgemma_core.structured.cursor import GrammarCursor
+from dgemma_core.structured.matcher import GrammarCompiler
+from dgemma_core.structured.region import GrammarRegion
 from tests.checkpoints import make_model, make_tokenizer
 
 SCHEMA = {
@@ -47,8 +50,8 @@ def alphabet() -> Alphabet:
     return Alphabet(tokenizer, len(tokenizer), frozenset({1}))
 
 
-def walk_of(alphabet: Alphabet, grammar: Grammar, room: int, ends: frozenset[int] | None = None) -> GrammarWalk:
-    return GrammarWalk(GrammarCompiler(alphabet).matcher(grammar), alphabet, (), room, ends)
+def cursor_of(alphabet: Alphabet, grammar: Grammar, room: int, ends: frozenset[int] | None = None) -> GrammarCursor:
+    return GrammarCursor(GrammarCompiler(alphabet).matcher(grammar), alphabet, (), room, ends)
 
 
 def rows_for(alphabet: Alphabet, length: int, tokens: list[int]) -> torch.Tensor:
@@ -147,20 +150,20 @@ def test_a_right_draft_is_kept(embedded_engine: Engine) -> None:
 
 def test_a_mistake_is_looked_for_before_where_it_shows(alphabet: Alphabet) -> None:
     """`setch_lunch` is refused at its second letter; by the letters behind it the first one is wrong."""
-    walk = walk_of(alphabet, Grammar.choice(["fetch_lunch", "start_car", "stop"]), 40)
+    cursor = cursor_of(alphabet, Grammar.choice(["fetch_lunch", "start_car", "stop"]), 40)
     draft = letters(alphabet, b"setch_lunch")
     first = letters(alphabet, b"f")
-    assert walk.fits(draft) == 1
-    assert walk.forced_after(first)
+    assert cursor.fits(draft) == 1
+    assert cursor.forced_after(first)
     logits = rows_for(alphabet, len(draft), draft)
     logits[0, first] = 8.0
-    found = walk.search(logits, 2)
+    found = cursor.search(logits, 2)
     assert found is not None
     assert (alphabet.bytes_of(found[0]), found[1]) == (b"fe", False)
-    found = walk.search(rows_for(alphabet, 12, [*letters(alphabet, b"tch_lunch"), 1, 1, 1]), 12)
+    found = cursor.search(rows_for(alphabet, 12, [*letters(alphabet, b"tch_lunch"), 1, 1, 1]), 12)
     assert found is not None
     assert (alphabet.bytes_of(found[0]), found[1]) == (b"tch_lunch", True)
-    assert walk.stopped
+    assert cursor.stopped
 
 
 class GivenRows(Rows):
@@ -177,7 +180,7 @@ class GivenRows(Rows):
 def test_what_must_follow_and_what_is_drafted_are_weighed(alphabet: Alphabet, sureness: float, verified: bytes) -> None:
     """A sure first letter that leaves one name only must not bring in the rest of it against all that is drafted."""
     settings = DenoiseSettings(12, 48, 0.1, 0.4, 0.8, 1, 0.02, True)
-    canvas = Canvas(settings, alphabet.vocab_size, torch.tensor([1]), 12, torch.zeros(12, 4), torch.Generator())
+    canvas = Canvas(settings, alphabet.vocab_size, torch.tensor([1]), 12, torch.Generator())
     logits = rows_for(alphabet, 12, letters(alphabet, b"cheat"))
     # Behind the first letter the draft is sure, or as good as noise.
     logits[1:] *= sureness / 12
@@ -186,37 +189,37 @@ def test_what_must_follow_and_what_is_drafted_are_weighed(alphabet: Alphabet, su
     drafted = torch.tensor([*letters(alphabet, b"cheat"), *[1] * 7])
     canvas.advance(drafted, drafted, entropy)
     canvas.steady = torch.arange(12) == 0
-    region = GrammarRegion(walk_of(alphabet, Grammar.choice(["check_wood", "Wheat"]), 12))
+    region = GrammarRegion(cursor_of(alphabet, Grammar.choice(["check_wood", "Wheat"]), 12))
     at = region.review(canvas, 0, 12, False, GivenRows(logits))
     assert alphabet.bytes_of(canvas.draft(0, at)) == verified
     assert region.complete
 
 
 def test_an_end_fits_where_the_text_is_complete(alphabet: Alphabet) -> None:
-    walk = walk_of(alphabet, Grammar.regex("ab+c?"), 9)
+    cursor = cursor_of(alphabet, Grammar.regex("ab+c?"), 9)
     a, b = letters(alphabet, b"ab")
-    assert walk.fits([a, b, 1, a]) == 4
-    assert walk.fits([a, 1, b]) == 1
-    assert walk.fits([a, b, a]) == 2
-    assert walk.forced_after([a, b, 1]) == []
+    assert cursor.fits([a, b, 1, a]) == 4
+    assert cursor.fits([a, 1, b]) == 1
+    assert cursor.fits([a, b, a]) == 2
+    assert cursor.forced_after([a, b, 1]) == []
 
 
 @pytest.mark.parametrize("text", [b"see ", b"s", b"plaid"])
 def test_a_search_does_not_take_a_control_token_for_its_characters(alphabet: Alphabet, text: bytes) -> None:
     """Where characters spell a control token, the grammar engine's mask holds the token, which it then refuses."""
-    walk = walk_of(alphabet, Grammar.choice(["plain", "see <|think|>"]), 40)
-    found = walk.search(rows_for(alphabet, 9, letters(alphabet, text)), 7)
+    cursor = cursor_of(alphabet, Grammar.choice(["plain", "see <|think|>"]), 40)
+    found = cursor.search(rows_for(alphabet, 9, letters(alphabet, text)), 7)
     assert found is None or b"see <|think|>plain".find(alphabet.bytes_of(found[0])) in (0, 13)
 
 
 def test_what_closes_a_hole_ends_its_text(alphabet: Alphabet) -> None:
     pad, digit = 0, letters(alphabet, b"7")
     grammar = Grammar.regex("[0-9]+")
-    assert walk_of(alphabet, grammar, 9).fits([*digit, pad, pad]) == 1
-    walk = walk_of(alphabet, grammar, 9, frozenset({pad, 1}))
-    assert walk.fits([*digit, pad, pad]) == 3
-    assert walk.fits([pad, *digit]) == 0
-    assert walk.take([*digit, pad, pad]) == (digit, True)
+    assert cursor_of(alphabet, grammar, 9).fits([*digit, pad, pad]) == 1
+    cursor = cursor_of(alphabet, grammar, 9, frozenset({pad, 1}))
+    assert cursor.fits([*digit, pad, pad]) == 3
+    assert cursor.fits([pad, *digit]) == 0
+    assert cursor.take([*digit, pad, pad]) == (digit, True)
 
 
 VALUES: st.SearchStrategy[dict[str, Any]] = st.recursive(

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import dgemma_core
+from dgemma_core.chat.call_parser import parse_call
 from dgemma_core.chat.template import ChatTemplate
-from dgemma_core.chat.wire import parse_call
 from dgemma_core.errors import GrammarError
-from dgemma_core.structured.endings import short_completion
+from dgemma_core.structured.alphabet import Alphabet
+from dgemma_core.structured.endings import short_ending
 from dgemma_core.structured.hints import string_hints
-from dgemma_core.structured.matcher import Alphabet, GrammarCompiler
+from dgemma_core.structured.matcher import GrammarCompiler
 from dgemma_core.structured.tool_grammar import tool_grammar
 
 TOKENIZER = PreTrainedTokenizerFast.from_pretrained(f"{dgemma_core.__path__[0]}/embedded")
@@ -55,7 +56,7 @@ def call(arguments: str, name: str = "f") -> str:
 
 def shortest(tools: Sequence[Any], limit: int = 512) -> tuple[str, dict[str, Any]]:
     grammar = tool_grammar(tools, "any", parallel=False)
-    way = short_completion(COMPILER.matcher(grammar), ALPHABET, limit, string_hints(grammar.source))
+    way = short_ending(COMPILER.matcher(grammar), ALPHABET, limit, string_hints(grammar.source))
     assert way is not None, grammar.source
     assert (way[0], way[-1]) == (OPEN, CLOSE)
     parts: list[list[int]] = [[]]

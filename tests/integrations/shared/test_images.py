@@ -52,7 +52,7 @@ async def test_images_are_preprocessed_beside_the_event_loop(
     embedded_engine: Engine, png: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what was preprocessed is what a request then takes."""
-    preprocessor = embedded_engine._image_preprocessor()
+    preprocessor = embedded_engine._parts.images
     threads: list[int] = []
     cut = preprocessor._cut
 

@@ -1,4 +1,4 @@
-"""Assistant turns: text, reasoning and tool calls told apart, whatever tokens come."""
+"""Assistant turns: their tokens become text, reasoning and tool calls, for any tokens."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from transformers import PreTrainedTokenizerFast
 
 import dgemma_core
 from dgemma_core import Engine, Grammar, Message, SamplingParams, ToolCall
+from dgemma_core.chat.call_parser import MAX_DEPTH
+from dgemma_core.chat.call_writer import format_call, format_value
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import ChatTemplate
-from dgemma_core.chat.wire import MAX_DEPTH, Turn, format_call, format_value
+from dgemma_core.chat.turn import Turn
 from dgemma_core.engine.sequence import Sequence as EngineSequence
 
 TOKENIZER = PreTrainedTokenizerFast.from_pretrained(Path(dgemma_core.__file__).parent / "embedded")

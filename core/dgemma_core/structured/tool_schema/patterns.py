@@ -1,6 +1,6 @@
-"""Patterns and formats of JSON Schema as regular expressions for text that is not in JSON's quotes.
+"""Patterns of JSON Schema as regular expressions for whole texts.
 
-llguidance does this itself for JSON; in the wire format of tool calls strings stand between control tokens, unescaped.
+llguidance does this itself for strings in JSON's quotes. In a tool call, strings are unescaped, between control tokens.
 """
 
 from __future__ import annotations
@@ -11,44 +11,16 @@ from typing import Any
 
 _MOST_SEQUENCES = 256
 
-_DAY = (
-    "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
-    "|02-(?:0[1-9]|1[0-9]|2[0-8]))"
-)
-_DATE = f"(?:[0-9]{{3}}[1-9]|[0-9]{{2}}[1-9]0|[0-9][1-9]00|[1-9]000)-{_DAY}"
-_TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:[.][0-9]{1,6})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
-_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_WORD = "[A-Za-z0-9!#$%&'*+=?^_{|}~-]+"
-_HEX = "[0-9A-Fa-f]{1,4}"
-_DAYTIME = "T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S)"
-FORMATS = {
-    "date": _DATE,
-    "time": _TIME,
-    "date-time": f"{_DATE}T{_TIME}",
-    "duration": (
-        f"P(?:[0-9]+W|(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)(?:{_DAYTIME})?|{_DAYTIME})"
-    ),
-    "email": f"{_WORD}(?:[.]{_WORD})*@{_LABEL}(?:[.]{_LABEL})+",
-    "hostname": f"{_LABEL}(?:[.]{_LABEL})*",
-    "ipv4": f"{_BYTE}(?:[.]{_BYTE}){{3}}",
-    "ipv6": (
-        f"(?:{_HEX}:){{7}}{_HEX}|"
-        + "|".join(f"(?:{_HEX}:){{{n}}}(?::{_HEX}){{1,{7 - n}}}" for n in range(1, 7))
-        + f"|:(?::{_HEX}){{1,7}}|(?:{_HEX}:){{1,7}}:|::"
-    ),
-    "uri": "[A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~:@!$&'()*+,;=?#-]|[\\x{2f}]|%[0-9A-Fa-f]{2})+",
-    "uuid": "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
-}
-
 _ASCII_SETS = {"digit": "0-9", "space": r"\x{9}-\x{d}\x{20}", "word": "A-Za-z0-9_"}
 _UNICODE_SETS = {"digit": r"\d", "space": r"\s", "word": r"\w"}
 
 
 def whole_regex(pattern: str) -> str:
-    r"""A regular expression (llguidance's) for whole texts in which ``pattern`` (JavaScript's or Python's) is found.
+    r"""A regular expression (llguidance's) for the whole texts in which a pattern is found.
 
-    Where the two dialects differ (``\d`` and the like), what both mean is taken.
+    Args:
+        pattern: in the dialect of JavaScript or Python. Where the two differ (``\d`` and the like), the result matches
+            only texts in which both find the pattern.
 
     Raises:
         ValueError: look-around, back references, flags, or anchors in the middle.
@@ -56,7 +28,7 @@ def whole_regex(pattern: str) -> str:
     try:
         tree = re._parser.parse(pattern)  # type: ignore[attr-defined]
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"it is beyond what is understood here ({error})") from error
+        raise ValueError(f"it cannot be parsed ({error})") from error
     if tree.state.flags & ~re.UNICODE:
         raise ValueError("flags are not supported")
     wholes = []
@@ -93,7 +65,7 @@ def _has_anchor(item: Any) -> bool:
 
 
 def _sequences(items: Sequence[Any]) -> list[list[Any]]:
-    """Alternatives in which every anchor stands at the top level."""
+    """The pattern as alternatives, in each of which every anchor is at the top level."""
     found: list[list[Any]] = [[]]
     for item in items:
         op, value = _op(item), item[1]
@@ -160,7 +132,7 @@ def _set(items: Sequence[Any]) -> str:
 
 def _category(name: str, negated: bool) -> str:
     kind = name.removeprefix("not_")
-    # The smaller set where it is asked for, the larger where it is excluded.
+    # The smaller of the two dialects' sets where the set is asked for, the larger where it is excluded.
     if name == kind:
         return _UNICODE_SETS[kind] if negated else _ASCII_SETS[kind]
     return f"[^{_ASCII_SETS[kind]}]" if negated else _UNICODE_SETS[kind].upper()

@@ -1,0 +1,128 @@
+"""What a checkpoint says of itself: tokenizer, configuration and defaults. Reads no weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dgemma_core.api.spec import LoadSpec
+from dgemma_core.checkpoint.files import checkpoint_folder
+from dgemma_core.denoise.settings import DenoiseSettings
+from dgemma_core.errors import CheckpointError
+
+MODEL_TYPE = "diffusion_gemma"
+
+
+@dataclass(frozen=True)
+class CheckpointDescription:
+    """What is needed to accept requests, without any weights.
+
+    Attributes:
+        tokenizer: the checkpoint's ``PreTrainedTokenizerFast``.
+        config: its ``DiffusionGemmaConfig``.
+        defaults: denoising settings from its generation config.
+        max_new_tokens: its default answer length.
+        end_ids: token ids that end an answer.
+        folder: where the files lie; ``None`` for a model that was handed over.
+    """
+
+    tokenizer: Any
+    config: Any
+    defaults: DenoiseSettings
+    max_new_tokens: int
+    end_ids: frozenset[int]
+    folder: Path | None
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding; noise is drawn from all of them."""
+        return int(self.config.text_config.vocab_size)
+
+    @property
+    def canvas_limit(self) -> int:
+        """Positions of the checkpoint's whole canvas."""
+        return self.defaults.canvas_length
+
+    @property
+    def end_id(self) -> int:
+        """The token a turn is ended with, where one has to be written."""
+        own = self.tokenizer.eos_token_id
+        return int(own) if own is not None else min(self.end_ids)
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills up a canvas."""
+        pad = self.config.text_config.pad_token_id
+        return 0 if pad is None else int(pad)
+
+    def context_window(self, limit: int | None) -> int:
+        """Tokens of prompt plus answer: the checkpoint's, or ``limit`` if that is smaller."""
+        own = int(self.config.text_config.max_position_embeddings)
+        return own if limit is None else min(own, limit)
+
+
+def read_description(spec: LoadSpec) -> CheckpointDescription:
+    """Read tokenizer and configuration.
+
+    Raises:
+        CheckpointError: nothing usable there; says what was looked for and what to do.
+    """
+    folder = checkpoint_folder(spec)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder} has no config.json: point `model` at a folder with a DiffusionGemma checkpoint"
+        )
+    # Imported late: transformers takes a second, and constructing an engine should not.
+    from transformers import AutoConfig, PreTrainedTokenizerFast
+    from transformers.models.diffusion_gemma.generation_diffusion_gemma import DiffusionGemmaGenerationConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # A value of a wrong type is an error of another library's.
+        raise CheckpointError(
+            f"{folder}/config.json cannot be read as a {MODEL_TYPE!r} configuration: {error}"
+        ) from error
+    if config.model_type != MODEL_TYPE:
+        raise CheckpointError(
+            f"{spec.model!r} is a {config.model_type!r} checkpoint; this engine runs {MODEL_TYPE!r} checkpoints "
+            "only, such as google/diffusiongemma-26B-A4B-it"
+        )
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # The tokenizers library raises bare exceptions.
+        raise CheckpointError(f"{folder} has no readable tokenizer.json: {error}") from error
+    generation: Any = DiffusionGemmaGenerationConfig()
+    if (folder / "generation_config.json").is_file():
+        try:
+            generation = DiffusionGemmaGenerationConfig.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise CheckpointError(f"{folder}/generation_config.json cannot be read: {error}") from error
+    return describe(tokenizer, config, generation, folder)
+
+
+def describe(tokenizer: Any, config: Any, generation: Any, folder: Path | None = None) -> CheckpointDescription:
+    """The description of a checkpoint that is already in memory."""
+    if config.text_config.use_bidirectional_attention == "all":
+        raise CheckpointError(
+            "use_bidirectional_attention='all': an encoder that is not causal cannot reuse its keys and values"
+        )
+    unset = generation._get_default_generation_params()
+
+    def value(name: str) -> Any:
+        own = getattr(generation, name, None)
+        return unset[name] if own is None else own
+
+    defaults = DenoiseSettings(
+        canvas_length=int(config.canvas_length),
+        max_denoising_steps=int(value("max_denoising_steps")),
+        entropy_bound=float(value("sampler_config").entropy_bound),
+        t_min=float(value("t_min")),
+        t_max=float(value("t_max")),
+        stability_threshold=int(value("stability_threshold")),
+        confidence_threshold=float(value("confidence_threshold")),
+        stop_at_eos=True,
+    )
+    ends = [generation.eos_token_id, config.text_config.eos_token_id, tokenizer.eos_token_id]
+    end_ids = {i for end in ends if end is not None for i in (end if isinstance(end, list | tuple) else [end])}
+    return CheckpointDescription(tokenizer, config, defaults, int(value("max_new_tokens")), frozenset(end_ids), folder)

@@ -1,0 +1,169 @@
+"""From a request to a sequence, on the caller's thread: rendered, tokenized, measured and given its guide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+
+from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.handle import RequestHandle
+from dgemma_core.api.messages import Message
+from dgemma_core.api.params import SamplingParams
+from dgemma_core.api.request import Prompt, Request, Tools
+from dgemma_core.api.spec import LoadSpec
+from dgemma_core.chat.detokenizer import Detokenizer
+from dgemma_core.chat.template import Rendered
+from dgemma_core.denoise.guide import Guide
+from dgemma_core.denoise.settings import DenoiseSettings
+from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.engine.sequence import Sequence
+from dgemma_core.errors import ContextOverflowError
+from dgemma_core.structured.cursor import GrammarCursor
+from dgemma_core.structured.grammar_guide import GrammarGuide
+from dgemma_core.structured.hints import string_hints
+from dgemma_core.structured.tool_grammar import tool_grammar
+
+# Characters of a prompt, which take some ten milliseconds to tokenize.
+_LONG = 20_000
+
+
+class Admission:
+    """Turns requests into sequences. Thread-safe.
+
+    Args:
+        parts: of the checkpoint.
+        spec: limits the context.
+        cancel: what a handle's ``cancel`` calls.
+    """
+
+    def __init__(self, parts: HostParts, spec: LoadSpec, cancel: Callable[[RequestHandle], None]) -> None:
+        self.parts = parts
+        self.spec = spec
+        self._cancel = cancel
+
+    @property
+    def context_window(self) -> int:
+        """Tokens of prompt plus answer."""
+        return self.parts.description.context_window(self.spec.max_context)
+
+    def sequence(self, request: Request) -> Sequence:
+        """The sequence of a request.
+
+        Raises:
+            ValueError, GrammarError, ContextOverflowError, CheckpointError: as ``Engine.submit``.
+        """
+        params = request.params
+        prompt = self.render(request.prompt, request.tools, request.thinking)
+        room = self.room(len(prompt.ids), params.max_new_tokens)
+        grammar = answer_grammar(request)
+        guide = None if grammar is None else GrammarGuide(self.grammar_cursor(grammar, room))
+        settings = self.parts.description.defaults.with_params(params)
+        return self.guided(prompt, settings, params, room, guide, request.timeout)
+
+    def guided(
+        self,
+        prompt: Rendered,
+        settings: DenoiseSettings,
+        params: SamplingParams,
+        room: int,
+        guide: Guide | None,
+        timeout: float | None = None,
+    ) -> Sequence:
+        """A sequence of a rendered prompt.
+
+        Args:
+            prompt: token ids and images.
+            settings: denoising settings, defaults filled in.
+            params: the request's own.
+            room: tokens the answer may take, as :meth:`room` gives it.
+            guide: steers its canvases, if anything does.
+            timeout: seconds after which it fails.
+        """
+        return Sequence(
+            handle=RequestHandle(self._cancel),
+            prompt=prompt.ids,
+            settings=settings,
+            max_new_tokens=room,
+            detokenizer=Detokenizer(self.parts.description.tokenizer, params.stop),
+            seed=params.seed,
+            drafts=params.drafts,
+            timeout=timeout,
+            guide=guide,
+            images=[self.parts.images.place(span) for span in prompt.spans],
+        )
+
+    def render(self, prompt: Prompt, tools: Tools = (), thinking: bool = False) -> Rendered:
+        """A prompt as token ids, with room for its images.
+
+        Raises:
+            ValueError: a token id that the vocabulary does not have, or messages that the chat template refuses.
+        """
+        if isinstance(prompt, str):
+            return Rendered(self.parts.template.text(prompt))
+        messages = [item for item in prompt if isinstance(item, Message)]
+        if messages:
+            marks = self.parts.images if any(message.images for message in messages) else None
+            return self.parts.template.render(messages, tools, marks, thinking)
+        tokens = [item for item in prompt if isinstance(item, int)]
+        return Rendered(_known(tokens, self.parts.description.vocab_size))
+
+    def room(self, prompt_tokens: int, max_new_tokens: int | None) -> int:
+        """Tokens the answer may take.
+
+        Raises:
+            ContextOverflowError: prompt and answer do not fit the window together.
+        """
+        window = self.context_window
+        wanted = max_new_tokens
+        if wanted is None:
+            # Nobody asked for a length, so the default gives way to a long prompt.
+            wanted = max(1, min(self.parts.description.max_new_tokens, window - prompt_tokens))
+        if prompt_tokens + wanted > window:
+            raise ContextOverflowError(prompt_tokens, wanted, window)
+        return wanted
+
+    def grammar_cursor(self, grammar: Grammar, room: int, ends: frozenset[int] | None = None) -> GrammarCursor:
+        """A grammar at its beginning, with so much room.
+
+        Raises:
+            GrammarError: it cannot be used, or its shortest text does not fit.
+        """
+        compiler = self.parts.compiler
+        return GrammarCursor(compiler.matcher(grammar), compiler.alphabet, string_hints(grammar.source), room, ends)
+
+
+def is_quick(request: Request) -> bool:
+    """Whether a request is queued within a few milliseconds: nothing to compile, to preprocess or to read at length."""
+    if request.tools or request.params.grammar is not None:
+        return False
+    if isinstance(request.prompt, str):
+        return len(request.prompt) < _LONG
+    messages = request.messages
+    return sum(len(message.text) for message in messages) < _LONG and not any(message.images for message in messages)
+
+
+def answer_grammar(request: Request) -> Grammar | None:
+    """What an answer must look like, by its own grammar or by the tools at hand; None where nothing is asked for.
+
+    Raises:
+        ValueError: a choice of tools that contradicts the grammar.
+        GrammarError: a tool's schema that cannot be enforced.
+    """
+    params, tools, choice = request.params, request.tools, request.tool_choice
+    if params.grammar is not None:
+        calls = tools if tools and choice != "none" else ()
+        if not calls and not request.thinking:
+            return params.grammar
+        if calls and choice not in (None, "auto"):
+            raise ValueError(f"tool_choice={choice!r}: an answer that must call a tool cannot fit a grammar as well")
+        return tool_grammar(calls, "auto", request.parallel_tool_calls, params.grammar)
+    if not tools and choice in (None, "none", "auto"):
+        return None
+    return tool_grammar(tools, choice or "auto", request.parallel_tool_calls)
+
+
+def _known(tokens: Seq[int], vocab_size: int) -> list[int]:
+    for token in tokens:
+        if token >= vocab_size:
+            raise ValueError(f"prompt holds {token!r}: must be a Message or a token id below {vocab_size}")
+    return list(tokens)

@@ -1,0 +1,79 @@
+"""What one request has cost so far, and its clocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dgemma_core.api.usage import Usage
+
+
+class Costs:
+    """Counters and clocks of one request.
+
+    Args:
+        timeout: seconds after which the request has failed, or None.
+
+    Attributes:
+        deadline: ``time.monotonic()`` seconds of that moment, or None.
+        cached_tokens: prompt tokens whose keys and values were taken over.
+    """
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self.deadline: float | None = None
+        self.cached_tokens = 0
+        self._canvases = 0
+        self._steps = 0
+        self._positions = 0
+        self._guide_s = 0.0
+        self._submitted = time.monotonic()
+        self._started: float | None = None
+        self._denoising_since: float | None = None
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Count the timeout from now on."""
+        self.deadline = None if self._timeout is None else time.monotonic() + self._timeout
+
+    def start(self) -> None:
+        """The request leaves the queue."""
+        self._started = time.monotonic()
+
+    def step(self, positions: int) -> None:
+        """Book one denoising step of so many computed positions."""
+        self._steps += 1
+        self._positions += positions
+        if self._denoising_since is None:
+            self._denoising_since = time.monotonic()
+
+    def canvas(self) -> None:
+        """Book one finished canvas."""
+        self._canvases += 1
+
+    @contextmanager
+    def guiding(self) -> Iterator[None]:
+        """Count the time inside as the guide's."""
+        began = time.perf_counter()
+        yield
+        self._guide_s += time.perf_counter() - began
+
+    def usage(self, prompt_tokens: int, completion_tokens: int, reasoning_tokens: int) -> Usage:
+        """The costs as callers see them."""
+        now = time.monotonic()
+        started = self._started or now
+        denoising = self._denoising_since or now
+        return Usage(
+            prompt_tokens=prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            completion_tokens=completion_tokens,
+            reasoning_tokens=reasoning_tokens,
+            canvases=self._canvases,
+            denoising_steps=self._steps,
+            positions=self._positions,
+            guide_s=self._guide_s,
+            queue_s=started - self._submitted,
+            prefill_s=denoising - started,
+            denoise_s=now - denoising,
+        )

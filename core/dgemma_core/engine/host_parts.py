@@ -1,0 +1,93 @@
+"""The parts of a checkpoint that work on the host, each made at its first use."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from dgemma_core.api.spec import LoadSpec
+from dgemma_core.chat.image_patches import ImagePreprocessor
+from dgemma_core.chat.template import ChatTemplate
+from dgemma_core.checkpoint.description import CheckpointDescription, read_description
+from dgemma_core.structured.alphabet import Alphabet
+from dgemma_core.structured.matcher import GrammarCompiler
+
+
+class HostParts:
+    """Description, chat template, image preprocessor and grammar compiler of one checkpoint. Thread-safe.
+
+    Args:
+        spec: which checkpoint.
+    """
+
+    def __init__(self, spec: LoadSpec) -> None:
+        self._spec = spec
+        self._description: CheckpointDescription | None = None
+        self._template: ChatTemplate | None = None
+        self._images: ImagePreprocessor | None = None
+        self._compiler: GrammarCompiler | None = None
+        self.renew_locks()
+
+    def renew_locks(self) -> None:
+        """In a forked child: locks that another thread held at the fork are held for ever there."""
+        self._lock = threading.Lock()
+        # Of its own: meanwhile, requests that need no grammar go on.
+        self._compiler_lock = threading.Lock()
+
+    def adopt(self, description: CheckpointDescription) -> None:
+        """Use the description of a model that was handed over, instead of the checkpoint's files."""
+        self._description = description
+
+    @property
+    def description(self) -> CheckpointDescription:
+        """Tokenizer, configuration and defaults.
+
+        Raises:
+            CheckpointError: nothing usable there.
+        """
+        if self._description is not None:
+            return self._description
+        with self._lock:
+            if self._description is None:
+                self._description = read_description(self._spec)
+            return self._description
+
+    @property
+    def template(self) -> ChatTemplate:
+        """Messages to token ids. Takes a while for a large vocabulary."""
+        if self._template is not None:
+            return self._template
+        description = self.description
+        with self._lock:
+            if self._template is None:
+                self._template = ChatTemplate(description.tokenizer)
+            return self._template
+
+    @property
+    def images(self) -> ImagePreprocessor:
+        """Images to patches.
+
+        Raises:
+            CheckpointError: the checkpoint cannot take images.
+            ImportError: Pillow is not installed.
+        """
+        if self._images is None:
+            # Outside the lock: its imports take seconds, and text requests need not wait for them.
+            description = self.description
+            self._images = ImagePreprocessor(description.config, description.folder)
+        return self._images
+
+    @property
+    def compiler(self) -> GrammarCompiler:
+        """Grammars to matchers. Takes a while for a large vocabulary."""
+        description = self.description
+        with self._compiler_lock:
+            if self._compiler is None:
+                alphabet = Alphabet(description.tokenizer, description.vocab_size, description.end_ids)
+                self._compiler = GrammarCompiler(alphabet)
+            return self._compiler
+
+    async def aopen(self) -> None:
+        """Read the small files, and prepare the template, beside the event loop."""
+        if self._template is None:
+            await asyncio.to_thread(lambda: self.template)

@@ -1,0 +1,126 @@
+"""What callers on any thread leave for the worker: new requests, cancellations, wishes about the prefix cache."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from dgemma_core.api.handle import RequestHandle
+from dgemma_core.engine.sequence import Sequence
+from dgemma_core.errors import QueueFullError
+
+
+class Inbox:
+    """The queue in front of the worker. Everything in it changes under one lock.
+
+    Args:
+        max_queue: requests that may wait.
+        check_usable: raises where the engine takes no requests; called with the lock held.
+        scheduled: how many sequences the scheduler has waiting; called with the lock held.
+
+    Attributes:
+        lock: of the inbox, and of whatever else must change together with it.
+        open: requests whose handles have not resolved yet, by handle.
+    """
+
+    def __init__(self, max_queue: int, check_usable: Callable[[], None], scheduled: Callable[[], int]) -> None:
+        self.max_queue = max_queue
+        self.open: dict[RequestHandle, Sequence] = {}
+        self._check_usable = check_usable
+        self._scheduled = scheduled
+        self._new: deque[Sequence] = deque()
+        self._cancels: deque[RequestHandle] = deque()
+        self._clearing: list[Future[int]] = []
+        self.renew_locks()
+
+    def renew_locks(self) -> None:
+        """In a forked child: whoever held the locks did not come along."""
+        self.lock = threading.RLock()
+        self._something = threading.Condition(self.lock)  # Wakes the worker.
+        self._room = threading.Condition(self.lock)  # Wakes callers that wait for room.
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait to be admitted."""
+        return len(self._new) + self._scheduled()
+
+    def put(self, sequences: tuple[Sequence, ...], wait: bool) -> None:
+        """Queue sequences, all of them before the next step, or none.
+
+        Args:
+            sequences: at least one.
+            wait: where the queue is full, block until there is room; their timeouts count from then on.
+
+        Raises:
+            QueueFullError: no room.
+        """
+        with self.lock:
+            self._check_usable()
+            waits = wait and len(sequences) <= self.max_queue
+            while self.waiting + len(sequences) > self.max_queue:
+                if not waits:
+                    raise QueueFullError(
+                        f"{len(sequences)} more beside {self.waiting} requests that are waiting "
+                        f"(max_queue={self.max_queue}): wait for some of them, or raise LoadSpec.max_queue"
+                    )
+                self._room.wait()
+                self._check_usable()
+                for sequence in sequences:
+                    sequence.costs.restart_clock()
+            self.open |= {sequence.handle: sequence for sequence in sequences}
+            self._new.extend(sequences)
+            self._something.notify()
+
+    def cancel(self, handle: RequestHandle) -> None:
+        """Have a request dropped before the next step."""
+        with self.lock:
+            self._cancels.append(handle)
+            self._something.notify()
+
+    def clear_prefixes(self) -> Future[int]:
+        """Have all cached prefixes dropped before the next step; gives the bytes freed."""
+        done: Future[int] = Future()
+        with self.lock:
+            self._clearing.append(done)
+            self._something.notify()
+        return done
+
+    def wake(self) -> None:
+        """Wake the worker and everybody who waits for room."""
+        with self.lock:
+            self._something.notify_all()
+            self._room.notify_all()
+
+    def wait(self, busy: Callable[[], bool]) -> None:
+        """Block the worker until something is here, or ``busy`` says that there is something to do."""
+        with self.lock:
+            while not (self._new or self._cancels or self._clearing or busy()):
+                self._something.wait()
+
+    def take(self) -> tuple[list[Sequence], list[Sequence], list[Future[int]]]:
+        """What has come: new sequences, cancelled ones that are still open, and futures of cleared prefixes."""
+        with self.lock:
+            new, self._new = list(self._new), deque()
+            cancelled = [self.open[handle] for handle in self._cancels if handle in self.open]
+            self._cancels.clear()
+            clearing, self._clearing = self._clearing, []
+            return new, cancelled, clearing
+
+    def made_room(self) -> None:
+        """Wake callers that wait for room, after sequences have left the queue."""
+        with self.lock:
+            self._room.notify_all()
+
+    def close(self, handle: RequestHandle) -> None:
+        """Forget a handle that has resolved."""
+        with self.lock:
+            self.open.pop(handle, None)
+            self._room.notify_all()
+
+    def abandon(self) -> list[RequestHandle]:
+        """In a forked child: forget everything; returns the handles that were open."""
+        handles = list(self.open)
+        self.open, self._new, self._clearing = {}, deque(), []
+        return handles

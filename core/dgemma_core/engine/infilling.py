@@ -1,0 +1,66 @@
+"""A text with holes as a sequence, and the filled text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, replace
+from functools import partial
+
+from dgemma_core.api.events import Generation
+from dgemma_core.api.infilling import Hole, Infilled
+from dgemma_core.api.params import SamplingParams
+from dgemma_core.chat.detokenizer import Detokenizer
+from dgemma_core.chat.template import Rendered
+from dgemma_core.engine.admission import Admission
+from dgemma_core.engine.sequence import Sequence
+from dgemma_core.structured.infill_guide import InfillGuide
+from dgemma_core.structured.infilling import Filling, check_params, hole_tokens, join, lay_out
+
+
+@dataclass(frozen=True)
+class HoledText:
+    """A text whose holes are to be filled.
+
+    Attributes:
+        pieces: texts and holes.
+        sequence: the request that fills them.
+        fillings: what the holes come to hold.
+        closing: token ids that close a hole.
+        detokenizer: turns their tokens into text.
+    """
+
+    pieces: tuple[str | Hole, ...]
+    sequence: Sequence
+    fillings: list[Filling]
+    closing: frozenset[int]
+    detokenizer: Detokenizer
+
+    def cancel(self) -> None:
+        """Drop the request."""
+        self.sequence.handle.cancel()
+
+    def infilled(self, generation: Generation) -> Infilled:
+        """The filled text, once the request has ended."""
+        decode = self.detokenizer.decode
+        text, holes = join(self.pieces, [decode(hole_tokens(f.tokens, self.closing)) for f in self.fillings])
+        return Infilled(text, holes, generation.usage)
+
+
+def holed_text(admission: Admission, pieces: Seq[str | Hole], params: SamplingParams) -> HoledText:
+    """Lay the pieces out on canvases.
+
+    Raises:
+        ValueError: bad pieces or parameters, naming them.
+        GrammarError, ContextOverflowError, CheckpointError: as ``Engine.submit``.
+    """
+    check_params(params)
+    description = admission.parts.description
+    begin = [] if description.tokenizer.bos_token_id is None else [description.tokenizer.bos_token_id]
+    closing = description.end_ids | {description.pad_id}
+    layout = lay_out(pieces, begin, admission.parts.template.plain, partial(admission.grammar_cursor, ends=closing))
+    length = layout.canvas_length(description.canvas_limit)
+    settings = description.defaults.with_params(replace(params, canvas_length=params.canvas_length or length))
+    guide = InfillGuide(layout, description.end_id, description.pad_id)
+    room = admission.room(len(layout.prompt), layout.room(length))
+    sequence = admission.guided(Rendered(layout.prompt), settings, params, room, guide)
+    return HoledText(tuple(pieces), sequence, layout.fillings, closing, Detokenizer(description.tokenizer))

@@ -1,0 +1,98 @@
+"""A pass that fails costs only the request at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+from dgemma_core.engine.scheduler import Work
+from dgemma_core.engine.step import StepRunner, commit
+from dgemma_core.errors import DGemmaError, OutOfMemoryError, is_out_of_memory
+from dgemma_core.execution.backend import CanvasResult
+
+Outcome = tuple[Work, CanvasResult | None, Exception | None]
+
+
+class IsolatedSteps:
+    """Runs a step's work, isolating what fails.
+
+    A pass that ran out of memory is tried again after the prefix cache is dropped. A pass that still fails, for
+    whatever reason, is split in halves, so that only a request that cannot run alone fails, with its own error.
+
+    Args:
+        runner: runs work.
+        on_out_of_memory: frees what can be freed.
+
+    Attributes:
+        passes: forward passes that succeeded.
+    """
+
+    def __init__(self, runner: StepRunner, on_out_of_memory: Callable[[], None]) -> None:
+        self._runner = runner
+        self._retrying = retry_once(on_out_of_memory)
+        self.passes = 0
+
+    def run(self, work: Seq[Work]) -> Iterator[Outcome]:
+        """Run work; yields every part with its result or its error."""
+        opened, failed = self._open(work)
+        yield from failed
+        # A lender may be among those that failed.
+        yield from self._run([part.alone() for part in opened] if failed else opened)
+
+    def _open(self, work: Seq[Work]) -> tuple[list[Work], list[Outcome]]:
+        opened: list[Work] = []
+        failed: list[Outcome] = []
+        for part in work:
+            try:
+                self._runner.open_canvas(part)
+            except Exception as error:
+                failed.append((part, None, error))
+            else:
+                opened.append(part)
+        return opened, failed
+
+    def _run(self, work: Seq[Work]) -> Iterator[Outcome]:
+        if not work:
+            return
+        try:
+            results = self._retrying(self._runner.forward, work)
+        except Exception as error:
+            if len(work) == 1:
+                yield work[0], None, error
+                return
+            middle = len(work) // 2
+            yield from self._run([part.alone() for part in work[:middle]])
+            yield from self._run([part.alone() for part in work[middle:]])
+            return
+        self.passes += 1
+        commit(work)
+        for part, result in zip(work, results, strict=True):
+            yield part, result, None
+
+
+def retry_once(on_out_of_memory: Callable[[], None]) -> Retrying:
+    """Calls a function again, once, after it ran out of memory and ``on_out_of_memory`` has freed some."""
+
+    def free(_state: RetryCallState) -> None:
+        on_out_of_memory()
+
+    return Retrying(
+        retry=retry_if_exception(is_out_of_memory), stop=stop_after_attempt(2), before_sleep=free, reraise=True
+    )
+
+
+def as_engine_error(error: BaseException) -> BaseException:
+    """The error as callers see it: a ``DGemmaError``, with the original as its cause."""
+    if isinstance(error, DGemmaError):
+        return error
+    if is_out_of_memory(error):
+        wrapped: DGemmaError = OutOfMemoryError(
+            f"the request does not fit into memory even alone: {error}. Lower max_new_tokens or the prompt's length, "
+            "or load with quantization or a smaller dtype."
+        )
+    else:
+        wrapped = DGemmaError(f"the request failed in a denoising step: {error!r}")
+    wrapped.__cause__ = error
+    return wrapped

@@ -1,0 +1,82 @@
+"""Bringing the weights in: from a description to a backend with its limits."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from dgemma_core.api.protocol import Progress
+from dgemma_core.api.spec import LoadSpec
+from dgemma_core.checkpoint.weights import load_weights
+from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.engine.loop import Loaded
+from dgemma_core.errors import CheckpointError, DGemmaError, OutOfMemoryError, is_out_of_memory
+from dgemma_core.execution.eager import EagerBackend
+
+# One forward pass: enough to fill the device, little enough that a step stays short.
+_BATCH_TOKENS_CPU = 4096
+_BATCH_TOKENS_ACCELERATOR = 16384
+
+
+class Loader:
+    """What the worker calls to get its backend. Holds no engine, so its thread keeps none alive.
+
+    Args:
+        spec: which weights, where and how.
+        parts: of the same checkpoint.
+
+    Attributes:
+        progress: called with a line of text at every stage.
+    """
+
+    def __init__(self, spec: LoadSpec, parts: HostParts) -> None:
+        self._spec = spec
+        self._parts = parts
+        self._model: Any = None
+        self.progress: Progress | None = None
+
+    def __call__(self) -> Loaded:
+        """Load the weights.
+
+        Raises:
+            CheckpointError: nothing usable there.
+            OutOfMemoryError: they do not fit into memory.
+        """
+        spec = self._spec
+        try:
+            return self._load()
+        except DGemmaError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise OutOfMemoryError(
+                    f"the weights of {spec.model!r} do not fit into memory: {error}. Load with quantization, a smaller "
+                    "dtype, or on another device."
+                ) from error
+            raise CheckpointError(f"model={spec.model!r}, device={spec.device!r}: not loaded, {error!r}") from error
+
+    def adopt(self, model: Any) -> None:
+        """Use a model that is in memory already, instead of weights to read."""
+        self._model = model
+
+    def forget_model(self) -> None:
+        """Let go of a model that was handed over."""
+        self._model = None
+
+    def _load(self) -> Loaded:
+        spec, description = self._spec, self._parts.description
+        # Takes a while for a large vocabulary: better here than at the first prompt, which may come on an event loop.
+        _ = self._parts.template
+        began = time.monotonic()
+        model = load_weights(spec, description, self.progress) if self._model is None else self._model
+        backend = EagerBackend(model)
+        budget = spec.max_batch_tokens or (_BATCH_TOKENS_CPU if backend.on_cpu else _BATCH_TOKENS_ACCELERATOR)
+        return Loaded(
+            backend=backend,
+            prefix_cache_bytes=spec.prefix_cache_bytes,
+            max_batch_tokens=budget,
+            # Canvases shrink while they are denoised, so twice as many as fit whole can share a step.
+            max_running=max(1, 2 * budget // description.defaults.canvas_length),
+            end_ids=description.end_ids,
+            load_s=time.monotonic() - began,
+        )

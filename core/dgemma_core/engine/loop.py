@@ -1,0 +1,189 @@
+"""The engine's loop: admit, schedule, run a step, hand out what it gave. For the worker thread only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dgemma_core.api.events import BlockEvent, DraftEvent, FinishReason, Generation
+from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.engine.counters import Counters
+from dgemma_core.engine.isolation import IsolatedSteps, Outcome, as_engine_error, retry_once
+from dgemma_core.engine.prefixes import PrefixCache
+from dgemma_core.engine.scheduler import Scheduler
+from dgemma_core.engine.sequence import Sequence, before_end
+from dgemma_core.engine.step import StepRunner, book, slot_of
+from dgemma_core.errors import is_out_of_memory
+from dgemma_core.execution.backend import Backend
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the worker needs once the weights are in.
+
+    Attributes:
+        backend: holds them.
+        prefix_cache_bytes: budget of the prefix cache; 0 turns it off.
+        max_batch_tokens: positions in one forward pass.
+        max_running: sequences that may hold slots at once.
+        end_ids: token ids that end an answer.
+        load_s: seconds the weights took to load.
+    """
+
+    backend: Backend
+    prefix_cache_bytes: int
+    max_batch_tokens: int
+    max_running: int
+    end_ids: frozenset[int]
+    load_s: float
+
+
+class Loop:
+    """Advances many sequences together, one step after another.
+
+    Args:
+        loaded: weights and limits.
+        counters: of the engine; their lock is held where a sequence leaves.
+        on_end: told of a sequence whose handle has resolved.
+    """
+
+    def __init__(self, loaded: Loaded, counters: Counters, on_end: Callable[[Sequence], None]) -> None:
+        self.backend = loaded.backend
+        self.scheduler = Scheduler(loaded.max_batch_tokens, loaded.max_running)
+        self.prefixes = PrefixCache(loaded.backend, loaded.prefix_cache_bytes)
+        self._end_ids = loaded.end_ids
+        self._counters = counters
+        self._on_end = on_end
+        self._runner = StepRunner(loaded.backend, loaded.end_ids)
+        self._steps = IsolatedSteps(self._runner, self._on_out_of_memory)
+        self._passes = 0
+
+    def step(self) -> None:
+        """One step of whatever is due."""
+        for part, result, error in self._steps.run(self.scheduler.schedule()):
+            # Before a request of this pass can end, so that whoever waits for it finds the pass counted.
+            self._count_passes()
+            try:
+                self._advance((part, result, error))
+            except Exception as failure:
+                self.fail(part.sequence, as_engine_error(failure))
+
+    def admit(self) -> None:
+        """Give waiting sequences their slots, as far as there is room, and the longest known prefix with them."""
+        for sequence in self.scheduler.admit():
+            try:
+                self._open_slot(sequence)
+            except Exception as error:
+                if is_out_of_memory(error) and len(self.scheduler.running) > 1:
+                    # Its turn comes again when a running sequence has given its memory back.
+                    self.scheduler.put_back(sequence)
+                    break
+                self.fail(sequence, as_engine_error(error))
+        self._counters.raise_to(max_batch=len(self.scheduler.running))
+
+    def finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        """End a request with its answer so far."""
+        detokenizer = sequence.detokenizer
+        usage = sequence.usage()
+        # With a guide, calls are whole however the answer ended.
+        if detokenizer.tool_calls and (reason == "stop" or (reason == "length" and sequence.guide is not None)):
+            reason = "tool_calls"
+        generation = Generation(
+            detokenizer.text, tuple(detokenizer.kept), reason, usage, detokenizer.tool_calls, detokenizer.reasoning
+        )
+        ending = "cancelled" if reason == "cancelled" else "finished"
+        with self._counters.lock:  # No snapshot shows a request that has left and is not counted.
+            self._forget(sequence)
+            self._counters.add(**{ending: 1}, completion_tokens=usage.completion_tokens, canvases=usage.canvases)
+        sequence.handle.finish(generation)
+        self._on_end(sequence)
+
+    def fail(self, sequence: Sequence, error: BaseException) -> None:
+        """End a request with an error."""
+        with self._counters.lock:
+            self._forget(sequence)
+            self._counters.add(failed=1)
+        sequence.handle.fail(error)
+        self._on_end(sequence)
+
+    def _open_slot(self, sequence: Sequence) -> None:
+        slot = retry_once(self._on_out_of_memory)(self.backend.open, sequence.capacity)
+        try:
+            reused = self.prefixes.take(sequence.identities, slot)
+        except Exception:
+            self.backend.close(slot)
+            raise
+        sequence.start(slot, reused)
+        if reused:
+            self._counters.add(prefix_hits=1, prefix_tokens=reused)
+
+    def _advance(self, outcome: Outcome) -> None:
+        """Book one part of a step: an error, an encoded chunk, or a denoised canvas."""
+        part, result, error = outcome
+        sequence = part.sequence
+        if error is not None:
+            self.fail(sequence, as_engine_error(error))
+            return
+        self._counters.add(prefill_tokens=part.encode)
+        if part.loan:
+            self._counters.add(prefix_hits=1, prefix_tokens=part.loan.length)
+        if part.encode and not sequence.pending:
+            self._remember(sequence)
+        canvas = sequence.canvas
+        if not part.denoise or canvas is None:
+            return
+        positions = canvas.active
+        done = book(part, result)
+        self._counters.add(denoising_steps=1, positions=positions)
+        if sequence.guide is not None:
+            done = sequence.review(done, self._runner.rows(sequence, canvas))
+        if sequence.drafts:
+            self._show_draft(sequence, canvas)
+        if done:
+            self._close_canvas(sequence)
+
+    def _show_draft(self, sequence: Sequence, canvas: Canvas) -> None:
+        text = sequence.detokenizer.decode(before_end(canvas.argmax.tolist(), self._end_ids))
+        sequence.handle.emit(DraftEvent(text, canvas.steps, tuple(canvas.entropy.tolist())))
+
+    def _close_canvas(self, sequence: Sequence) -> None:
+        tokens, reason = sequence.close_canvas(self._end_ids)
+        detokenizer = sequence.detokenizer
+        thoughts, calls = len(detokenizer.reasoning), len(detokenizer.tool_calls)
+        text, kept, stopped = detokenizer.add(tokens, last=reason is not None)
+        if stopped:
+            reason = "stop"
+        if text or kept or (reason and not sequence.blocks):
+            reasoning, called = detokenizer.reasoning[thoughts:], detokenizer.tool_calls[calls:]
+            sequence.handle.emit(BlockEvent(text, kept, sequence.blocks, reasoning, called))
+            sequence.blocks += 1
+        if reason:
+            self.finish(sequence, reason)
+
+    def _remember(self, sequence: Sequence) -> None:
+        """Keep an encoded prompt for later requests, where there is memory for it."""
+        try:
+            self.prefixes.put(sequence.identities[: sequence.committed], slot_of(sequence))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._on_out_of_memory()
+
+    def _forget(self, sequence: Sequence) -> None:
+        # Before its handle resolves, so that whoever waits for it finds the engine idle.
+        self.scheduler.remove(sequence)
+        if sequence.slot is not None:
+            self.backend.close(sequence.slot)
+        sequence.slot = sequence.canvas = None
+
+    def _count_passes(self) -> None:
+        self._counters.add(forward_passes=self._steps.passes - self._passes)
+        self._passes = self._steps.passes
+
+    def _on_out_of_memory(self) -> None:
+        logger.warning("out of memory: the prefix cache is dropped")
+        self.prefixes.clear()
+        self.backend.free_unused()

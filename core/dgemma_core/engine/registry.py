@@ -1,0 +1,89 @@
+"""Engines of this process: shared ones by their spec, and all of them at a fork and at exit."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from typing import Any, Generic, Protocol, TypeVar
+
+from dgemma_core.api.spec import LoadSpec
+from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.engine.worker import Worker
+
+# Workers, not engines: a thread whose engine was just forgotten may still be on its way out.
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+_parts: weakref.WeakSet[HostParts] = weakref.WeakSet()
+
+
+class _Closable(Protocol):
+    @property
+    def closed(self) -> bool: ...
+
+
+T = TypeVar("T", bound=_Closable)
+
+
+class SharedEngines(Generic[T]):
+    """One engine per spec, counted by references."""
+
+    def __init__(self) -> None:
+        self._engines: dict[LoadSpec, T] = {}
+        self._references: weakref.WeakKeyDictionary[T, int] = weakref.WeakKeyDictionary()
+        self.renew_locks()
+        _shared.add(self)
+
+    def renew_locks(self) -> None:
+        """In a forked child: locks that another thread held at the fork are held for ever there."""
+        self._lock = threading.Lock()
+
+    def take(self, spec: LoadSpec, made: type[T]) -> T:
+        """The engine of a spec, made where there is none that is open; takes a reference."""
+        with self._lock:
+            engine = self._engines.get(spec)
+            if engine is None or engine.closed:
+                engine = self._engines[spec] = made(spec)  # type: ignore[call-arg]
+            self._references[engine] = self._references.get(engine, 0) + 1
+            return engine
+
+    def give_back(self, spec: LoadSpec, engine: T) -> bool:
+        """Give a reference back; returns whether it was the last one, or the engine was never shared."""
+        with self._lock:
+            left = self._references.get(engine, 0) - 1
+            if left > 0:
+                self._references[engine] = left
+                return False
+            self._references.pop(engine, None)
+            if self._engines.get(spec) is engine:
+                del self._engines[spec]
+            return True
+
+
+_shared: weakref.WeakSet[SharedEngines[Any]] = weakref.WeakSet()
+
+
+def register(worker: Worker, parts: HostParts) -> None:
+    """Have a worker closed at exit, and both told of a fork."""
+    _workers.add(worker)
+    _parts.add(parts)
+
+
+def _close_all() -> None:
+    # A daemon thread inside torch while the interpreter goes down can crash the process.
+    for worker in list(_workers):
+        worker.close(timeout=5)
+
+
+def _after_fork() -> None:
+    for shared in list(_shared):
+        shared.renew_locks()
+    for parts in list(_parts):
+        parts.renew_locks()
+    for worker in list(_workers):
+        worker.after_fork()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

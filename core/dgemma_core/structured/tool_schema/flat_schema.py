@@ -1,0 +1,146 @@
+"""JSON Schemas as alternatives of flat ones, without ``allOf``, ``anyOf``, ``oneOf`` and, where possible, ``$ref``.
+
+Every keyword of a flat schema can be written as a grammar. A keyword that restricts values and cannot be enforced is
+refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+from dgemma_core.errors import GrammarError
+from dgemma_core.structured.tool_schema.disjoint import BranchComparison
+from dgemma_core.structured.tool_schema.keywords import Flat, SchemaError, own_keywords
+from dgemma_core.structured.tool_schema.merging import merge
+
+_MOST_ALTERNATIVES = 256
+_MOST_EXPANDED = 20_000
+
+
+class SchemaFlattener:
+    """Turns the schemas of one tool's parameters into flat ones.
+
+    Args:
+        tool: its name, for errors.
+        root: the whole schema, in which references are looked up.
+    """
+
+    def __init__(self, tool: str, root: Any) -> None:
+        self._tool = tool
+        self._root = root
+        self._inlining: list[str] = []  # references that are being replaced by their schemas
+        self._expanded = 0  # schemas so far
+        self._branches = BranchComparison(self.expand, self._inlined)
+
+    def error(self, path: str, problem: str) -> GrammarError:
+        """The error to raise about a place of the schema."""
+        return GrammarError(f"tool {self._tool!r}, {path}: {problem}", None)
+
+    def expand(self, schema: Any, path: str) -> list[Flat]:
+        """The flat schemas of a schema; a value fits the schema if it fits at least one of them.
+
+        Args:
+            schema: a JSON Schema.
+            path: its place, for errors.
+
+        Raises:
+            GrammarError: not a schema, or a keyword that cannot be enforced.
+        """
+        self._expanded += 1
+        if self._expanded > _MOST_EXPANDED:
+            raise self.error(path, f"the schema is too large: more than {_MOST_EXPANDED} parts after merging")
+        if isinstance(schema, bool):
+            return [{}] if schema else []
+        if not isinstance(schema, Mapping):
+            raise self.error(path, f"a schema is an object or a boolean, not {schema!r}")
+        try:
+            flat = own_keywords(schema)
+        except SchemaError as problem:
+            raise self.error(path, str(problem)) from problem
+        if flat is None:
+            return []
+        flats = [flat]
+        if "$ref" in schema:
+            flats = self.combine(flats, [{"$ref": schema["$ref"]}], path)
+        for keyword in ("allOf", "anyOf", "oneOf"):
+            if keyword in schema:
+                flats = self._combined_with(keyword, schema[keyword], flats, path)
+        return flats
+
+    def combine(self, some: list[Flat], others: list[Flat], path: str) -> list[Flat]:
+        """Flat schemas for the values that fit one of ``some`` and one of ``others``.
+
+        A ``$ref`` stays where it is merged with nothing.
+
+        Raises:
+            GrammarError: too many combinations, or two keywords that cannot be merged.
+        """
+        found: list[Flat] = []
+        for one in some:
+            for other in others:
+                if not one or not other:
+                    found.append(dict(one or other))
+                    continue
+                for a in self._inlined(one, path):
+                    merged = (self._merged(a, b, path) for b in self._inlined(other, path))
+                    found.extend(m for m in merged if m is not None)
+                if len(found) > _MOST_ALTERNATIVES:
+                    raise self.error(path, f"more than {_MOST_ALTERNATIVES} combinations of alternatives")
+        return found
+
+    def target(self, reference: Any, path: str) -> Any:
+        """The schema that a ``$ref`` points to.
+
+        Raises:
+            GrammarError: it points to no place of the same schema.
+        """
+        if not isinstance(reference, str) or not re.fullmatch(r"#(/.*)?", reference, re.DOTALL):
+            raise self.error(path, f"'$ref' to {reference!r}: only places of the same schema (#/...) can be used")
+        found: Any = self._root
+        for part in reference.split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, Mapping) and key in found:
+                found = found[key]
+            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+                found = found[int(key)]
+            else:
+                raise self.error(path, f"'$ref' to {reference!r}: there is no such place")
+        return found
+
+    def _combined_with(self, keyword: str, branches: Any, flats: list[Flat], path: str) -> list[Flat]:
+        if not isinstance(branches, list) or not branches:
+            raise self.error(path, f"{keyword!r} needs a list of schemas")
+        expanded = [self.expand(branch, f"{path}/{keyword}/{i}") for i, branch in enumerate(branches)]
+        if keyword == "allOf":
+            for options in expanded:
+                flats = self.combine(flats, options, path)
+            return flats
+        combined = [self.combine(flats, options, path) for options in expanded]
+        if keyword == "oneOf":
+            for one, other in combinations(combined, 2):
+                if not all(self._branches.disjoint(a, b, path) for a in one for b in other):
+                    raise self.error(path, "'oneOf' cannot be enforced: its branches may overlap; use 'anyOf'")
+        return [flat for options in combined for flat in options]
+
+    def _inlined(self, flat: Flat, path: str) -> list[Flat]:
+        """The flat schema with its ``$ref`` replaced by the schemas it points to."""
+        if "$ref" not in flat:
+            return [flat]
+        reference = flat["$ref"]
+        if reference in self._inlining:
+            raise self.error(path, f"'$ref' to {reference!r} stands next to other keywords and leads back to itself")
+        self._inlining.append(reference)
+        try:
+            expanded = self.expand(self.target(reference, path), reference)
+            return [inner for option in expanded for inner in self._inlined(option, path)]
+        finally:
+            self._inlining.pop()
+
+    def _merged(self, a: Flat, b: Flat, path: str) -> Flat | None:
+        try:
+            return merge(a, b)
+        except SchemaError as problem:
+            raise self.error(path, str(problem)) from problem

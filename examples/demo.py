@@ -129,7 +129,7 @@ class Assistant:
         settings |= {"seed": seed, "max_tokens": max_tokens}
 
         llm = DiffusionGemma(**settings)
-        self.engine: Engine = llm.engine
+        self.engine = cast("Engine", llm.engine)  # It runs in this process.
         # LlamaIndex packs prompts by this count; its own default is another model's.
         Settings.tokenizer = self.engine.tokenizer
         retriever = LlamaIndexBM25(self.index, top_k)

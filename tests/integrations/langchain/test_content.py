@@ -16,7 +16,7 @@ from langchain_tests.utils.stream_lifecycle import assert_valid_event_stream
 from dgemma_core import DraftEvent, Engine, Grammar
 from dgemma_integrations.langchain import ChatDiffusionGemma
 from tests.checkpoints import make_model, make_tokenizer
-from tests.integrations.langchain.test_requests import idle, wait_for
+from tests.helpers.waiting import idle, wait_for
 
 THOUGHT = '<|channel> "thought\\n" /[a-z ]{4,40}/ <channel|>'
 TEXT = "/[A-Z]{3,30}/"

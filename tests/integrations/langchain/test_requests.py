@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from functools import reduce
 from operator import add
 from typing import Any
@@ -26,6 +25,7 @@ from dgemma_integrations.langchain import (
     DiffusionGemmaClassifier,
     DiffusionGemmaLLM,
 )
+from tests.helpers.waiting import idle, wait_for
 from tests.integrations.langchain.conftest import PROMPT
 
 # Never sure, so that each canvas takes all its steps: long enough to be caught running.
@@ -40,18 +40,6 @@ METADATA = {
     "tokens_per_s",
     "timings",
 }
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.005)
-
-
-def idle(engine: Engine) -> bool:
-    stats = engine.stats()
-    return stats.running == 0 and stats.waiting == 0 and stats.kv_bytes == 0
 
 
 async def test_all_four_ways_give_the_same_answer(chat: ChatDiffusionGemma) -> None:

@@ -19,7 +19,9 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, Te
 from dgemma_core import Calibration, Engine, LoadSpec, Question
 from dgemma_core.errors import ContextOverflowError
 from dgemma_integrations.llama_index import RELEVANCE_LEVELS, DiffusionGemma, DiffusionGemmaRerank
-from dgemma_integrations.llama_index.decisions import Decisions, split_text, together
+from dgemma_integrations.llama_index.concurrency import together
+from dgemma_integrations.llama_index.decisions import Decisions
+from dgemma_integrations.llama_index.long_texts import split_text
 
 QUERY = "When was the Vexal bridge built?"
 TEXTS = (

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
-from dgemma_core import Engine, Image, Message
 from dgemma_core.api.images import MAX_IMAGE_BYTES
 from dgemma_core.errors import DGemmaError
 from dgemma_integrations.shared import images as module
-from dgemma_integrations.shared.images import aprepare, fetch_image, fetcher
+from dgemma_integrations.shared.images import fetch_image, fetcher
 
 
 def test_nothing_is_fetched_unless_allowed() -> None:
@@ -46,24 +43,3 @@ def test_a_server_that_never_ends_is_left(site: str, monkeypatch: pytest.MonkeyP
 def test_a_server_that_is_not_there_is_named(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DGemmaError, match="could not be downloaded"):
         fetch_image("http://127.0.0.1:1/ok.png")
-
-
-async def test_images_are_preprocessed_beside_the_event_loop(
-    embedded_engine: Engine, png: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And what was preprocessed is what a request then takes."""
-    preprocessor = embedded_engine._parts.images
-    threads: list[int] = []
-    cut = preprocessor._cut
-
-    def watched(image: Image) -> object:
-        threads.append(threading.get_ident())
-        return cut(image)
-
-    monkeypatch.setattr(preprocessor, "_cut", watched)
-    monkeypatch.setattr(preprocessor, "_kept", type(preprocessor._kept)())
-    prompt = [Message("user", ["see ", Image.from_bytes(png)])]
-    await aprepare(embedded_engine, ["text", [Message("user", "text")], prompt])
-    embedded_engine.submit(prompt).cancel()
-    assert len(threads) == 1
-    assert threads[0] != threading.get_ident()

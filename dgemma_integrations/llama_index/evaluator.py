@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.prompts.mixin import PromptDictType
 
+from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.questions import Question, check_draws
-from dgemma_integrations.llama_index.decisions import (
-    Decisions,
-    as_line,
-    as_template,
-    resolve_llm,
-    run_blocking,
-)
+from dgemma_integrations.llama_index.concurrency import run_blocking
+from dgemma_integrations.llama_index.decisions import Decisions, resolve_llm
+from dgemma_integrations.llama_index.llm import DiffusionGemma
+from dgemma_integrations.llama_index.questions import as_line, as_template
 from dgemma_integrations.shared.checks import check_calibration, check_probability
-
-if TYPE_CHECKING:
-    from llama_index.core.prompts import PromptTemplate
-
-    from dgemma_core import Calibration
-    from dgemma_integrations.llama_index.llm import DiffusionGemma
-
-DEFAULT_GUIDELINES: Final = (
-    "The response fully answers the query.",
-    "The response is neither vague nor ambiguous.",
-    "The response is specific.",
-)
 
 _VARIABLES = ("query", "response", "reference")
 
@@ -171,82 +158,3 @@ class DiffusionGemmaEvaluator(BaseEvaluator):
     def _verdict(self, question: str, chance: float) -> str:
         word = "yes" if chance >= self._threshold else "no"
         return f"{word} (probability of yes {chance:.3f}, threshold {self._threshold}): {question}"
-
-
-class DiffusionGemmaFaithfulnessEvaluator(DiffusionGemmaEvaluator):
-    """Whether the response is supported by the contexts. Arguments as :class:`DiffusionGemmaEvaluator`."""
-
-    default_question = "Does the text support this answer: {response}"
-
-
-class DiffusionGemmaRelevancyEvaluator(DiffusionGemmaEvaluator):
-    """Whether response and contexts are about the query. Arguments as :class:`DiffusionGemmaEvaluator`."""
-
-    needs = ("query", "response", "contexts")
-    default_question = 'Is the answer "{response}" to the question "{query}" in line with the text?'
-
-
-class DiffusionGemmaContextRelevancyEvaluator(DiffusionGemmaEvaluator):
-    """Whether the contexts answer the query. Arguments as :class:`DiffusionGemmaEvaluator`."""
-
-    needs = ("query", "contexts")
-    default_question = "Does the text answer this question: {query}"
-
-
-class DiffusionGemmaAnswerRelevancyEvaluator(DiffusionGemmaEvaluator):
-    """Whether the response answers the query. Arguments as :class:`DiffusionGemmaEvaluator`."""
-
-    needs = ("query", "response")
-    text = "Question: {query}\nAnswer: {response}"
-    default_question = "Does the answer answer the question?"
-
-
-class DiffusionGemmaCorrectnessEvaluator(DiffusionGemmaEvaluator):
-    """Whether the response says what the reference says. Arguments as :class:`DiffusionGemmaEvaluator`.
-
-    Unlike LlamaIndex's ``CorrectnessEvaluator`` it cannot do without ``reference``, and its score is a probability.
-    """
-
-    needs = ("query", "response", "reference")
-    text = "Question: {query}\nRight answer: {reference}\nGiven answer: {response}"
-    default_question = "Does the given answer say the same as the right answer?"
-
-
-class DiffusionGemmaGuidelineEvaluator(DiffusionGemmaEvaluator):
-    """Whether the response follows guidelines: a question for each, read in one denoising step.
-
-    Args:
-        llm: whose engine is asked; ``Settings.llm`` if not given.
-        guidelines: a list of them, or a text with one per line.
-        question: what is asked for each; must contain ``{guideline}``.
-        **settings: as for :class:`DiffusionGemmaEvaluator`.
-    """
-
-    needs = ("query", "response")
-    text = "Question: {query}\nAnswer: {response}"
-    default_question = "Does the answer follow this guideline: {guideline}"
-
-    def __init__(
-        self,
-        llm: DiffusionGemma | None = None,
-        guidelines: str | Sequence[str] | None = None,
-        question: str | PromptTemplate | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(llm, question, **settings)
-        as_template("question", self._question, ("guideline",))
-        given = DEFAULT_GUIDELINES if guidelines is None else guidelines
-        lines = given.splitlines() if isinstance(given, str) else list(given)
-        self._guidelines = tuple(line.strip() for line in lines if line.strip())
-        if not self._guidelines:
-            raise ValueError(f"guidelines={guidelines!r}: give at least one")
-
-    def _update_prompts(self, prompts: PromptDictType) -> None:
-        if "eval_template" in prompts:
-            self._question = as_template("eval_template", prompts["eval_template"], ("guideline",))
-
-    def _questions(self, values: Mapping[str, str]) -> dict[str, Question]:
-        return {
-            str(number): Question("bool", as_line(self._question, guideline=guideline, **values))
-            for number, guideline in enumerate(self._guidelines)
-        }

@@ -1,0 +1,29 @@
+"""Type checkers know the models' keyword arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mypy.api
+import pytest
+
+SNIPPET = """
+from dgemma_integrations.langchain import ChatDiffusionGemma
+from dgemma_integrations.llama_index import DiffusionGemma
+
+DiffusionGemma(temperature=1)
+ChatDiffusionGemma(temperature=1)
+DiffusionGemma(tempature=1)
+ChatDiffusionGemma(tempature=1)
+"""
+
+
+@pytest.mark.slow
+def test_a_misspelt_setting_is_a_type_error(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)  # Paths in its configuration are relative.
+    printed, complaints, _ = mypy.api.run(["-c", SNIPPET])
+    assert not complaints
+    errors = [line for line in printed.splitlines() if ": error:" in line]
+    assert [line.split(":")[1] for line in errors] == ["7", "8"], printed
+    for line, name in zip(errors, ("DiffusionGemma", "ChatDiffusionGemma"), strict=True):
+        assert f'Unexpected keyword argument "tempature" for "{name}"; did you mean "temperature"?' in line

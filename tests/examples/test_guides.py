@@ -16,7 +16,8 @@ _DIFF = re.compile(r"```diff\n(.*?)```", re.DOTALL)
 # Guides of one framework with a test of their own.
 _ELSEWHERE = {"langchain", "llama_index", "agents-langchain"}
 # These show commands and files, and no program.
-_NO_PROGRAM = {"README", "architecture", "getting-started", "conformance-llama-index"}
+_NO_PROGRAM = {"README", "architecture", "getting-started", "conformance-llama-index", "glossary"}
+_NO_PROGRAM |= {"how-guides-work", "speed", "exactness", "failures-and-trust", "choices"}
 
 
 @pytest.fixture(autouse=True)

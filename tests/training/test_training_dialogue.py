@@ -1,4 +1,4 @@
-"""Conversations: written as the chat template writes them, told by every token, without canvases."""
+"""Conversations: written as the chat template writes them, with a label on every token and no canvases."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from training.config import EMBEDDED
 from training.data.mixture import DEFAULT_MIX, draw_tree, source_for
 from training.tokenizer import CONTROL, train_tokenizer
 from training.tree import encode_branches, render
@@ -50,6 +51,11 @@ def test_control_tokens_and_sides(tokenizer: PreTrainedTokenizerFast) -> None:
     assert len(tokenizer("2026", add_special_tokens=False).input_ids) == 4
     for text in ("你好 Zoë", "a\n- b", "x  y"):
         assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
+
+
+def test_the_template_is_the_one_that_ships(tokenizer: PreTrainedTokenizerFast) -> None:
+    shipped = PreTrainedTokenizerFast.from_pretrained(EMBEDDED)
+    assert tokenizer.chat_template == shipped.chat_template
 
 
 def test_plain_conversation(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -63,8 +64,7 @@ class Decisions:
         self._engine = engine
         self._options: dict[str, Any] = {"seed": seed, "draws": draws, "calibration": calibration, "timeout": timeout}
         self._turns = asyncio.Semaphore(min(limit or engine.spec.max_queue, engine.spec.max_queue))
-        self._asking: set[asyncio.Task[dict[str, Answer]]] = set()
-        self._answered = 0
+        self._under_way = 0
 
     @classmethod
     async def open(
@@ -85,22 +85,22 @@ class Decisions:
             DGemmaError: as ``Engine.adecide``.
         """
         async with self._turns:
-            while True:
-                task = asyncio.create_task(self._engine.adecide(context, questions, **self._options))
-                answered = self._answered
-                self._asking.add(task)
-                task.add_done_callback(self._asking.discard)
-                try:
-                    answers = await task
-                except QueueFullError:
-                    # As long as some of our own are under way there will be room, and maybe there is by now.
-                    if others := {other for other in self._asking if not other.done()}:
-                        await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
-                    elif self._answered == answered:
-                        raise
-                else:
-                    self._answered += 1
-                    return answers
+            self._under_way += 1
+            try:
+                return await self._ask(context, questions)
+            finally:
+                self._under_way -= 1
+
+    async def _ask(self, context: str, questions: Mapping[str, Question]) -> dict[str, Answer]:
+        # As long as others of ours are under way there will be room in the queue. The first one is refused where the
+        # queue is full, unless others that were begun later got ahead of it.
+        ask = partial(self._engine.adecide, context, questions, **self._options)
+        try:
+            return await ask(wait=self._under_way > 1)
+        except QueueFullError:
+            if self._under_way == 1:
+                raise
+            return await ask(wait=True)
 
     async def ask_long(
         self, context: str, questions: Mapping[str, Question], long_text: LongText

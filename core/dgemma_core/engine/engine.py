@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from functools import partial
 from typing import Any, ClassVar
 
 from dgemma_core.api.calibration import Calibration
@@ -262,6 +263,7 @@ class Engine(HostSide):
         seed: int | None = 0,
         calibration: Calibration | None = None,
         timeout: float | None = None,
+        wait: bool = False,
     ) -> dict[str, Answer]:
         """Answer typed questions about a context in one denoising step.
 
@@ -274,6 +276,7 @@ class Engine(HostSide):
             calibration: from ``fit_calibration``; without it the probabilities are the model's own and may be far from
                 the share of right answers.
             timeout: seconds, once the weights are loaded.
+            wait: where the queue is full, block until there is room.
 
         Returns:
             An :class:`~dgemma_core.api.questions.Answer` per name.
@@ -282,9 +285,12 @@ class Engine(HostSide):
             ValueError: bad questions, naming them.
             DGemmaError: as :meth:`submit`.
         """
-        with asked(self._admission, self._worker, context, questions, draws, seed, timeout) as asking:
+        asking = asked(self._admission, self._worker, context, questions, draws, seed, timeout, wait)
+        try:
             for handle in asking.handles:
                 handle.result()
+        finally:
+            asking.cancel()
         return asking.answers(calibration)
 
     async def adecide(
@@ -296,15 +302,25 @@ class Engine(HostSide):
         seed: int | None = 0,
         calibration: Calibration | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 -- the engine drops the request, not only the wait for it
+        wait: bool = False,
     ) -> dict[str, Answer]:
         """:meth:`decide` without blocking the event loop."""
         await self._parts.aopen()
         images = [] if isinstance(context, str) else [i for m in context if isinstance(m, Message) for i in m.images]
         if images:
             await asyncio.to_thread(self.prepare_images, images)
-        with asked(self._admission, self._worker, context, questions, draws, seed, timeout) as asking:
+        ask = partial(asked, self._admission, self._worker, context, questions, draws, seed, timeout)
+        try:
+            asking = ask(wait=False)
+        except QueueFullError:
+            if not wait:
+                raise
+            asking = await submit_in_thread(lambda: ask(wait=True))
+        try:
             for handle in asking.handles:
                 await handle
+        finally:
+            asking.cancel()
         return asking.answers(calibration)
 
     def infill(self, pieces: Seq[str | Hole], params: SamplingParams | None = None) -> Infilled:

@@ -1,4 +1,4 @@
-"""Reasoning, text and calls in one answer, in every form LangChain has for them."""
+"""Reasoning, text and calls in messages, in chunks and in protocol events (``stream_events(version="v3")``)."""
 
 from __future__ import annotations
 

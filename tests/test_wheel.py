@@ -60,5 +60,14 @@ def test_the_conformance_suite_can_be_inherited(installed: Path, tmp_path: Path)
         "class TestMyLLM(LLMConformance):\n"
         "    llm_class = MockLLM\n"
     )
-    options = ["-q", "-W", "ignore", "-p", "no:cacheprovider", "-k", "test_class or test_endpoint_answers", str(tmp_path)]
+    options = [
+        "-q",
+        "-W",
+        "ignore",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "test_class or test_endpoint_answers",
+        str(tmp_path),
+    ]
     assert "9 passed" in python(installed, f"import pytest; raise SystemExit(pytest.main({options!r}))")

@@ -28,7 +28,8 @@ WIDE_STEPS = 8
 def ending_model() -> Any:
     """The wide random model with an end token at position ``END_AT`` of a lone canvas.
 
-    The last layer's output points along the end token's embedding there, and outweighs what came before.
+    The last layer's output outweighs what came before. At that position it points along the end token's embedding,
+    elsewhere the other way.
     """
     model = wide_model(WIDE_STEPS)
     decoder = model.model.decoder
@@ -41,7 +42,8 @@ def ending_model() -> Any:
         last.post_feedforward_layernorm.weight.fill_(100.0)
 
     def point(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
-        output[..., END_AT, :] = 1e4 * direction
+        output[:] = -direction
+        output[..., END_AT, :] = direction
         return output
 
     last.mlp.register_forward_hook(point)

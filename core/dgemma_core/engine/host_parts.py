@@ -18,12 +18,11 @@ class HostParts:
 
     Args:
         spec: which checkpoint.
-        description: of a model that was handed over; None has it read from the checkpoint's files.
     """
 
-    def __init__(self, spec: LoadSpec, description: CheckpointDescription | None = None) -> None:
+    def __init__(self, spec: LoadSpec) -> None:
         self._spec = spec
-        self._description = description
+        self._description: CheckpointDescription | None = None
         self._template: ChatTemplate | None = None
         self._images: ImagePreprocessor | None = None
         self._compiler: GrammarCompiler | None = None
@@ -34,6 +33,10 @@ class HostParts:
         self._lock = threading.Lock()
         # Of its own: meanwhile, requests that need no grammar go on.
         self._compiler_lock = threading.Lock()
+
+    def adopt(self, description: CheckpointDescription) -> None:
+        """Use the description of a model that was handed over, instead of the checkpoint's files."""
+        self._description = description
 
     @property
     def description(self) -> CheckpointDescription:

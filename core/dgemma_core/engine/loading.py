@@ -26,17 +26,16 @@ class Loader:
     Args:
         spec: which weights, where and how.
         parts: of the same checkpoint.
-        model: a model that was handed over, instead of weights to read.
 
     Attributes:
         progress: called with a line of text at every stage.
         make_backend: makes the backend of a loaded model; tests have it record its calls.
     """
 
-    def __init__(self, spec: LoadSpec, parts: HostParts, model: Any = None) -> None:
+    def __init__(self, spec: LoadSpec, parts: HostParts) -> None:
         self._spec = spec
         self._parts = parts
-        self._model = model
+        self._model: Any = None
         self.progress: Progress | None = None
         self.make_backend: Callable[[Any], Backend] = EagerBackend
 
@@ -59,6 +58,10 @@ class Loader:
                     "dtype, or on another device."
                 ) from error
             raise CheckpointError(f"model={spec.model!r}, device={spec.device!r}: not loaded, {error!r}") from error
+
+    def adopt(self, model: Any) -> None:
+        """Use a model that is in memory already, instead of weights to read."""
+        self._model = model
 
     def forget_model(self) -> None:
         """Let go of a model that was handed over."""

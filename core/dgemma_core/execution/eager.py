@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgemma_core.execution.backbone import Backbone, Copy, Segment
+from dgemma_core.execution.backbone import Backbone
 from dgemma_core.execution.backend import CanvasResult, CanvasSegment, EncodeSegment, Slot, Step, StepResult
 from dgemma_core.execution.kv_cache import SequenceCache, cache_bytes
 from dgemma_core.execution.readout import Readout
+from dgemma_core.execution.segments import Copy, Segment
 from dgemma_core.execution.vision import VisionTower
 
 

@@ -18,21 +18,33 @@ FOR_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench train clean
+.PHONY: help demo test test-landing test-all lint format generate bench train clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(FOR_DEMO) ## questions over examples/corpus, answered through LlamaIndex and LangChain; ARGS="--docs FOLDER --question ..."
 	@$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(FOR_DEV) ## run all tests; ARGS="tests/core -k name" runs some
+# Tests that measure time run first, by themselves; only their files are collected, and an exit status of 5 says that no
+# test has the marks. The others run in one process per core, each with one torch thread.
+define pytest
+$(BIN)/python -m pytest -q -m "alone and ($(1))" $$(grep -rl --include="*.py" "mark\.alone" tests) || test $$? = 5
+OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone and ($(1))" -n logical --dist loadscope
+endef
+
+test: $(FOR_DEV) ## run the tests that each change needs; ARGS="tests/core -k name" runs what it names
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
-else # What measures time runs first, by itself; then one process per core, each with one torch thread.
-	@$(BIN)/python -m pytest -q -m alone
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone" -n logical --dist loadscope
+else
+	@$(call pytest,not landing and not slow and not peers)
 endif
+
+test-landing: $(FOR_DEV) ## run the other tests that must pass before a change lands
+	@$(call pytest,landing)
+
+test-all: $(FOR_DEV) ## run all tests
+	@$(call pytest,landing or not landing)
 
 lint: $(FOR_DEV) ## ruff and mypy (strict on the packages)
 	@$(BIN)/ruff check .
@@ -42,6 +54,9 @@ lint: $(FOR_DEV) ## ruff and mypy (strict on the packages)
 format: $(FOR_DEV) ## let ruff fix and format what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+generate: $(FOR_DEV) ## write the files derived from the settings; ARGS=--check only says which are out of date
+	@$(BIN)/python -m scripts.generate $(ARGS)
 
 bench: $(FOR_DEMO) ## measure the engine against transformers' generate on the same weights
 	@$(BIN)/python -m benchmarks.generate $(ARGS)

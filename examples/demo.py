@@ -1,7 +1,7 @@
 """Questions over documents, answered by one DiffusionGemma engine through LlamaIndex and through LangChain.
 
-Without arguments: the corpus beside this file, eight questions streamed to the terminal, then 32 questions one by one
-and all at once. With ``--question``, only those questions are asked, over ``--docs FOLDER`` where given:
+Without arguments the demo asks about the corpus next to this file: eight questions streamed to the terminal, then 32
+questions one by one and all at once. With ``--question`` it asks only that, about ``--docs FOLDER`` if given:
 
     python examples/demo.py --docs notes/ --question "Who keeps the keys?"
     python examples/demo.py --model google/diffusiongemma-26B-A4B-it --question "Who owns the Selvor library?"
@@ -35,25 +35,25 @@ HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
 QUESTIONS = HERE / "questions.tsv"
 
-# The question prompt that LangChain's own guides use; LlamaIndex brings its own.
+# The prompt that LangChain's own guides use; LlamaIndex has its own.
 PROMPT = "Answer the question based only on the following context:\n{context}\n\nQuestion: {question}"
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question and, for the bundled corpus, what its answer must hold."""
+    """A question and, for the bundled corpus, the words that its answer must have."""
 
     text: str
     expected: tuple[str, ...] = ()
 
     def is_answered_by(self, answer: str) -> bool:
-        """Whether everything expected is in the answer."""
+        """Whether all expected words are in the answer."""
         return bool(self.expected) and all(part in answer for part in self.expected)
 
 
 @dataclass
 class Chunk:
-    """A piece of a streamed answer; the first one of each answer carries the sources instead of text."""
+    """A piece of a streamed answer; the first piece of each answer has the sources instead of text."""
 
     text: str = ""
     sources: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Run:
-    """Answers to many questions, and what the engine did for them."""
+    """Answers to many questions, and counts of the engine's work for them."""
 
     answers: tuple[str, ...]
     seconds: float
@@ -77,12 +77,12 @@ class Run:
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens of the answers per second on the clock, retrieval and frameworks included."""
+        """Tokens of the answers per second of wall time, retrieval and frameworks included."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
 class Assistant:
-    """One corpus, one engine, and both frameworks on top of them.
+    """One corpus and one engine, with both frameworks on top.
 
     Args:
         docs: folder with text files.
@@ -108,7 +108,7 @@ class Assistant:
         max_tokens: int = 128,
         top_k: int = 1,
     ) -> None:
-        # Imported here, so that --help and a wrong folder are answered at once.
+        # Imported here, so that --help and a wrong folder get an answer at once.
         from langchain_core.output_parsers import StrOutputParser
         from langchain_core.prompts import ChatPromptTemplate
         from langchain_core.runnables import RunnableLambda, RunnablePassthrough
@@ -120,17 +120,17 @@ class Assistant:
         from dgemma_integrations.llama_index import DiffusionGemma
 
         self.index = PassageIndex(read_folder(docs))
-        # Checked by themselves first: wrapped in a framework's validation error, their messages are hard to find.
+        # Checked here first, because a framework wraps errors so that their messages are hard to find.
         LoadSpec(model, device=device, dtype=cast("Dtype", dtype))
         SamplingParams(seed=seed, max_new_tokens=max_tokens)
 
-        # Equal load settings: both objects find the same engine by themselves.
+        # With equal load settings both objects find the same engine.
         settings: dict[str, Any] = {"model": model, "device": device, "dtype": dtype}
         settings |= {"seed": seed, "max_tokens": max_tokens}
 
         llm = DiffusionGemma(**settings)
-        self.engine: Engine = llm.engine
-        # LlamaIndex packs prompts by this count; its own default is another model's.
+        self.engine = cast("Engine", llm.engine)  # It runs in this process.
+        # LlamaIndex packs prompts by this count; its default tokenizer is that of another model.
         Settings.tokenizer = self.engine.tokenizer
         retriever = LlamaIndexBM25(self.index, top_k)
         self.streaming_query_engine: RetrieverQueryEngine = RetrieverQueryEngine.from_args(
@@ -162,7 +162,7 @@ class Assistant:
                 yield Chunk(part["answer"])
 
     async def ask_together(self, questions: Sequence[str]) -> tuple[str, ...]:
-        """All at once: the first half through ``abatch``, the second through ``aquery``."""
+        """Asks all questions at once, the first half through ``abatch``, the second half through ``aquery``."""
         half = len(questions) // 2
         chained, queried = await asyncio.gather(
             self.chain.abatch(list(questions[:half])),
@@ -171,14 +171,14 @@ class Assistant:
         return (*(result["answer"] for result in chained), *(str(response) for response in queried))
 
     async def ask_one_by_one(self, questions: Sequence[str]) -> tuple[str, ...]:
-        """The same questions through the same frameworks, each after the one before has been answered."""
+        """Asks the same questions through the same frameworks, each after the answer to the one before."""
         half = len(questions) // 2
         chained = [(await self.chain.ainvoke(question))["answer"] for question in questions[:half]]
         queried = [str(await self.query_engine.aquery(question)) for question in questions[half:]]
         return (*chained, *queried)
 
     def measure(self, questions: Sequence[str], *, together: bool) -> Run:
-        """Asks all questions and counts what the engine did; both ways start with an empty prefix cache."""
+        """Asks all questions and counts the engine's work; both ways start with an empty prefix cache."""
         self.engine.clear_prefix_cache()
         before = self.engine.stats()
         started = time.perf_counter()
@@ -195,13 +195,13 @@ def _run(answers: tuple[str, ...], seconds: float, before: EngineStats, after: E
 
 
 def bundled_questions() -> list[Question]:
-    """The questions of ``questions.tsv``: on each line a question, a tab, and what the answer must hold (``a & b``)."""
+    """The questions of ``questions.tsv``; a line has a question, a tab, and the expected words (``a & b``)."""
     rows = (line.split("\t") for line in QUESTIONS.read_text(encoding="utf-8").splitlines() if line.strip())
     return [Question(text, tuple(expected.split(" & "))) for text, expected in rows]
 
 
 def load(assistant: Assistant, console: Console) -> None:
-    """Reads the weights, saying what it is busy with, and shows what was read from where."""
+    """Loads the weights, shows the progress, and then the documents and the model."""
     engine = assistant.engine
     files = len({passage.source for passage in assistant.index.passages})
     console.print(
@@ -223,15 +223,15 @@ def load(assistant: Assistant, console: Console) -> None:
 
 
 def ask_aloud(assistant: Assistant, questions: Sequence[tuple[str, Question]], console: Console) -> int:
-    """Streams the answers to the terminal, each below its question and above its sources.
+    """Streams the answers to the terminal, each between its question and its sources.
 
     Args:
-        assistant: who is asked.
+        assistant: answers the questions.
         questions: pairs of a framework's name and a question.
         console: where to print.
 
     Returns:
-        How many answers hold the words they must.
+        Number of answers that have the expected words.
     """
     streams = {"LlamaIndex": assistant.stream_llama_index, "LangChain": assistant.stream_langchain}
     colours = {"LlamaIndex": "cyan", "LangChain": "magenta"}
@@ -262,7 +262,7 @@ def ask_aloud(assistant: Assistant, questions: Sequence[tuple[str, Question]], c
 
 
 def say_what_was_loaded(engine: Engine, console: Console) -> None:
-    """One engine served both frameworks: its own counters say so."""
+    """Shows the engine's own counters: one engine served both frameworks."""
     stats = engine.stats()
     times = {1: "once", 2: "twice"}.get(stats.weight_loads, f"{stats.weight_loads} times")
     console.print()
@@ -274,7 +274,7 @@ def say_what_was_loaded(engine: Engine, console: Console) -> None:
 
 
 def comparison(single: Run, batched: Run) -> Table:
-    """What two runs over the same questions took, side by side, with their ratio."""
+    """Two runs over the same questions side by side, with their ratio."""
     rows: list[tuple[str, float, float, str]] = [
         ("questions", len(single.answers), len(batched.answers), ",d"),
         ("tokens", single.tokens, batched.tokens, ",d"),
@@ -295,13 +295,13 @@ def comparison(single: Run, batched: Run) -> Table:
 
 
 def show(assistant: Assistant, console: Console) -> None:
-    """The tour: eight questions aloud, then all questions in both ways."""
+    """The tour: eight questions on the terminal, then all questions in both ways."""
     questions = bundled_questions()
     frameworks = ("LlamaIndex", "LangChain")
     aloud = [(frameworks[number % 2], question) for number, question in enumerate(questions[:8])]
     right = ask_aloud(assistant, aloud, console)
     say_what_was_loaded(assistant.engine, console)
-    console.print(f"{right} of {len(aloud)} answers hold what the documents say.", highlight=False)
+    console.print(f"{right} of {len(aloud)} answers agree with the documents.", highlight=False)
 
     texts = [question.text for question in questions]
     with console.status(
@@ -316,7 +316,7 @@ def show(assistant: Assistant, console: Console) -> None:
     right = sum(question.is_answered_by(answer) for question, answer in zip(questions, batched.answers, strict=True))
     console.print(
         f"{same} of {len(texts)} answers are the same in both (same seed); "
-        f"{right} of {len(texts)} hold what the documents say.",
+        f"{right} of {len(texts)} agree with the documents.",
         highlight=False,
     )
 
@@ -363,7 +363,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             show(assistant, console)
     except (CorpusError, DGemmaError, ValueError) as error:
-        # A wrong folder, checkpoint or setting: the message says which, a traceback would only hide it.
+        # A wrong folder, checkpoint or setting. The message names it; a traceback would only hide the message.
         Console(stderr=True).print(Text(f"demo: {error}", "red"), soft_wrap=True)
         return 2
     except KeyboardInterrupt:

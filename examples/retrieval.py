@@ -18,14 +18,14 @@ from pydantic import ConfigDict
 SUFFIXES = (".txt", ".md")
 WORDS_PER_PASSAGE = 60
 
-# A sentence ends at a full stop, question or exclamation mark that is followed by a blank and a new beginning.
+# A sentence ends at a full stop, question mark or exclamation mark, if a blank and the start of another one follow.
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(A-Z0-9])")
 _PARAGRAPH_END = re.compile(r"\n\s*\n")
 _HEADING_MARK = re.compile(r"^#+\s*", re.MULTILINE)
 
 
 class CorpusError(Exception):
-    """A folder holds nothing that could be searched; the message says what was looked for."""
+    """A folder has nothing to search; the message says what was looked for."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_folder(folder: Path) -> list[Passage]:
 
 
 def split_passages(text: str, words: int = WORDS_PER_PASSAGE) -> Iterator[str]:
-    """Cuts a text into passages of whole sentences with about ``words`` words; a paragraph starts a new one."""
+    """Cuts a text into passages of whole sentences and about ``words`` words; each paragraph starts a new passage."""
     for paragraph in _PARAGRAPH_END.split(_HEADING_MARK.sub("", text)):
         passage: list[str] = []
         length = 0
@@ -73,7 +73,7 @@ def split_passages(text: str, words: int = WORDS_PER_PASSAGE) -> Iterator[str]:
 
 
 def _pieces(paragraph: str, words: int) -> Iterator[str]:
-    """Sentences; one longer than a passage (a table, a list without full stops) is cut between words."""
+    """The sentences; a sentence longer than a passage (a table, a list without full stops) is cut between words."""
     for sentence in _SENTENCE_END.split(paragraph.strip()):
         parts = sentence.split()
         for begin in range(0, len(parts), words):
@@ -81,7 +81,7 @@ def _pieces(paragraph: str, words: int) -> Iterator[str]:
 
 
 class PassageIndex:
-    """BM25 over passages. Both retrievers below search the same one."""
+    """BM25 over passages, for both retrievers below."""
 
     def __init__(self, passages: Iterable[Passage]) -> None:
         self.passages = list(passages)
@@ -89,9 +89,9 @@ class PassageIndex:
         self._bm25.index(self._tokens([passage.text for passage in self.passages]), show_progress=False)
 
     def search(self, query: str, top_k: int) -> list[tuple[Passage, float]]:
-        """The best passages with their scores; those that share no word with the query are left out.
+        """The best passages with their scores, without those that share no word with the query.
 
-        The best one always stays, so that there is something to answer from (or to say that it holds no answer).
+        The first passage always stays, so that the model has something to answer from, or to find no answer in.
         """
         count = min(top_k, len(self.passages))
         found, scores = self._bm25.retrieve(self._tokens([query]), k=count, show_progress=False)
@@ -144,5 +144,5 @@ class LangChainBM25(LangChainRetriever):
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None
     ) -> list[Document]:
-        # Microseconds of work: a thread of its own would cost more than it saves.
+        # The search takes microseconds, so a thread would cost more than it saves.
         return self._get_relevant_documents(query)

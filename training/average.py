@@ -1,8 +1,7 @@
-"""Weights between those of two runs from a common ancestor: `python -m training.average A B --share 0.5 --out FOLDER`.
+"""Weights between those of two runs with a common ancestor: `python -m training.average A B --share 0.5 --out FOLDER`.
 
-Fine-tuned networks are often connected by a line along which the loss hardly rises ("Model soups", Wortsman et al.,
-2022, arXiv:2203.05482), so what one run has learned is joined to what the other has kept, and a short training does the
-rest.
+The loss hardly rises along the line between two such networks ("Model soups", Wortsman et al., 2022, arXiv:2203.05482).
+A point on that line joins what one run learned to what the other kept, and a short training does the rest.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ def average(first: Path, second: Path, share: float, out: Path) -> None:
     if not 0 <= share <= 1:
         raise ValueError(f"share={share}: must be between 0 and 1")
     if out.resolve() in (first.resolve(), second.resolve()):
-        raise ValueError(f"out={out}: must be another folder than those of the two runs")
+        raise ValueError(f"out={out}: it would overwrite one of the two runs; give another folder")
     a, b = load_file(first / WEIGHTS), load_file(second / WEIGHTS)
     if {k: v.shape for k, v in a.items()} != {k: v.shape for k, v in b.items()}:
-        raise ValueError(f"{first} and {second} have different tensors: both must be of the same preset")
+        raise ValueError(f"{first} and {second} have different tensors; average runs of the same preset")
     shutil.copytree(second, out, dirs_exist_ok=True)
     mean = {k: ((1 - share) * a[k] + share * b[k]).contiguous() for k in a}
     save_file(mean, out / WEIGHTS, metadata={"format": "pt"})

@@ -1,8 +1,9 @@
-"""Model presets: the shape of the network that is trained."""
+"""Model presets: the shape of the network that is trained, and the folder of the checkpoint that ships."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import (
     DiffusionGemmaConfig,
@@ -12,6 +13,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "core" / "dgemma_core" / "embedded"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ PRESETS: dict[str, Preset] = {
 
 def build_config(preset: Preset, tokenizer: PreTrainedTokenizerFast) -> DiffusionGemmaConfig:
     """The `transformers` config of a preset; token ids come from the tokenizer."""
+    token_id = tokenizer.convert_tokens_to_ids
     text = DiffusionGemmaTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=preset.hidden,
@@ -59,9 +63,9 @@ def build_config(preset: Preset, tokenizer: PreTrainedTokenizerFast) -> Diffusio
         top_k_experts=preset.top_k,
         moe_intermediate_size=preset.expert_feed_forward,
         max_position_embeddings=preset.max_positions,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=token_id("<eos>"),
+        bos_token_id=tokenizer.bos_token_id,
     )
     # The vision tower is there so that the architecture is complete; it is never trained.
     vision = Gemma4VisionConfig(
@@ -73,7 +77,6 @@ def build_config(preset: Preset, tokenizer: PreTrainedTokenizerFast) -> Diffusio
         head_dim=16,
         position_embedding_size=64,
     )
-    token_id = tokenizer.convert_tokens_to_ids
     return DiffusionGemmaConfig(
         text_config=text,
         vision_config=vision,
@@ -95,7 +98,7 @@ def build_generation_config(tokenizer: PreTrainedTokenizerFast) -> DiffusionGemm
         t_max=0.8,
         stability_threshold=1,
         confidence_threshold=0.02,
-        bos_token_id=2,
-        pad_token_id=0,
-        eos_token_id=[1, token_id("<turn|>"), token_id("<|tool_response>")],
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=token_id(["<eos>", "<turn|>", "<|tool_response>"]),
     )

@@ -1,7 +1,7 @@
 """Exact match per task on held-out names: `python -m training.evaluate --model FOLDER --n 500 [--out FILE.json]`.
 
-Answers come from the project's own engine with the checkpoint's defaults, or (`--decoder causal`) from the same weights
-run as an ordinary autoregressive model, one token at a time: the typewriter that diffusion is compared with.
+Answers come from the project's own engine with the checkpoint's defaults. With `--decoder causal` they come from the
+same weights run as an ordinary autoregressive model, one token at a time, for comparison.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 import torch
 from transformers import DiffusionGemmaForBlockDiffusion, DynamicCache, PreTrainedTokenizerFast
 
+from .config import EMBEDDED
 from .data.example import CHAT_TASKS, Branch
 from .data.mixture import draw_example, source_for
 from .tree import TOOL_END, TURN_END, render
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "core" / "dgemma_core" / "embedded"
 END_TEXT = (TURN_END, TOOL_END, "<eos>", "<pad>")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a decoder wrote (with control tokens, without the end token) and what it took."""
+    """What a decoder wrote, with control tokens but without the end token, and the work it took."""
 
     text: str
     tokens: int
@@ -48,7 +48,7 @@ Decoder = Callable[[list[list[int]]], list[Reply]]
 
 
 def make_cases(tokenizer: PreTrainedTokenizerFast, task: str, count: int, seed: int, level: float = 1.0) -> list[Case]:
-    """`count` examples of a task over names that training never saw; level 0 has short contexts, 1 full-length ones."""
+    """`count` examples of a task over names that training never saw, with short contexts at level 0, full ones at 1."""
     source = source_for(f"evaluate-{task}-{seed}", held_out=True)
     cases = []
     while len(cases) < count:
@@ -67,7 +67,7 @@ def strip_end(text: str) -> str:
 
 
 def is_right(task: str, expected: str, got: str) -> bool:
-    """Exact match; JSON is compared as values, so blanks and the order of fields do not matter."""
+    """Whether two answers match exactly; JSON is compared as values, whatever their blanks and order of fields."""
     if task != "json":
         return expected == got
     try:
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--decoder", choices=("diffusion", "causal"), default="diffusion")
     parser.add_argument("--canvas-length", type=int)
-    parser.add_argument("--show", type=int, default=0, help="print so many wrong answers per task")
+    parser.add_argument("--show", type=int, default=0, help="wrong answers to print per task")
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
     args = parser.parse_args()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.model)

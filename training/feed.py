@@ -19,7 +19,7 @@ GROWTH = 0.6  # the share of the budget over which contexts grow to full length
 
 
 def read_mix(run: Path) -> dict[str, float]:
-    """The task shares; `mix.json` in the run folder may override them while the run is going."""
+    """The task shares; `mix.json` in the run folder overrides them, and may change while the run goes on."""
     try:
         return {**DEFAULT_MIX, **json.loads((run / "mix.json").read_text(encoding="utf-8"))}
     except (FileNotFoundError, json.JSONDecodeError):
@@ -27,7 +27,7 @@ def read_mix(run: Path) -> dict[str, float]:
 
 
 def level_at(progress: float, first: float = 0.0) -> float:
-    """Place in the curriculum (up to 1) at a share of the budget, when it began at `first`."""
+    """Place in the curriculum (up to 1) at a share of the budget, for a run that began at `first`."""
     return min(1.0, first + (1.0 - first) * progress / GROWTH)
 
 

@@ -9,30 +9,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .data.example import TASKS
-from .walk import STEP, Packed, Walk, canvas_mask
+from .walk import PAD, STEP, Packed, Walk, canvas_mask
 
 PAD_WEIGHT = 0.2
 CAUSAL_WEIGHT = 0.5
 BALANCE_WEIGHT = 0.002
-CONDITIONED = 0.7  # share of the steps with a first pass, whose result conditions the second
-OWN_CANVAS = 0.67  # share of their canvases that hold what the first pass would have settled
-HOLES = 0.9  # share of the canvases with holes that have exactly these noised, as decisions and infilling do
-FIRST_READ = 0.7  # share of those that are read in one step, without conditioning
+CONDITIONED = 0.7  # share of the steps in which a first pass conditions the second
+OWN_CANVAS = 0.67  # share of their canvases that hold what the first pass would settle
+HOLES = 0.9  # share of the canvases with holes in which only the holes are noised, as in decisions and infilling
+FIRST_READ = 0.7  # share of those that are read in the first step, without conditioning
 SPAN = 0.1  # share of the other canvases in which only one span is noised
-SLIPPED = 0.15  # share of the canvases without exact holes in which tokens stand too early or too late
-LOCAL = 12  # where a slip ends again, after so many tokens at most
-DEPTH = 4  # so many random tokens before a token halve its weight
-LEAST, GIVEN = 0.15, 0.3  # weights of tokens behind very many random ones, and of those that are right already
+SLIPPED = 0.15  # share of the other canvases in which tokens stand too early or too late
+LOCAL = 12  # most tokens of a slip that ends again
+DEPTH = 4  # random tokens before a token that halve its weight
+LEAST, GIVEN = 0.15, 0.3  # weight of a token after very many random ones, and of one that is right already
 
 WATCHED = ("read", "front")
 
 
 @dataclass
 class Losses:
-    """`total` is trained; the others are for the log. Task sums and counts are [len(TASKS)].
+    """`total` is trained, the others are for the log. Task sums and counts are [len(TASKS)].
 
-    `watched` has sums and counts of some tokens' losses: `read` of the labels of decisions where nothing but labels is
-    noised, `front` of the first wrong token of each of the other canvases.
+    `watched` has sums and counts of two losses: `read` is that of decisions' labels where only labels are noised,
+    `front` is that of the first wrong token of each other canvas.
     """
 
     total: Tensor
@@ -49,19 +49,19 @@ def noise_rates(target: Tensor, hole: Tensor, generator: torch.Generator) -> tup
     Args:
         target: token ids [M, C].
         hole: bool [M, C].
-        generator: of the random draws.
+        generator: source of the random draws.
 
     Returns:
-        Rates [M, C], and which canvases [M, 1] have exactly their holes noised.
+        Rates [M, C], and bool [M, 1], the canvases in which exactly the holes are noised.
 
-    Half of the canvases have one rate for all positions, now and then 1 (the first denoising step). The other half have
-    a front, as canvases have while they are being denoised: what lies before it is settled, what lies behind it is not,
-    and the padding after the end is often settled early.
+    Half of the canvases have one rate for all positions; now and then it is 1, as in the first denoising step. The
+    other half have a front, as a canvas has while it is denoised: positions before the front are settled, positions
+    after it are not, and the padding after the end is often settled early.
     """
     count, length = target.shape
     flat = torch.rand(count, 1, generator=generator)
     flat = torch.where(torch.rand(count, 1, generator=generator) < 0.1, torch.ones_like(flat), flat)
-    used = (target != 0).sum(1, keepdim=True).float()
+    used = (target != PAD).sum(1, keepdim=True).float()
     front = torch.rand(count, 1, generator=generator) * (used + 2) - 2
     width = 4 * torch.rand(count, 1, generator=generator).square() + 0.05
     place = torch.arange(length).float()[None]
@@ -81,8 +81,8 @@ class Noised:
     """Canvases before a denoising step, [B, D] each.
 
     Attributes:
-        tokens: right ones, random ones, and settled ones that are wrong.
-        random: bool, which are random: they say nothing.
+        tokens: token ids: right ones, random ones, and settled ones that are wrong.
+        random: bool, which tokens are random.
         exact: bool, whether exactly the holes of the canvas are noised.
     """
 
@@ -92,7 +92,7 @@ class Noised:
 
 
 def add_noise(batch: Packed, vocabulary: int, generator: torch.Generator) -> Noised:
-    """Replaces canvas tokens by uniform random ones, or has them slip."""
+    """Replaces canvas tokens by uniformly random ones, or moves them by a position or two."""
     target, hole = (t.cpu().view(-1, batch.canvas_length) for t in (batch.canvas, batch.canvas_hole))
     rates, exact = noise_rates(target, hole, generator)
     hit = torch.rand(target.shape, generator=generator) < rates
@@ -106,14 +106,14 @@ def add_noise(batch: Packed, vocabulary: int, generator: torch.Generator) -> Noi
 
 
 def slips(target: Tensor, generator: torch.Generator) -> Tensor:
-    """Where the tokens of canvases [M, C] are taken from, so that from some place on they stand too early or too late.
+    """Positions to take the tokens of canvases [M, C] from, so that a part of them stands too early or too late.
 
-    One or two positions, to the end or not. This is how a canvas goes wrong for good: its parts settle before it is
-    known how many tokens lie between them, and then one is lacking, or said twice. Where tokens are only ever right or
-    random, a network trusts what it reads and never learns to move it.
+    The part begins anywhere, is off by one or two positions, and ends again after a while or goes to the end. This is
+    how a canvas goes wrong for good: its parts settle before the number of tokens between them is known, and then a
+    token is missing or repeated. A network that only ever sees right or random tokens never learns to move one.
     """
     count, length = target.shape
-    used = (target != 0).sum(1, keepdim=True)
+    used = (target != PAD).sum(1, keepdim=True)
     begin = (torch.rand(count, 1, generator=generator) * used).long()
     end = begin + 1 + torch.randint(LOCAL, (count, 1), generator=generator)
     end = torch.where(torch.rand(count, 1, generator=generator) < 0.5, end, torch.full_like(end, length))
@@ -134,9 +134,9 @@ def next_canvas(
 ) -> Noised:
     """The canvas of the next denoising step: sure guesses are settled, right or wrong, the rest is noise -> [B, D].
 
-    Only so does the model learn to mend its own mistakes; with clean tokens alone it would trust whatever is settled. A
-    third of the canvases stay as they were, and so do those marked by `once`, bool [B, D]. `guess` and `entropy` (nats)
-    are [B * D].
+    This teaches the model to mend its own mistakes; with clean tokens alone it would trust every settled one. A third
+    of the canvases stay as they were, and so do those marked by `once`, bool [B, D]. `guess` and `entropy` (nats) are
+    [B * D].
     """
     rows, width = noised.tokens.shape
     slots, device = width // batch.canvas_length, noised.tokens.device
@@ -153,18 +153,18 @@ def next_canvas(
 
 
 def count_before(marked: Tensor, canvas_length: int) -> Tensor:
-    """How many marked positions of canvases [B, D] are before each in its canvas."""
+    """For each position of canvases [B, D], how many marked positions come before it in its canvas."""
     counts = marked.view(-1, canvas_length).int()
     return (counts.cumsum(1) - counts).view(marked.shape)
 
 
 def depth_weights(wrong: Tensor, before: Tensor) -> Tensor:
-    """Weights of tokens by how many random ones come before them, for tensors of any shape.
+    """Weights of tokens by the number of random ones before them, for tensors of any shape.
 
-    What stands deep in noise cannot be known yet and will be asked again, while what stands at its front is what the
-    next denoising step settles. What stands behind wrong tokens that are settled can be known. The likelihood bound of
-    masked diffusion, which weighs a canvas by the inverse of its share of noise (https://arxiv.org/abs/2406.07524),
-    does the same to whole canvases.
+    A token deep in noise cannot be known yet and will be asked again; the tokens at the front of the noise are those
+    that the next denoising step settles. Settled tokens that are wrong do not count: what comes after them can be
+    known. The likelihood bound of masked diffusion weighs whole canvases in the same way, by the inverse of their
+    share of noise (https://arxiv.org/abs/2406.07524).
     """
     deep = (1 / (1 + before / DEPTH)).clamp(min=LEAST)
     return torch.where(wrong, deep, torch.full_like(deep, GIVEN))
@@ -175,7 +175,7 @@ def causal_loss(walk: Walk, batch: Packed, hidden: Tensor) -> Tensor:
     labels = batch.labels.reshape(-1)
     labelled = (labels != -100).nonzero()[:, 0]
     count = labelled.shape[0]
-    labelled = F.pad(labelled, (0, -count % STEP))  # padded to few shapes; the surplus is cut off again
+    labelled = F.pad(labelled, (0, -count % STEP))  # few shapes; the surplus is cut off again
     told = batch.label_weight.reshape(-1)[labelled[:count]]
     each = walk.losses(hidden[labelled], labels[labelled].clamp(min=0))[:count]
     return (each * told).sum() / told.sum().clamp(min=1.0)  # A batch may have blanks only.
@@ -194,7 +194,9 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
     vocabulary = walk.text.vocab_size
     noised = add_noise(batch, vocabulary, generator)
     condition = bool(torch.rand((), generator=generator) < CONDITIONED)
-    temperature = 0.4 + 0.4 * torch.rand(batch.canvas.shape[0], 1, generator=generator)
+    defaults = walk.model.generation_config
+    share = torch.rand(batch.canvas.shape[0], 1, generator=generator)
+    temperature = defaults.t_min + (defaults.t_max - defaults.t_min) * share
     hidden, cache = walk.encode(batch)
     masks = walk.attention_masks(canvas_mask, batch)
     soft = None
@@ -203,7 +205,7 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
             first = walk.denoise(batch, noised.tokens, cache, None, masks)
             per_token = temperature.to(first.device).expand(batch.canvas.shape).reshape(-1, 1)
             soft, guess, entropy = walk.propose(first, per_token)
-            # What is to be read in one step stays as it is, with nothing to condition on.
+            # Canvases that are read in the first step stay as they are, with nothing to condition on.
             once = torch.rand(batch.canvas[:, :: batch.canvas_length].shape, generator=generator) < FIRST_READ
             once = noised.exact & once.to(noised.exact.device).repeat_interleave(batch.canvas_length, 1)
             soft = soft.masked_fill(once.view(-1, 1), 0.0)
@@ -212,7 +214,7 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
     hidden = walk.denoise(batch, noised.tokens, cache, soft, masks)
     target, exact = batch.canvas.reshape(-1), noised.exact.reshape(-1)
     each = walk.losses(hidden, target)
-    padding = (target == 0) & ~batch.canvas_hole.reshape(-1)
+    padding = (target == PAD) & ~batch.canvas_hole.reshape(-1)
     weight = torch.where(padding, PAD_WEIGHT, batch.canvas_weight.reshape(-1)) * (batch.canvas_branch.reshape(-1) >= 0)
     wrong = noised.tokens != batch.canvas
     first = (wrong & (count_before(wrong, batch.canvas_length) == 0)).reshape(-1)
@@ -220,13 +222,13 @@ def compute_losses(walk: Walk, batch: Packed, generator: torch.Generator) -> Los
     weight = torch.where(exact, weight, weight * depth)
     diffusion = (each * weight).sum() / weight.sum()
     with torch.no_grad():
-        text = (target != 0).float()
+        text = (target != PAD).float()
         task = batch.canvas_task.reshape(-1)
         task_sum = torch.bincount(task, each * text, minlength=len(TASKS)).cpu()
         task_count = torch.bincount(task, text, minlength=len(TASKS)).cpu()
         watched = {
             "read": exact & batch.canvas_hole.reshape(-1) & (task == TASKS.index("decisions")),
-            "front": first & (target != 0) & ~exact,
+            "front": first & (target != PAD) & ~exact,
         }
     total = diffusion + CAUSAL_WEIGHT * causal + BALANCE_WEIGHT * walk.balance
     return Losses(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where matrices are multiplied faster in it, float32 on CPUs without such instructions."""
+    """bfloat16 where it makes matrix products faster, float32 on CPUs that have no instructions for it."""
     fast = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
 

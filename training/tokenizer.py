@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from .config import EMBEDDED
 from .data.lexicon import COMMON, SYLLABLES, WORDS, Source
 from .data.mixture import DEFAULT_MIX, draw_tree
 
@@ -36,7 +36,7 @@ def _text(trees: int, seed: int) -> Iterator[str]:
             yield branch.answer
             yield from (str(c["function"]) for c in branch.calls)
     yield from WORDS
-    # Every common word should be one token, with and without a blank before it, and every syllable a token, too.
+    # Every common word becomes one token, with and without a blank before it, and so does every syllable.
     for _ in range(2000):
         yield from COMMON
         yield " " + " ".join(COMMON)
@@ -46,7 +46,7 @@ def _text(trees: int, seed: int) -> Iterator[str]:
 
 
 def train_tokenizer(vocabulary: int, trees: int = 12000, seed: int = 1) -> PreTrainedTokenizerFast:
-    """Trains the tokenizer and attaches the chat template."""
+    """Trains the tokenizer and attaches the chat template that ships with the embedded checkpoint."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -73,5 +73,5 @@ def train_tokenizer(vocabulary: int, trees: int = 12000, seed: int = 1) -> PreTr
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.chat_template = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")
+    tokenizer.chat_template = (EMBEDDED / "chat_template.jinja").read_text(encoding="utf-8")
     return tokenizer

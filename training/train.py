@@ -1,7 +1,7 @@
 """Trains the embedded checkpoint: `python -m training.train --budget SECONDS --out DIR [--resume]`.
 
 Several processes (`torchrun --nproc-per-node N -m training.train ...`) share every update: each takes its own batches
-and the gradients are averaged. On a CPU that beats several threads in one process.
+and the gradients are averaged. On a CPU this is faster than several threads in one process.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .feed import Feed, WorkerFeed
 from .loss import WATCHED, compute_losses
 from .optimizer import build_optimizers, fast_dtype
 from .tokenizer import train_tokenizer
-from .walk import Walk
+from .walk import PAD, Walk
 
 WARMUP_STEPS = 60
-FAINT = 0.1
-FLOOR = 0.03
+FAINT = 0.1  # factor on the outputs of additional layers
+FLOOR = 0.03  # share of the peak learning rate that is left at the end
 EMA_DECAY = 0.998
 LOG_EVERY = 25
 SAVE_EVERY_S = 240.0
@@ -57,10 +57,10 @@ def build_model(preset: Preset, tokenizer: PreTrainedTokenizerFast, seed: int) -
     torch.manual_seed(seed)
     model = DiffusionGemmaForBlockDiffusion(build_config(preset, tokenizer))
     model.generation_config = build_generation_config(tokenizer)
-    # The padding row starts at zero by default; the norms' gradients at a zero vector would be infinite.
-    nn.init.normal_(model.model.decoder.embed_tokens.weight[0].detach(), std=0.02)
+    # By default the padding row is zero, where the gradient of a norm is infinite.
+    nn.init.normal_(model.model.decoder.embed_tokens.weight[PAD].detach(), std=0.02)
     for layer in model.model.decoder.layers:
-        # Attention is not scaled by 1/sqrt(d); smaller query norms keep the first attention maps soft.
+        # Attention is not scaled by 1/sqrt(d), so small query norms keep the first attention maps soft.
         nn.init.constant_(layer.self_attn.q_norm.weight, 0.5)
     return model
 
@@ -68,9 +68,9 @@ def build_model(preset: Preset, tokenizer: PreTrainedTokenizerFast, seed: int) -
 def take_weights(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTokenizerFast, source: Path) -> None:
     """Copies a checkpoint's weights into a model that may be deeper and have another tokenizer.
 
-    Tokens that both tokenizers have keep their embeddings. Additional layers come in the middle; they begin as copies
-    of the source's last ones whose outputs are faint, so that the model still does what the source did (a damped form
-    of depthwise stacking, https://arxiv.org/abs/2405.15319).
+    Tokens that both tokenizers have keep their embeddings. Additional layers come in the middle. They begin as copies
+    of the source's last layers with faint outputs, so that the model still does what the source did (a damped form of
+    depthwise stacking, https://arxiv.org/abs/2405.15319).
     """
     small = DiffusionGemmaForBlockDiffusion.from_pretrained(source, dtype=torch.float32)
     weights = small.state_dict()
@@ -100,7 +100,7 @@ def take_weights(model: DiffusionGemmaForBlockDiffusion, tokenizer: PreTrainedTo
 
 
 class Trainer:
-    """Model, optimisers, moving average and clock of one run; everything in it can be saved and restored."""
+    """Model, optimisers, moving average and clock of one run, all of which can be saved and restored."""
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class Trainer:
         return row
 
     def averaged(self) -> dict[str, Tensor]:
-        """Swaps in the moving average and returns what was there."""
+        """Puts the moving average into the model and returns the weights that it replaced."""
         held = [p.detach().clone() for p in self.parameters]
         with torch.no_grad():
             for p, a in zip(self.parameters, self.average, strict=True):
@@ -218,7 +218,7 @@ class Trainer:
         temporary.rename(folder)
 
     def save(self) -> None:
-        """Writes everything that a resumed run needs."""
+        """Writes all that a resumed run needs."""
         state = {
             "model": self.model.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
@@ -238,7 +238,7 @@ class Trainer:
         self.average = [a.clone() for a in state["average"]]
         self.generator.set_state(state["generator"].cpu())
         self.step, self.elapsed, self.examples, self.pool = state["numbers"]
-        if PROCESSES > 1:  # One state was saved; every process goes on with draws of its own.
+        if PROCESSES > 1:  # Only one state was saved, and every process needs its own draws.
             self.generator.manual_seed((self.seed + self.step) * PROCESSES + RANK)
 
 
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--preset", choices=PRESETS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="start from this checkpoint's weights and tokenizer")
-    parser.add_argument("--new-tokenizer", action="store_true", help="with --init, train a tokenizer all the same")
+    parser.add_argument("--new-tokenizer", action="store_true", help="with --init: train a new tokenizer, too")
     parser.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument("--level", type=float, default=0.0, help="place in the curriculum to begin at, 0 to 1")
     parser.add_argument("--steps", type=int, help="stop after this many steps")
@@ -289,7 +289,7 @@ def main() -> None:
     began, base, saved_at = time.time(), trainer.elapsed, time.time()
     for pool, batch in stream:
         trainer.elapsed = base + time.time() - began
-        if PROCESSES > 1:  # One clock, so that all stop after the same update.
+        if PROCESSES > 1:  # One clock for all, so that they stop after the same update.
             clock = torch.tensor([trainer.elapsed], dtype=torch.float64, device=device)
             average_over_processes([clock])
             trainer.elapsed = float(clock)

@@ -18,23 +18,23 @@ from .data.dialogue import dialogue, quiz
 from .data.example import TASKS, Branch
 from .data.lexicon import Source
 from .data.mixture import draw_tree
-from .walk import Packed
+from .walk import PAD, Packed
 
-# How often a batch has each canvas length, and how many canvases its rows hold.
+# The share of batches with each canvas length, and how many canvases a row then holds.
 CANVAS_LENGTHS = {16: 0.2, 32: 0.25, 64: 0.55}
 CANVASES_PER_ROW = {16: 16, 32: 10, 64: 8}
-TYPED_LENGTH = 64  # of canvases with typed questions; a row has a branch for each
-ROUND = 32  # rows are padded to a multiple of this: few shapes, so that kernels are reused
+TYPED_LENGTH = 64  # canvas length for typed questions; a row has a branch for each canvas
+ROUND = 32  # rows are padded to a multiple of this, so that there are few shapes and kernels are reused
 TURN_END, TOOL_END = "<turn|>", "<|tool_response>"
-# A short answer is one choice told in few tokens: its tokens weigh more, up to LIGHT times, than those of a sentence.
+# The tokens of a short answer weigh more than those of a sentence of SENTENCE tokens, up to LIGHT times as much.
 SENTENCE, LIGHT = 12, 3.0
 TASK_WEIGHT = {"decisions": 1.5}
-QUESTION_WEIGHT = 0.1  # of a dialogue's contexts and questions, and of those around typed answers: hard to foresee
+QUESTION_WEIGHT = 0.1  # weight of contexts and questions in dialogues and around typed answers; hard to foresee
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One branch as token ids; `target` ends with the end token, `holes` are indices into it."""
+    """One branch as token ids. `target` ends with the end token; `holes` are indices into it."""
 
     task: int
     prompt: list[int]
@@ -45,7 +45,7 @@ class Encoded:
 
     @property
     def weights(self) -> list[float]:
-        """Weights of the answer's tokens in the loss; the questions between typed answers are given anyway."""
+        """Weights of the target's tokens in the loss; the questions between typed answers weigh little."""
         given = QUESTION_WEIGHT if self.typed else self.weight
         return [self.weight if i in self.holes else given for i in range(len(self.target))]
 
@@ -87,7 +87,7 @@ def encode_branches(tokenizer: PreTrainedTokenizerFast, branches: list[Branch]) 
 
 
 def form_writer(tokenizer: PreTrainedTokenizerFast) -> FormWriter:
-    """The engine's own, in this tokenizer's tokens."""
+    """The engine's writer of decision forms, for this tokenizer."""
     end, pad = tokenizer.convert_tokens_to_ids([TURN_END, "<pad>"])
 
     def encode(text: str) -> list[int]:
@@ -108,18 +108,18 @@ def _with_blanks(tokenizer: PreTrainedTokenizerFast, branch: Branch, prompt: lis
 
 
 def _with_holes(branch: Branch, prompt: list[int], target: list[int], offsets: list[tuple[int, int]]) -> Encoded:
-    """One encoded branch; tokens that reach into a hole belong to it, and the first hole gets its room."""
+    """One encoded branch. A token that reaches into a hole belongs to it, and the first hole gets its room."""
     inside = [any(a < end and b > start for start, end in branch.holes) for a, b in offsets]
     holes = [i for i, hit in enumerate(inside) if hit]
     if branch.room and holes:
-        behind = next(i for i in range(holes[0], len(target)) if not inside[i])
-        target = [*target[:behind], *[0] * branch.room, *target[behind:]]
-        holes = [i for i in holes if i < behind] + list(range(behind, behind + branch.room))
+        after = next(i for i in range(holes[0], len(target)) if not inside[i])
+        target = [*target[:after], *[PAD] * branch.room, *target[after:]]
+        holes = [i for i in holes if i < after] + list(range(after, after + branch.room))
     return Encoded(TASKS.index(branch.task), prompt, target, frozenset(holes), branch.raw is None)
 
 
 def shared_length(tree: list[Encoded]) -> int:
-    """Length of the prompts' common beginning; at least one prompt token stays in every branch."""
+    """Length of the prompts' common beginning; every branch keeps at least one prompt token of its own."""
     limit = min(len(b.prompt) for b in tree) - 1
     first = tree[0].prompt
     for other in tree[1:]:
@@ -173,7 +173,7 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
         rng.shuffle(other_blocks)
         order = first_blocks + other_blocks
         for slot in range(slots):
-            number, block = order[slot % len(order)]  # a second copy of a canvas gets its own noise
+            number, block = order[slot % len(order)]  # a repeated canvas gets its own noise
             item = tree[number - 1]
             part = item.target[block * canvas_length : (block + 1) * canvas_length]
             canvas[row, slot, : len(part)] = part
@@ -206,7 +206,7 @@ def pack(trees: list[list[Encoded]], canvas_length: int, rng: random.Random, can
 
 
 def encode_dialogue(tokenizer: PreTrainedTokenizerFast, turns: list[Branch]) -> tuple[list[int], list[float]]:
-    """Token ids of a conversation, and how much each of them weighs in the loss."""
+    """Token ids of a conversation, and the weight of each in the loss."""
     ids: list[int] = []
     weights: list[float] = []
     for number, item in enumerate(encode_branches(tokenizer, turns)):
@@ -218,7 +218,7 @@ def encode_dialogue(tokenizer: PreTrainedTokenizerFast, turns: list[Branch]) -> 
 
 
 def pack_dialogues(dialogues: list[tuple[list[int], list[float]]], canvas_length: int) -> Packed:
-    """One row per conversation, without canvases: the causal loss alone, on every token."""
+    """One row per conversation, without canvases: every token has the causal loss alone."""
     rows, length = len(dialogues), -(-max(len(ids) for ids, _ in dialogues) // ROUND) * ROUND
     tokens, branch = np.zeros((rows, length), np.int64), np.full((rows, length), -1, np.int64)
     labels, label_weight = np.full((rows, length), -100, np.int64), np.zeros((rows, length), np.float32)
@@ -253,7 +253,7 @@ def draw_dialogues(
     batches = []
     while sized:
         count = max(1, round(batch_tokens / (-(-len(sized[-1][0]) // ROUND) * ROUND)))
-        if len(sized) >= count:  # What is left over would make a batch of another size.
+        if len(sized) >= count:  # The rest would make a batch of another size.
             batches.append(pack_dialogues(sized[-count:], 16))
         del sized[-count:]
     return batches
@@ -268,9 +268,9 @@ def draw_batches(
     trees: int = 64,
     longest: int = 1200,
 ) -> Iterator[Packed]:
-    """Batches of one pool: rows of similar length share a batch, batches come in random order.
+    """Batches of one pool. Rows of similar length share a batch, and batches come in random order.
 
-    The shares `mix["dialogue"]` and `mix["quiz"]` of a pool are without canvases, the rest are trees with canvases.
+    The shares `mix["dialogue"]` and `mix["quiz"]` of a pool have no canvases; the rest are trees with canvases.
     """
     source = Source(random.Random(seed))
     rng = source.rng
@@ -293,7 +293,7 @@ def draw_batches(
             row = -(-packed_length(sized[-1]) // ROUND) * ROUND + canvas_length * CANVASES_PER_ROW[canvas_length]
             count = max(1, round(batch_tokens / row))
             group = sized[-count:]
-            group += rng.choices(group, k=count - len(group))  # the last group is filled up: same shape, other noise
+            group += rng.choices(group, k=count - len(group))  # the last group repeats rows: same shape, other noise
             batches.append(pack(group, canvas_length, rng))
             del sized[-count:]
     rng.shuffle(batches)

@@ -1,7 +1,7 @@
-"""Our own pass over the model's modules, made for training on packed trees.
+"""A pass over the model's modules that is made for training on packed trees.
 
 The encoder part (plain causal tokens) and the decoder part (noised canvases) use the same weights. Canvases only read
-the encoder's keys and values, so the encoder runs once and the canvases may run twice (self-conditioning).
+the encoder's keys and values, so the encoder runs once while the canvases may run twice (self-conditioning).
 Shapes: B rows, L encoder tokens per row, D canvas tokens per row, H hidden, V vocabulary.
 """
 
@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DiffusionGemmaForBlockDiffusion
 
-SOFTCAP = 30.0
-STEP = 128
-CAUSAL_STEP = 128  # queries of a causal pass that share one set of keys
+PAD = 0  # token id that fills up rows and canvases
+STEP = 128  # rows of an expert are padded to a multiple of this
+CAUSAL_STEP = 128  # queries of a causal pass that attend to one set of keys
 
 
 @dataclass
@@ -36,8 +36,8 @@ class Packed:
     canvas_start: Tensor  # [B, D] logical position where the canvas' block starts
     canvas_position: Tensor  # [B, D] logical positions
     canvas_task: Tensor  # [B, D] task index, for the log
-    canvas_weight: Tensor  # [B, D] weights in the loss, the same for a whole canvas
-    canvas_hole: Tensor  # [B, D] bool, tokens that are asked for while the rest of the canvas may be given
+    canvas_weight: Tensor  # [B, D] weights in the loss
+    canvas_hole: Tensor  # [B, D] bool, tokens that are asked for; the rest of the canvas may be given
     canvas_length: int
 
     def to(self, device: torch.device) -> Packed:
@@ -47,7 +47,7 @@ class Packed:
 
 
 def encoder_mask(batch: Packed, window: int | None) -> Tensor:
-    """Which encoder tokens see which: own branch and prefix, causal, windowed by logical position -> bool [B, L, L]."""
+    """Encoder tokens see their own branch and the prefix, causally and within the window -> bool [B, L, L]."""
     q_branch, k_branch = batch.branch[:, :, None], batch.branch[:, None, :]
     distance = batch.position[:, :, None] - batch.position[:, None, :]
     seen = ((k_branch == 0) & (q_branch >= 0) | (k_branch == q_branch)) & (distance >= 0)
@@ -65,7 +65,7 @@ def canvas_mask(batch: Packed, window: int | None) -> Tensor:
     return torch.cat([context, own], dim=-1)
 
 
-def rms_norm(x: Tensor, weight: Tensor | None, eps: float = 1e-6) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """Root-mean-square norm over the last axis, computed in float32."""
     y = x.float()
     y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)
@@ -88,17 +88,18 @@ def before_attention(
     wv: Tensor | None,
     q_norm: Tensor,
     k_norm: Tensor,
+    eps: float,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Residual stream [N, H] -> queries [N, heads, d], keys and values [N, kv_heads, d]."""
     head_dim = q_norm.shape[0]
-    y = rms_norm(x, norm).to(dtype)
+    y = rms_norm(x, norm, eps).to(dtype)
     q = (y @ wq.to(dtype).T).view(x.shape[0], -1, head_dim)
     k = (y @ wk.to(dtype).T).view(x.shape[0], -1, head_dim)
     v = k if wv is None else (y @ wv.to(dtype).T).view(x.shape[0], -1, head_dim)
-    q = rotate(rms_norm(q, q_norm), cos, sin).to(dtype)
-    k = rotate(rms_norm(k, k_norm), cos, sin).to(dtype)
-    return q, k, rms_norm(v, None).to(dtype)
+    q = rotate(rms_norm(q, q_norm, eps), cos, sin).to(dtype)
+    k = rotate(rms_norm(k, k_norm, eps), cos, sin).to(dtype)
+    return q, k, rms_norm(v, None, eps).to(dtype)
 
 
 def after_attention(
@@ -114,14 +115,15 @@ def after_attention(
     pre_norm_2: Tensor,
     router_scale: Tensor,
     router: Tensor,
+    eps: float,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Adds attention, runs the dense MLP and the router -> residual, MLP output, expert input, router logits [N, E]."""
-    x = x + rms_norm(attention @ wo.to(dtype).T, post_norm)
-    y = rms_norm(x, pre_norm).to(dtype)
+    x = x + rms_norm(attention @ wo.to(dtype).T, post_norm, eps)
+    y = rms_norm(x, pre_norm, eps).to(dtype)
     hidden = F.gelu((y @ gate.to(dtype).T).float(), approximate="tanh") * (y @ up.to(dtype).T).float()
-    dense = rms_norm(hidden.to(dtype) @ down.to(dtype).T, post_norm_1)
-    plain = rms_norm(x, None)
+    dense = rms_norm(hidden.to(dtype) @ down.to(dtype).T, post_norm_1, eps)
+    plain = rms_norm(x, None, eps)
     scores = (plain * router_scale * x.shape[-1] ** -0.5) @ router.T
     return x, dense, (plain * pre_norm_2).to(dtype), scores
 
@@ -129,9 +131,9 @@ def after_attention(
 def attend(q: Tensor, k: Tensor, v: Tensor, masks: list[Tensor]) -> Tensor:
     """Attention of q [B, heads, T, d] over k and v [B, kv_heads, K, d] -> [B, T, heads * d].
 
-    Each mask is about the next few queries and the keys up to its own width; it is additive, [B * kv_heads, groups * t,
-    K']: the query heads of one key head lie one after the other. On a CPU this is twice as fast, backward included, as
-    the fused attention kernel.
+    Each mask covers the next t queries and the first K' keys. It is additive, [B * kv_heads, groups * t, K'], with the
+    query heads of one key head in a row. On a CPU this is twice as fast as the fused attention kernel, backward
+    included.
     """
     rows, heads, _, head_dim = q.shape
     shared = k.shape[1]
@@ -146,14 +148,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, masks: list[Tensor]) -> Tensor:
     return torch.cat(parts, 2).transpose(1, 2).reshape(rows, at, -1)
 
 
-def softcapped_logits(hidden: Tensor, head: Tensor, dtype: torch.dtype) -> Tensor:
-    """Normed hidden states [N, H] -> float32 logits [N, V]."""
-    return torch.tanh((hidden.to(dtype) @ head.to(dtype).T).float() / SOFTCAP) * SOFTCAP
+def softcapped_logits(hidden: Tensor, head: Tensor, softcap: float, dtype: torch.dtype) -> Tensor:
+    """Normed hidden states [N, H] -> float32 logits [N, V], each between -softcap and softcap."""
+    return torch.tanh((hidden.to(dtype) @ head.to(dtype).T).float() / softcap) * softcap
 
 
-def token_losses(hidden: Tensor, head: Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
+def token_losses(hidden: Tensor, head: Tensor, target: Tensor, softcap: float, dtype: torch.dtype) -> Tensor:
     """Cross-entropy of every token -> [N]."""
-    return F.cross_entropy(softcapped_logits(hidden, head, dtype), target, reduction="none")
+    return F.cross_entropy(softcapped_logits(hidden, head, softcap, dtype), target, reduction="none")
 
 
 def expert_activation(gate_up: Tensor, dtype: torch.dtype) -> Tensor:
@@ -163,20 +165,44 @@ def expert_activation(gate_up: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def after_experts(
-    x: Tensor, dense: Tensor, sparse: Tensor, weight: Tensor, post_norm_2: Tensor, post_norm: Tensor
+    x: Tensor, dense: Tensor, sparse: Tensor, weight: Tensor, post_norm_2: Tensor, post_norm: Tensor, eps: float
 ) -> Tensor:
     """Joins dense and expert outputs to the residual stream [N, H]."""
-    return x + rms_norm(dense + rms_norm(sparse.float() * weight, post_norm_2), post_norm)
+    return x + rms_norm(dense + rms_norm(sparse.float() * weight, post_norm_2, eps), post_norm, eps)
+
+
+def check_config(text: Any) -> None:
+    """Refuse a text configuration that this code would compute wrongly.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    expected = {"hidden_activation": "gelu_pytorch_tanh", "top_k_experts": 1, "pad_token_id": PAD}
+    for name, value in expected.items():
+        if getattr(text, name) != value:
+            raise ValueError(f"{name}={getattr(text, name)!r}: training.walk computes {value!r} only")
 
 
 class Walk(nn.Module):
-    """Runs packed batches through the weights of a `DiffusionGemmaForBlockDiffusion`."""
+    """Runs packed batches through the weights of a `DiffusionGemmaForBlockDiffusion`.
+
+    Args:
+        model: whose weights are used; its configuration has every constant.
+        dtype: of matrix products; norms, softmax and losses are computed in float32.
+        compiled: whether the pieces of a layer are compiled.
+
+    Raises:
+        ValueError: the model is not of the kind that this code computes.
+    """
 
     def __init__(self, model: DiffusionGemmaForBlockDiffusion, dtype: torch.dtype, compiled: bool = False) -> None:
         super().__init__()
         self.model = model
         self.dtype = dtype
         self.text: Any = model.config.text_config
+        check_config(self.text)
+        self.eps = float(self.text.rms_norm_eps)
+        self.softcap = float(self.text.final_logit_softcapping)
         decoder = model.model.decoder
         self.tables: dict[str, tuple[Tensor, Tensor]] = {}
         positions = torch.arange(self.text.max_position_embeddings, device=model.device)[None]
@@ -203,7 +229,7 @@ class Walk(nn.Module):
         if torch.is_grad_enabled():
             share = counts.float() / choice.shape[0]
             self.balance = self.balance + scores.shape[-1] * (share * probabilities.mean(0)).sum()
-        # Every expert gets a multiple of STEP rows (the surplus is never read): few GEMM shapes, so kernels are reused.
+        # Every expert gets a multiple of STEP rows, so that few GEMM shapes occur; the surplus is never read.
         sizes = [-(-n // STEP) * STEP for n in counts.tolist()]
         starts = counts.cumsum(0) - counts
         padded = torch.tensor([0, *sizes[:-1]], device=x.device).cumsum(0)
@@ -243,6 +269,7 @@ class Walk(nn.Module):
             None if a.v_proj is None else a.v_proj.weight,
             a.q_norm.weight,
             a.k_norm.weight,
+            self.eps,
             self.dtype,
         )
         q, k, v = (t.view(rows, -1, t.shape[1], t.shape[2]).transpose(1, 2) for t in (q, k, v))
@@ -261,18 +288,18 @@ class Walk(nn.Module):
             layer.pre_feedforward_layernorm_2.weight,
             layer.router.scale,
             layer.router.proj.weight,
+            self.eps,
             self.dtype,
         )
         sparse, weight = self._experts(layer, expert_in, scores)
-        x = self.join(
-            x, dense, sparse, weight, layer.post_feedforward_layernorm_2.weight, layer.post_feedforward_layernorm.weight
-        )
+        post_norm_2, post_norm = layer.post_feedforward_layernorm_2.weight, layer.post_feedforward_layernorm.weight
+        x = self.join(x, dense, sparse, weight, post_norm_2, post_norm, self.eps)
         return x, (k, v)
 
     def attention_masks(
         self, mask: Callable[[Packed, int | None], Tensor], batch: Packed, causal: bool = False
     ) -> dict[str, list[Tensor]]:
-        """Additive masks per layer type, laid out for `attend`; causal ones come in parts with fewer keys."""
+        """Additive masks per layer type as `attend` takes them; causal ones come in parts with fewer keys."""
         result = {}
         heads, shared = self.text.num_attention_heads, self.text.num_key_value_heads
         for kind, window in (("full_attention", None), ("sliding_attention", self.text.sliding_window)):
@@ -302,15 +329,16 @@ class Walk(nn.Module):
         for index, kind in enumerate(self.text.layer_types):
             x, kv = self._layer(index, x, batch.tokens.shape[0], batch.position, masks[kind], None)
             cache.append(kv)
-        return rms_norm(x, self.model.model.decoder.norm.weight), cache
+        return rms_norm(x, self.model.model.decoder.norm.weight, self.eps), cache
 
     def condition(self, embedded: Tensor, soft: Tensor) -> Tensor:
         """Self-conditioning: canvas embeddings and soft embeddings [N, H] -> decoder input [N, H]."""
         module = self.model.model.decoder.self_conditioning
-        y = rms_norm(soft, module.pre_norm.weight).to(self.dtype)
+        y = rms_norm(soft, module.pre_norm.weight, self.eps).to(self.dtype)
         gate = F.gelu((y @ module.gate_proj.weight.to(self.dtype).T).float(), approximate="tanh")
         hidden = gate * (y @ module.up_proj.weight.to(self.dtype).T).float()
-        return rms_norm(embedded + (hidden.to(self.dtype) @ module.down_proj.weight.to(self.dtype).T).float(), None)
+        update = (hidden.to(self.dtype) @ module.down_proj.weight.to(self.dtype).T).float()
+        return rms_norm(embedded + update, None, self.eps)
 
     def denoise(
         self,
@@ -326,21 +354,21 @@ class Walk(nn.Module):
         x = self.condition(embedded, torch.zeros_like(embedded) if soft is None else soft)
         for index, kind in enumerate(self.text.layer_types):
             x, _ = self._layer(index, x, noised.shape[0], batch.canvas_position, masks[kind], cache[index])
-        return rms_norm(x, self.model.model.decoder.norm.weight)
+        return rms_norm(x, self.model.model.decoder.norm.weight, self.eps)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Softcapped logits [N, V] in float32."""
-        return softcapped_logits(hidden, self.model.lm_head.weight, self.dtype)
+        return softcapped_logits(hidden, self.model.lm_head.weight, self.softcap, self.dtype)
 
     def losses(self, hidden: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of every token -> [N]."""
-        return self._token_losses(hidden, self.model.lm_head.weight, target, self.dtype)
+        return self._token_losses(hidden, self.model.lm_head.weight, target, self.softcap, self.dtype)
 
     def propose(self, hidden: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reads a denoising pass's hidden states; temperature [N, 1].
 
         Returns:
-            Soft embeddings [N, H] (what the next step is told), the likeliest tokens [N] and the entropies [N] in nats.
+            Soft embeddings [N, H] (the next step is conditioned on them), likeliest tokens [N], entropies [N] in nats.
         """
         log_p = (self.logits(hidden) / temperature).log_softmax(-1)
         p = log_p.exp()

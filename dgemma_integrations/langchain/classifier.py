@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import BaseMessage, convert_to_messages
-from langchain_core.prompt_values import PromptValue, StringPromptValue
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import PrivateAttr, model_validator
 
 from dgemma_core.api.params import check_timeout
-from dgemma_core.api.questions import Question, check_draws
+from dgemma_core.api.questions import Answer, check_draws
 from dgemma_integrations.langchain.errors import translated_errors
+from dgemma_integrations.langchain.inputs import text_or_messages
 from dgemma_integrations.langchain.loading import EngineSettings
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.langchain.questions import QuestionSet, question_set
-from dgemma_integrations.shared.common import check_calibration, reject_unknown
-from dgemma_integrations.shared.images import aprepare
-
-if TYPE_CHECKING:
-    from dgemma_core.api.questions import Answer
+from dgemma_integrations.langchain.thresholds import thresholds_by_name
+from dgemma_integrations.shared.checks import check_calibration
+from dgemma_integrations.shared.keywords import reject_unknown
 
 _CALL_NAMES = ("draws", "seed", "timeout", "calibration", "threshold", "include_probabilities")
 
@@ -100,7 +96,7 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
     @model_validator(mode="after")
     def _check_diffusiongemma_questions(self) -> Self:
         self._set = question_set(self.questions)
-        self._thresholds = _thresholds(self.threshold, self._set.questions)
+        self._thresholds = thresholds_by_name(self.threshold, self._set.questions)
         check_draws(self.draws)
         check_calibration(self.calibration)
         check_timeout(self.timeout)
@@ -142,7 +138,7 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
 
     def decide(self, context: LanguageModelInput | BaseMessage) -> dict[str, Answer]:
         """The answers with all their probabilities, by name; without config and callbacks."""
-        given = _as_text_or_messages(context)
+        given = text_or_messages(context)
         prompt = given if isinstance(given, str) else to_engine_messages(given)
         engine = self._engine()
         engine.load()
@@ -151,10 +147,10 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
 
     async def adecide(self, context: LanguageModelInput | BaseMessage) -> dict[str, Answer]:
         """:meth:`decide` without blocking the event loop."""
-        given = _as_text_or_messages(context)
+        given = text_or_messages(context)
         prompt = given if isinstance(given, str) else await ato_engine_messages(given)
         engine = await self._aengine()
-        await aprepare(engine, [prompt])
+        await engine.aload()
         with translated_errors():
             return await engine.adecide(prompt, self._set.questions, **self._settings())
 
@@ -177,36 +173,3 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
         reject_unknown(kwargs, _CALL_NAMES, owner=type(self).__name__)
         own = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self)(**{**own, **kwargs})
-
-
-def _as_text_or_messages(given: Any) -> str | list[BaseMessage]:
-    """What LangChain's models take, in one of two forms.
-
-    Raises:
-        ValueError: neither text nor messages.
-    """
-    if isinstance(given, str):
-        return given
-    if isinstance(given, StringPromptValue | BaseMessage):
-        return given.text
-    if isinstance(given, PromptValue):
-        return given.to_messages()
-    if isinstance(given, Sequence):
-        return convert_to_messages(given)
-    raise ValueError(f"input of type {type(given).__name__}: must be a text, messages or a prompt value")
-
-
-def _thresholds(given: float | Mapping[str, float] | None, questions: Mapping[str, Question]) -> dict[str, float]:
-    """By the names of the bool questions they are for."""
-    if given is None:
-        return {}
-    asked = [name for name, question in questions.items() if question.type == "bool"]
-    by_name = dict(given) if isinstance(given, Mapping) else dict.fromkeys(asked, given)
-    if not by_name:
-        raise ValueError(f"threshold={given!r}: there is no question of type bool")
-    for name, value in by_name.items():
-        if name not in asked:
-            raise ValueError(f"threshold for {name!r}: must be for a question of type bool: {', '.join(asked)}")
-        if not math.isfinite(value) or not 0 <= value <= 1:
-            raise ValueError(f"threshold={value!r} for {name!r}: must be a probability from 0 to 1")
-    return by_name

@@ -9,14 +9,14 @@ from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models import BaseLLM, LangSmithParams
-from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.outputs import GenerationChunk, LLMResult
 from pydantic import PrivateAttr
 
-from dgemma_core.api.events import BlockEvent, FinishedEvent
-from dgemma_core.api.events import Generation as EngineGeneration
 from dgemma_core.api.messages import Message
+from dgemma_core.api.request import Prompt
 from dgemma_integrations.langchain import requests
-from dgemma_integrations.langchain.settings import DiffusionGemmaSettings, generation_info
+from dgemma_integrations.langchain.completions import completion_chunk, llm_result, merged_result
+from dgemma_integrations.langchain.settings import DiffusionGemmaSettings
 
 
 class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
@@ -140,10 +140,10 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         if self._streams(prompts, kwargs):
-            return _merged(list(self._stream(prompts[0], stop, run_manager, **kwargs)))
+            return merged_result(list(self._stream(prompts[0], stop, run_manager, **kwargs)))
         call = self._call(stop, kwargs)
         answers = requests.generate(self._engine(call.model), [self._prompt(text) for text in prompts], call)
-        return _llm_result(answers, call.model)
+        return llm_result(answers, call.model)
 
     async def _agenerate(
         self,
@@ -153,11 +153,11 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         if self._streams(prompts, kwargs):
-            return _merged([chunk async for chunk in self._astream(prompts[0], stop, run_manager, **kwargs)])
+            return merged_result([chunk async for chunk in self._astream(prompts[0], stop, run_manager, **kwargs)])
         call = self._call(stop, kwargs)
         engine = await self._aengine(call.model)
         answers = await requests.agenerate(engine, [self._prompt(text) for text in prompts], call)
-        return _llm_result(answers, call.model)
+        return llm_result(answers, call.model)
 
     def _stream(
         self,
@@ -169,7 +169,7 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         call = self._call(stop, kwargs)
         with closing(requests.stream(self._engine(call.model), self._prompt(prompt), call)) as events:
             for event in events:
-                chunk = _chunk(event, call.model)
+                chunk = completion_chunk(event, call.model)
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -185,50 +185,14 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         # An async generator left early is otherwise closed only when it is collected.
         async with aclosing(requests.astream(await self._aengine(call.model), self._prompt(prompt), call)) as events:
             async for event in events:
-                chunk = _chunk(event, call.model)
+                chunk = completion_chunk(event, call.model)
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
-    def _prompt(self, text: str) -> requests.Prompt:
+    def _prompt(self, text: str) -> Prompt:
         return text if self.raw else [Message("user", text)]
 
     def _streams(self, prompts: list[str], kwargs: Mapping[str, Any]) -> bool:
         """Whether a call should report its text to callbacks as it comes; only single prompts can."""
         return bool(kwargs.get("stream", self.streaming)) and len(prompts) == 1
-
-
-def _info(answer: EngineGeneration, model: str) -> dict[str, Any]:
-    return {**generation_info(answer, model), "token_usage": _usage([answer])}
-
-
-def _usage(answers: list[EngineGeneration]) -> dict[str, int]:
-    prompt = sum(answer.usage.prompt_tokens for answer in answers)
-    completion = sum(answer.usage.completion_tokens for answer in answers)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "cached_tokens": sum(answer.usage.cached_tokens for answer in answers),
-    }
-
-
-def _llm_result(answers: list[EngineGeneration], model: str) -> LLMResult:
-    return LLMResult(
-        generations=[[Generation(text=answer.text, generation_info=_info(answer, model))] for answer in answers],
-        llm_output={"token_usage": _usage(answers), "model_name": model},
-    )
-
-
-def _chunk(event: BlockEvent | FinishedEvent, model: str) -> GenerationChunk:
-    """A block's text, or the empty last chunk with everything that must not be merged twice."""
-    if isinstance(event, BlockEvent):
-        return GenerationChunk(text=event.text)
-    return GenerationChunk(text="", generation_info=_info(event.generation, model))
-
-
-def _merged(chunks: list[GenerationChunk]) -> LLMResult:
-    info = chunks[-1].generation_info or {}
-    generation = Generation(text="".join(chunk.text for chunk in chunks), generation_info=info)
-    output = {"token_usage": info["token_usage"], "model_name": info["model_name"]}
-    return LLMResult(generations=[[generation]], llm_output=output)

@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import pickle
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from dgemma_core.api.spec import DEFAULT_MAX_QUEUE, DEFAULT_PREFIX_CACHE_BYTES, LoadSpec
-from dgemma_integrations.shared.common import (
-    LOAD_FIELDS,
-    aengine_for,
-    engine_for,
-    load_settings,
-    load_spec,
-    reject_unknown,
-)
-
-if TYPE_CHECKING:
-    from dgemma_core import Engine
+from dgemma_core.api.protocol import Engine
+from dgemma_core.api.spec import LoadSpec
+from dgemma_integrations.shared.engines import aengine_for, engine_for
+from dgemma_integrations.shared.fields import LoadFields
+from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
+from dgemma_integrations.shared.loading import GivenEngine, as_name, check_picklable
 
 
-class EngineSettings(BaseModel):
+class EngineSettings(LoadFields):
     """Keyword arguments of everything that runs on an engine. ``None`` means the default."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    model: str = "embedded"
-    """``"embedded"`` (the small checkpoint inside the package), a Hub id, or a local folder."""
-    revision: str | None = None
-    """Hub branch, tag or commit."""
-    device: str = "auto"
-    """``"auto"`` (cuda, else mps, else cpu) or a torch device."""
-    dtype: str = "auto"
-    """``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``."""
-    quantization: str | None = None
-    """``None``, ``"int8"`` or ``"nf4"``."""
-    max_context: int | None = None
-    """Tokens of prompt plus answer."""
-    max_batch_tokens: int | None = None
-    """Tokens in one forward pass, over all requests."""
-    max_queue: int = DEFAULT_MAX_QUEUE
-    """Requests that may wait before a call raises ``QueueFullError``."""
-    prefix_cache_bytes: int = DEFAULT_PREFIX_CACHE_BYTES
-    """Bytes of keys and values kept for reuse across requests; 0 turns reuse off."""
-    engine: Any = Field(default=None, exclude=True, repr=False)
+    engine: GivenEngine = Field(default=None, exclude=True, repr=False)
     """A ``dgemma_core.Engine`` to use instead of the one for the settings above. Not serialised."""
 
     # --- construction ---
@@ -60,7 +36,7 @@ class EngineSettings(BaseModel):
     @classmethod
     def _name_of(cls, value: Any) -> Any:
         """Takes ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
-        return value if value is None else str(value).removeprefix("torch.")
+        return as_name(value)
 
     @model_validator(mode="after")
     def _check_diffusiongemma_engine(self) -> Self:
@@ -80,11 +56,7 @@ class EngineSettings(BaseModel):
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
         if self.engine is not None:
-            if self.engine.in_memory:
-                raise pickle.PicklingError(
-                    f"{type(self).__name__} with an engine made by Engine.from_model cannot be pickled: "
-                    "its weights exist in this process only"
-                )
+            check_picklable(self.engine, owner=type(self).__name__)
             # The copy finds its engine by the load settings, which say what this engine holds.
             state = {**state, "__dict__": {**state["__dict__"], "engine": None}}
         return state
@@ -106,18 +78,14 @@ class EngineSettings(BaseModel):
 
     def _engine(self, model: str | None = None) -> Engine:
         """The engine that serves this object, without loading anything."""
-        if self.engine is None:
-            return engine_for(self._spec(model))
-        return self._given_engine(model)
+        return engine_for(self._spec(model)) if self.engine is None else self._checked(self.engine, model)
 
     async def _aengine(self, model: str | None = None) -> Engine:
-        """The same with its weights loaded, without blocking the event loop."""
-        engine = await aengine_for(self._spec(model)) if self.engine is None else self._given_engine(model)
-        await engine.aload()
-        return engine
+        """:meth:`_engine` without blocking the event loop."""
+        return await aengine_for(self._spec(model)) if self.engine is None else self._checked(self.engine, model)
 
-    def _given_engine(self, model: str | None) -> Engine:
-        engine: Engine = self.engine
+    def _checked(self, engine: Engine, model: str | None) -> Engine:
+        """The given engine, if it holds what is asked for."""
         wanted = self._spec(model)
         for name in LOAD_FIELDS:
             # By a call's `model`, or a copy's update of load settings.

@@ -24,6 +24,7 @@ from langchain_core.messages import (
 
 from dgemma_core.api.images import Image
 from dgemma_core.api.messages import Message, Role, ToolCall
+from dgemma_integrations.langchain.images import IMAGE_BLOCKS, to_image
 from dgemma_integrations.shared.images import Fetch, fetcher
 
 _CHAT_ROLES: dict[str, Role] = {
@@ -35,7 +36,6 @@ _CHAT_ROLES: dict[str, Role] = {
     "ai": "assistant",
     "model": "assistant",
 }
-_IMAGES = frozenset(("image", "image_url", "input_image"))
 _MEDIA = frozenset(("audio", "input_audio", "video", "file", "input_file", "media", "document"))
 # Earlier answers' thoughts and provider bookkeeping: never sent back to a model.
 _ASSISTANT_ONLY = frozenset(
@@ -81,7 +81,7 @@ async def ato_engine_messages(messages: Sequence[BaseMessage], *, allow_image_ur
 
 def _may_hold_images(message: BaseMessage) -> bool:
     blocks = message.content if isinstance(message.content, list) else ()
-    return any(isinstance(block, dict) and block.get("type") in (*_IMAGES, "tool_result") for block in blocks)
+    return any(isinstance(block, dict) and block.get("type") in (*IMAGE_BLOCKS, "tool_result") for block in blocks)
 
 
 _Parts = list[str | Image]
@@ -154,42 +154,11 @@ class _Translator:
             return json.dumps(block.get("json"), ensure_ascii=False)
         if assistant and (kind in _ASSISTANT_ONLY or kind in _CALLS):
             return ""
-        if kind in _IMAGES:
-            return self._image(block, where)
+        if kind in IMAGE_BLOCKS:
+            return to_image(block, where, self._fetch)
         if kind in _MEDIA:
             raise ValueError(f"{where} has a content block of type {kind!r}: this model takes text and images only")
         raise ValueError(f"{where} has a content block of type {kind!r}, which is neither text nor an image")
-
-    def _image(self, block: Mapping[str, Any], where: str) -> Image:
-        source, encoded = _image_source(block)
-        try:
-            if encoded:
-                return Image.from_base64(source)
-            if source:
-                return Image.from_url(source, fetch=self._fetch)
-        except ValueError as error:
-            raise ValueError(f"{where} has a content block of type {block['type']!r}: {error}") from error
-        raise ValueError(
-            f"{where} has a content block of type {block['type']!r} without image data (it has "
-            f"{', '.join(sorted(map(str, block)))}): give 'base64' or 'url', not the id of a provider's file"
-        )
-
-
-def _image_source(block: Mapping[str, Any]) -> tuple[str, bool]:
-    """An image's base64 text or its address, in LangChain's, OpenAI's and Anthropic's forms; True for base64."""
-    for holder in (block, block.get("source")):
-        if not isinstance(holder, Mapping):
-            continue
-        # LangChain's "base64", and its older and Anthropic's "data".
-        for name in ("base64", "data"):
-            if isinstance(holder.get(name), str):
-                return holder[name], True
-        address = holder.get("image_url", holder.get("url"))
-        if isinstance(address, Mapping):
-            address = address.get("url")
-        if isinstance(address, str):
-            return address, False
-    return "", False
 
 
 def _result(parts: _Parts, failed: bool) -> _Parts:

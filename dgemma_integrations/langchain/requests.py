@@ -7,20 +7,13 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING
 
 from dgemma_core.api.events import BlockEvent, DraftEvent, FinishedEvent, Generation
-from dgemma_core.api.messages import Message
-from dgemma_core.errors import QueueFullError
+from dgemma_core.api.handle import RequestHandle
+from dgemma_core.api.protocol import Engine
+from dgemma_core.api.request import Prompt
 from dgemma_integrations.langchain.errors import translated_errors
 from dgemma_integrations.langchain.settings import Call
-from dgemma_integrations.shared.images import aprepare
-
-if TYPE_CHECKING:
-    from dgemma_core import Engine, RequestHandle
-
-Prompt = str | list[Message]
 
 
 def generate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Generation]:
@@ -81,16 +74,9 @@ def _submitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> Iterato
     handles: list[RequestHandle] = []
     try:
         with translated_errors():
-            # One by one: what was submitted before a failure must be cancelled below.
             for prompt in prompts:
-                while True:
-                    try:
-                        handles.append(call.tool_use.submit(engine, prompt, call.params, call.timeout))
-                        break
-                    except QueueFullError:
-                        if (pending := _pending(handles)) is None:
-                            raise
-                        pending.result()
+                # A first prompt that finds the queue full is refused; later ones wait for room.
+                handles.append(engine.submit(call.request(prompt), wait=bool(handles)))
         yield handles
     finally:
         _cancel(handles)
@@ -98,29 +84,16 @@ def _submitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> Iterato
 
 @asynccontextmanager
 async def _asubmitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> AsyncIterator[list[RequestHandle]]:
-    await aprepare(engine, prompts)
+    await engine.aload()
     handles: list[RequestHandle] = []
     try:
         with translated_errors():
             for prompt in prompts:
-                while True:
-                    try:
-                        submit = partial(call.tool_use.submit, engine, prompt, call.params, call.timeout)
-                        handles.append(await call.tool_use.off_loop(prompt, call.params, submit))
-                        await asyncio.sleep(0)  # A long list of prompts must not hold up the loop.
-                        break
-                    except QueueFullError:
-                        if (pending := _pending(handles)) is None:
-                            raise
-                        await pending
+                handles.append(await engine.asubmit(call.request(prompt), wait=bool(handles)))
+                await asyncio.sleep(0)  # A long list of prompts must not hold up the loop.
         yield handles
     finally:
         _cancel(handles)
-
-
-def _pending(handles: Sequence[RequestHandle]) -> RequestHandle | None:
-    """One of a call's own requests that will make room in a full queue."""
-    return next((handle for handle in handles if not handle.done()), None)
 
 
 def _cancel(handles: Sequence[RequestHandle]) -> None:

@@ -1,21 +1,18 @@
-"""The engine's answers as LangChain messages: whole, in chunks, and as protocol events (``stream_events`` v3)."""
+"""The engine's answers as LangChain messages, whole and in chunks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolCall, ToolCallChunk
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from dgemma_core.api.events import BlockEvent, DraftEvent, FinishedEvent, Generation
+from dgemma_core.api.events import BlockEvent, FinishedEvent, Generation
 from dgemma_core.api.messages import ToolCall as EngineToolCall
-from dgemma_integrations.langchain.settings import PROVIDER, generation_info
-
-if TYPE_CHECKING:
-    from langchain_protocol.protocol import MessagesData
+from dgemma_integrations.langchain.settings import PROVIDER
+from dgemma_integrations.shared.numbers import generation_numbers
 
 
 def chat_result(generation: Generation, model: str) -> ChatResult:
@@ -96,7 +93,9 @@ class ChunkWriter:
     def _call(self, call: EngineToolCall) -> ToolCallChunk:
         # Text that follows a call is a block of its own, so it needs a number, too.
         self._plain = False
-        return ToolCallChunk(name=call.name, args=_json(call), id=call.id, index=self._number("call", new=True))
+        return ToolCallChunk(
+            name=call.name, args=arguments_json(call), id=call.id, index=self._number("call", new=True)
+        )
 
     def _number(self, kind: str, new: bool = False) -> int:
         if new or kind != self._kind:
@@ -105,79 +104,11 @@ class ChunkWriter:
         return self._index
 
 
-class EventWriter:
-    """A request's events as LangChain's protocol events, drafts included.
-
-    A draft is an event of its own, ``{"event": "draft", "text", "step", "entropy"}``; readers that do not know it pass
-    over it, and it is no part of the message.
-
-    Args:
-        model: named by the first event and by ``response_metadata``.
-        message_id: of the message; empty where the reader has one.
-    """
-
-    def __init__(self, model: str, message_id: str) -> None:
-        self._model = model
-        self._id = message_id
-        self._begun = False
-        self._open: dict[str, Any] | None = None  # The block being written.
-        self._index = -1
-
-    def events(self, event: BlockEvent | DraftEvent | FinishedEvent) -> Iterator[MessagesData]:
-        """What to send for one event of the request."""
-        for message in self._events(event):
-            yield cast("MessagesData", message)
-
-    def _events(self, event: BlockEvent | DraftEvent | FinishedEvent) -> Iterator[dict[str, Any]]:
-        if not self._begun:
-            self._begun = True
-            metadata = {"provider": PROVIDER, "model": self._model}
-            yield {"event": "message-start", "role": "ai", "id": self._id, "metadata": metadata}
-        if isinstance(event, DraftEvent):
-            yield {"event": "draft", "text": event.text, "step": event.step, "entropy": list(event.entropy)}
-        elif isinstance(event, BlockEvent):
-            yield from self._delta("reasoning", event.reasoning)
-            yield from self._delta("text", event.text)
-            for call in event.tool_calls:
-                yield from self._call(call)
-        else:
-            yield from self._close()
-            yield {
-                "event": "message-finish",
-                "usage": dict(usage_metadata(event.generation)),
-                "metadata": generation_info(event.generation, self._model),
-            }
-
-    def _delta(self, kind: str, text: str) -> Iterator[dict[str, Any]]:
-        if not text:
-            return
-        if self._open is None or self._open["type"] != kind:
-            yield from self._close()
-            yield self._start({"type": kind, kind: ""})
-            self._open = {"type": kind, kind: ""}
-        self._open[kind] += text
-        yield {"event": "content-block-delta", "index": self._index, "delta": {"type": f"{kind}-delta", kind: text}}
-
-    def _call(self, call: EngineToolCall) -> Iterator[dict[str, Any]]:
-        yield from self._close()
-        named = {"id": call.id, "name": call.name}
-        yield self._start({"type": "tool_call_chunk", **named, "args": ""})
-        delta = {"type": "tool-call-delta", "args": _json(call)}
-        yield {"event": "content-block-delta", "index": self._index, "delta": delta}
-        yield self._finish({"type": "tool_call", **named, "args": dict(call.arguments)})
-
-    def _start(self, block: dict[str, Any]) -> dict[str, Any]:
-        self._index += 1
-        return {"event": "content-block-start", "index": self._index, "content": block}
-
-    def _finish(self, block: dict[str, Any]) -> dict[str, Any]:
-        return {"event": "content-block-finish", "index": self._index, "content": block}
-
-    def _close(self) -> Iterator[dict[str, Any]]:
-        if self._open is not None:
-            yield self._finish(self._open)
-            self._open = None
+def generation_info(generation: Generation, model: str) -> dict[str, Any]:
+    """``response_metadata`` of a chat message, ``generation_info`` of a string generation."""
+    return {"model_name": model, "model_provider": PROVIDER, **generation_numbers(generation)}
 
 
-def _json(call: EngineToolCall) -> str:
+def arguments_json(call: EngineToolCall) -> str:
+    """A call's arguments as LangChain's chunks carry them."""
     return json.dumps(dict(call.arguments), ensure_ascii=False)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dgemma_core import __version__
-from dgemma_core.api.events import DraftEvent, Generation
+from dgemma_core.api.events import DraftEvent
 from dgemma_core.api.messages import Message
 from dgemma_core.api.params import SamplingParams, check_timeout
+from dgemma_core.api.request import Prompt, Request
+from dgemma_core.api.version import __version__
 from dgemma_integrations.langchain.loading import EngineSettings
-from dgemma_integrations.shared.common import (
-    LOAD_FIELDS,
-    PARAMETER_NAMES,
-    generation_numbers,
-    reject_unknown,
-    sampling_params,
-)
+from dgemma_integrations.shared.adapter_settings import DRAFTS, SAMPLING_SETTINGS
+from dgemma_integrations.shared.fields import SamplingFields
+from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.load_settings import LOAD_FIELDS
+from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
 from dgemma_integrations.shared.tool_use import ToolUse
 
 if TYPE_CHECKING:
@@ -27,9 +26,10 @@ if TYPE_CHECKING:
 
 PROVIDER = "diffusiongemma"
 
-_SAMPLING_FIELDS = tuple(sorted(set(PARAMETER_NAMES) - {"max_new_tokens", "drafts", "grammar"}))
-# What one call may override. Drafts are asked for with on_draft.
-_CALL_NAMES = (set(PARAMETER_NAMES) - {"drafts"}) | {"model", "timeout", "on_draft", "stream", "stop"}
+# Drafts are asked for with on_draft.
+_SAMPLING_FIELDS = tuple(sorted(set(SAMPLING_SETTINGS) - {*DRAFTS, "timeout"}))
+# What one call may override.
+_CALL_NAMES = (set(PARAMETER_NAMES) - {*DRAFTS}) | {"model", "timeout", "on_draft", "stream", "stop"}
 _TOOL_NAMES = ("tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "response_format")
 
 
@@ -44,38 +44,16 @@ class Call:
     tool_use: ToolUse = field(default_factory=ToolUse)
     draft_events: bool = False
 
+    def request(self, prompt: Prompt) -> Request:
+        """This call's request for a prompt."""
+        return self.tool_use.request(prompt, self.params, self.timeout)
 
-class DiffusionGemmaSettings(EngineSettings):
+
+class DiffusionGemmaSettings(EngineSettings, SamplingFields):
     """Keyword arguments of both model classes. ``None`` means the checkpoint's own default."""
 
-    max_tokens: int | None = None
-    """Exact upper bound on the answer's tokens."""
-    temperature: float | None = None
-    """0 makes answers repeatable, up to 0.8 is the checkpoint's own schedule, above is ``t_max=t, t_min=t / 2``."""
-    seed: int | None = None
-    """Seed of each request's own random generator; ``None`` draws a fresh one."""
-    stop: list[str] | None = None
-    """Strings that end the answer and are not part of it. A call's own ``stop`` replaces them."""
-    timeout: float | None = None
-    """Seconds a request may take, its time in the queue included."""
     max_retries: int | None = None
     """Accepted for compatibility; without effect, as there is no network between this object and the model."""
-    max_denoising_steps: int | None = None
-    """Cap on denoising steps per canvas."""
-    entropy_bound: float | None = None
-    """Nats; how unsure positions may be that one step accepts together."""
-    t_min: float | None = None
-    """Temperature at the last denoising step."""
-    t_max: float | None = None
-    """Temperature at the first denoising step."""
-    stability_threshold: int | None = None
-    """Further steps the canvas must stay the same before it is done."""
-    confidence_threshold: float | None = None
-    """Nats; mean entropy of the canvas below which it may be done."""
-    canvas_length: int | None = None
-    """Positions denoised together."""
-    stop_at_eos: bool = True
-    """Positions after the answer's end neither delay it nor are computed again."""
     allow_image_urls: bool = False
     """Whether images that a message only names by an ``http(s)`` address are downloaded."""
     streaming: bool | None = None
@@ -85,7 +63,7 @@ class DiffusionGemmaSettings(EngineSettings):
 
     if TYPE_CHECKING:
         # From LangChain's base classes.
-        custom_get_token_ids: Callable[[str], list[int]] | None
+        custom_get_token_ids: Callable[[str], list[int]] | None = None
 
         def _add_version(self, pkg: str, version: str) -> None: ...
 
@@ -94,7 +72,9 @@ class DiffusionGemmaSettings(EngineSettings):
     @field_validator("stop", mode="before")
     @classmethod
     def _list_of_stops(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
+        if isinstance(value, str):
+            return [value]
+        return list(value) if isinstance(value, Iterable) else value
 
     @model_validator(mode="after")
     def _check_diffusiongemma_settings(self) -> Self:
@@ -166,12 +146,6 @@ class DiffusionGemmaSettings(EngineSettings):
     def _ls_settings(self, stop: list[str] | None, params: LangSmithParams) -> LangSmithParams:
         """Tracing parameters as LangChain derives them, under this provider's name and with the default stops."""
         params["ls_provider"] = PROVIDER
-        stop = stop if stop is not None else self.stop
-        if stop:
-            params["ls_stop"] = stop
+        if stops := self.stop if stop is None else stop:
+            params["ls_stop"] = list(stops)
         return params
-
-
-def generation_info(generation: Generation, model: str) -> dict[str, Any]:
-    """``response_metadata`` of a chat message, ``generation_info`` of a string generation."""
-    return {"model_name": model, "model_provider": PROVIDER, **generation_numbers(generation)}

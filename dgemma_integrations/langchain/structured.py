@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
@@ -12,14 +13,11 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from dgemma_integrations.langchain.schemas import answer_schema, openai_tool
 
-if TYPE_CHECKING:
-    from dgemma_integrations.langchain.chat_models import ChatDiffusionGemma
-
 METHODS = ("json_schema", "function_calling", "json_mode")
 
 
 def structured(
-    model: ChatDiffusionGemma, schema: dict[str, Any] | type | None, method: str, include_raw: bool, strict: bool | None
+    model: BaseChatModel, schema: dict[str, Any] | type | None, method: str, include_raw: bool, strict: bool | None
 ) -> Runnable[Any, Any]:
     """The runnable that ``with_structured_output`` returns.
 
@@ -39,7 +37,7 @@ def structured(
 
 
 def _parts(
-    model: ChatDiffusionGemma, schema: dict[str, Any] | type | None, method: str, strict: bool | None
+    model: BaseChatModel, schema: dict[str, Any] | type | None, method: str, strict: bool | None
 ) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
     """The bound model and the parser."""
     pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)

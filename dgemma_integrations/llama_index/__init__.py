@@ -8,15 +8,15 @@ Example:
 
 from llama_index.core.llms.loading import RECOGNIZED_LLMS
 
-from dgemma_integrations.llama_index.evaluation import (
+from dgemma_integrations.llama_index.evaluator import DiffusionGemmaEvaluator
+from dgemma_integrations.llama_index.evaluators import (
     DiffusionGemmaAnswerRelevancyEvaluator,
     DiffusionGemmaContextRelevancyEvaluator,
     DiffusionGemmaCorrectnessEvaluator,
-    DiffusionGemmaEvaluator,
     DiffusionGemmaFaithfulnessEvaluator,
-    DiffusionGemmaGuidelineEvaluator,
     DiffusionGemmaRelevancyEvaluator,
 )
+from dgemma_integrations.llama_index.guideline_evaluator import DiffusionGemmaGuidelineEvaluator
 from dgemma_integrations.llama_index.llm import DiffusionGemma
 from dgemma_integrations.llama_index.rerank import RELEVANCE_LEVELS, DiffusionGemmaRerank
 from dgemma_integrations.llama_index.selector import DiffusionGemmaSelector

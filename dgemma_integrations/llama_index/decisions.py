@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import Any
 
-from llama_index.core.prompts import PromptTemplate
 from llama_index.core.settings import Settings
 
 from dgemma_core.api.calibration import Calibration
-from dgemma_core.api.questions import one_line
+from dgemma_core.api.protocol import Engine
+from dgemma_core.api.questions import Answer, Question
 from dgemma_core.errors import ContextOverflowError, QueueFullError
+from dgemma_integrations.llama_index.concurrency import together
 from dgemma_integrations.llama_index.llm import DiffusionGemma
-
-if TYPE_CHECKING:
-    from dgemma_core import Engine
-    from dgemma_core.api.questions import Answer, Question
-
-T = TypeVar("T")
-
-# What happens to a text that does not fit the context window next to its questions.
-LongText = Literal["truncate", "split", "error"]
-LONG_TEXT: tuple[str, ...] = get_args(LongText)
+from dgemma_integrations.llama_index.long_texts import LongText, split_text
 
 # A piece of a text with fewer tokens says too little to be judged: the questions themselves are too long then.
 _SHORTEST_PIECE = 16
-# Characters per token that are looked at, so that cutting a text takes time in proportion to its length.
-_LONGEST_TOKEN = 16
 
 
 def resolve_llm(llm: Any, owner: str) -> DiffusionGemma:
@@ -48,28 +37,6 @@ def resolve_llm(llm: Any, owner: str) -> DiffusionGemma:
     if not isinstance(llm, DiffusionGemma):
         raise ValueError(f"llm={type(llm).__name__}: {owner} reads label probabilities of a DiffusionGemma; {remedy}")
     return llm
-
-
-def as_template(name: str, value: Any, needed: Sequence[str] = ()) -> PromptTemplate:
-    """A prompt template from a text with ``{variables}``.
-
-    Raises:
-        ValueError: not a text or a ``PromptTemplate``, no words in it, or a variable in ``needed`` that it leaves out.
-    """
-    template = PromptTemplate(value) if isinstance(value, str) else value
-    if not isinstance(template, PromptTemplate):
-        raise ValueError(f"{name}={value!r}: must be a string or a PromptTemplate")
-    if not template.template.strip():
-        raise ValueError(f"{name}={value!r}: a question needs words")
-    for variable in needed:
-        if f"{{{variable}}}" not in template.template and variable not in (template.template_var_mappings or {}):
-            raise ValueError(f"{name}={template.template!r}: must contain {{{variable}}}")
-    return template
-
-
-def as_line(template: PromptTemplate, **values: Any) -> str:
-    """The template filled in, on one line as every question of a canvas."""
-    return one_line(template.format(**values))
 
 
 class Decisions:
@@ -97,8 +64,7 @@ class Decisions:
         self._engine = engine
         self._options: dict[str, Any] = {"seed": seed, "draws": draws, "calibration": calibration, "timeout": timeout}
         self._turns = asyncio.Semaphore(min(limit or engine.spec.max_queue, engine.spec.max_queue))
-        self._asking: set[asyncio.Task[dict[str, Answer]]] = set()
-        self._answered = 0
+        self._under_way = 0
 
     @classmethod
     async def open(
@@ -119,22 +85,22 @@ class Decisions:
             DGemmaError: as ``Engine.adecide``.
         """
         async with self._turns:
-            while True:
-                task = asyncio.create_task(self._engine.adecide(context, questions, **self._options))
-                answered = self._answered
-                self._asking.add(task)
-                task.add_done_callback(self._asking.discard)
-                try:
-                    answers = await task
-                except QueueFullError:
-                    # As long as some of our own are under way there will be room, and maybe there is by now.
-                    if others := {other for other in self._asking if not other.done()}:
-                        await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
-                    elif self._answered == answered:
-                        raise
-                else:
-                    self._answered += 1
-                    return answers
+            self._under_way += 1
+            try:
+                return await self._ask(context, questions)
+            finally:
+                self._under_way -= 1
+
+    async def _ask(self, context: str, questions: Mapping[str, Question]) -> dict[str, Answer]:
+        # As long as others of ours are under way there will be room in the queue. The first one is refused where the
+        # queue is full, unless others that were begun later got ahead of it.
+        ask = partial(self._engine.adecide, context, questions, **self._options)
+        try:
+            return await ask(wait=self._under_way > 1)
+        except QueueFullError:
+            if self._under_way == 1:
+                raise
+            return await ask(wait=True)
 
     async def ask_long(
         self, context: str, questions: Mapping[str, Question], long_text: LongText
@@ -173,60 +139,3 @@ class Decisions:
                 room -= error.prompt_tokens + error.max_new_tokens - error.context_window
         overflow.add_note("The questions alone leave no room for the text: shorten them.")
         raise overflow
-
-
-def split_text(engine: Engine, text: str, room: int) -> Iterator[str]:
-    """The text in pieces of at most ``room`` tokens, cut between words where there are any."""
-    begin, length = 0, len(text)
-    while begin < length:
-        if text[begin].isspace():
-            begin += 1
-            continue
-        end = begin + _prefix_length(engine, text[begin : begin + room * _LONGEST_TOKEN], room)
-        if end < length and not text[end].isspace():
-            end = next((at for at in range(end, begin, -1) if text[at - 1].isspace()), end)
-        yield text[begin:end].strip()
-        begin = end
-
-
-async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results of everything run side by side, in order; the first error cancels the rest."""
-    tasks = [asyncio.create_task(one) for one in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def run_blocking(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine, from any thread, also from one whose event loop is running.
-
-    LlamaIndex's own ``asyncio_run`` takes every ``RuntimeError`` for a problem with event loops and replaces it with a
-    hint about nested ones, which would hide what really went wrong.
-    """
-
-    def run() -> T:
-        # With a factory the runner leaves the thread's current event loop alone.
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            return runner.run(work)
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return run()
-    context = contextvars.copy_context()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(context.run, run).result()
-
-
-def _prefix_length(engine: Engine, text: str, room: int) -> int:
-    """Characters of the longest prefix found that has at most ``room`` tokens; at least one."""
-    low, high = 1, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if len(engine.encode_text(text[:middle])) <= room:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
 from llama_index.core import instrumentation
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
-from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.prompts import PromptTemplate
-from llama_index.core.prompts.mixin import PromptDictType
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
-from pydantic import Field, field_serializer, field_validator
+from llama_index.core.schema import NodeWithScore, QueryBundle
 
-from dgemma_core.api.calibration import Calibration
-from dgemma_core.api.questions import Question, check_draws
-from dgemma_integrations.llama_index.decisions import (
-    LONG_TEXT,
-    Decisions,
-    LongText,
-    as_line,
-    as_template,
-    resolve_llm,
-    run_blocking,
-    together,
-)
+from dgemma_core.api.questions import Question
+from dgemma_integrations.llama_index.concurrency import run_blocking, together
+from dgemma_integrations.llama_index.decisions import Decisions, resolve_llm
 from dgemma_integrations.llama_index.llm import DiffusionGemma
-from dgemma_integrations.shared.common import check_calibration, check_probability, reject_unknown
+from dgemma_integrations.llama_index.questions import as_line, as_template
+from dgemma_integrations.llama_index.rerank_settings import DEFAULT_QUESTION, RerankSettings
+from dgemma_integrations.shared.keywords import reject_unknown
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
-DEFAULT_QUESTION = "Does the text answer this question: {query_str}"
 RELEVANCE_LEVELS: Mapping[str, str] = {
     "none": "another subject",
     "weak": "the same subject, another fact",
@@ -40,11 +28,8 @@ RELEVANCE_LEVELS: Mapping[str, str] = {
 }
 RETRIEVAL_SCORE = "retrieval_score"
 
-# Lax mode would take True for 1.
-_Count = Annotated[int, Field(strict=True, ge=1)]
 
-
-class DiffusionGemmaRerank(BaseNodePostprocessor):
+class DiffusionGemmaRerank(RerankSettings):
     """Scores each node by one decision about it, and keeps the best.
 
     The node's text is the context and the query the question, so a node that is judged again, for another query, finds
@@ -79,18 +64,6 @@ class DiffusionGemmaRerank(BaseNodePostprocessor):
         ```
     """
 
-    llm: DiffusionGemma = Field(description="The LLM whose engine is asked.")
-    top_n: _Count = Field(default=5, description="Nodes to return at most.")
-    threshold: float | None = Field(default=None, description="Nodes with a lower score are left out.")
-    question: PromptTemplate = Field(description="What is asked about each node.")
-    levels: dict[str, str] | None = Field(default=None, description="Levels of relevance; None asks yes or no.")
-    long_text: LongText = Field(default="truncate", description="What to do with nodes that do not fit the window.")
-    max_concurrency: _Count | None = Field(default=None, description="Nodes in the engine's hands at a time.")
-    keep_retrieval_score: bool = Field(default=True, description="Keep the old score in the node's metadata.")
-    metadata_mode: MetadataMode = Field(default=MetadataMode.LLM, description="Which metadata belongs to the text.")
-    draws: _Count = Field(default=1, description="Noise draws to average over.")
-    calibration: Calibration | None = Field(default=None, description="Scales the probabilities.")
-
     def __init__(
         self, llm: DiffusionGemma | None = None, top_n: int = 5, question: Any = DEFAULT_QUESTION, **settings: Any
     ) -> None:
@@ -105,56 +78,10 @@ class DiffusionGemmaRerank(BaseNodePostprocessor):
         fields: dict[str, Any] = {"llm": resolve_llm(llm, owner), "top_n": top_n, "question": template, **settings}
         super().__init__(**fields)
 
-    @field_validator("threshold", mode="before")
-    @classmethod
-    def _check_threshold(cls, value: Any) -> Any:
-        if value is not None:
-            check_probability("threshold", value)
-        return value
-
-    @field_validator("draws", mode="before")
-    @classmethod
-    def _check_draws(cls, value: Any) -> Any:
-        check_draws(value)
-        return value
-
-    @field_validator("calibration", mode="before")
-    @classmethod
-    def _check_calibration(cls, value: Any) -> Any:
-        value = Calibration(**value) if isinstance(value, Mapping) else value
-        check_calibration(value)
-        return value
-
-    @field_validator("long_text", mode="before")
-    @classmethod
-    def _check_long_text(cls, value: Any) -> Any:
-        if value not in LONG_TEXT:
-            raise ValueError(f"long_text={value!r}: must be one of {', '.join(LONG_TEXT)}")
-        return value
-
-    @field_validator("levels", mode="before")
-    @classmethod
-    def _check_levels(cls, value: Any) -> Any:
-        if value is None:
-            return None
-        names = Question("score", "levels", value).names  # Says what is wrong with them.
-        return dict(value) if isinstance(value, Mapping) else dict.fromkeys(names, "")
-
-    @field_serializer("question")
-    def _question_text(self, template: PromptTemplate) -> str:
-        return template.template
-
     @classmethod
     def class_name(cls) -> str:
         """Name under which LlamaIndex stores this component."""
         return "DiffusionGemmaRerank"
-
-    def _get_prompts(self) -> PromptDictType:
-        return {"question": self.question}
-
-    def _update_prompts(self, prompts: PromptDictType) -> None:
-        if "question" in prompts:
-            self.question = as_template("question", prompts["question"], ("query_str",))
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -225,15 +152,6 @@ class DiffusionGemmaRerank(BaseNodePostprocessor):
             }
         )
         return NodeWithScore(node=noted, score=score)
-
-    # LlamaIndex's own drops what it cannot pickle, from the live object.
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """The settings; those of this process, such as callbacks, stay behind."""
-        return {"__dict__": {name: getattr(self, name) for name in self.model_fields_set - {"callback_manager"}}}
-
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        type(self).__init__(self, **state["__dict__"])
 
 
 def _query(query_bundle: QueryBundle | None) -> QueryBundle:

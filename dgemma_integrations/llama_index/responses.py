@@ -17,7 +17,7 @@ from llama_index.core.base.llms.types import (
 
 from dgemma_core.api.events import BlockEvent, DraftEvent, Event, Generation
 from dgemma_integrations.llama_index.tools import call_blocks, openai_calls
-from dgemma_integrations.shared.common import generation_numbers
+from dgemma_integrations.shared.numbers import generation_numbers
 
 Response = TypeVar("Response", bound=ChatResponse | CompletionResponse)
 ResponseOut = TypeVar("ResponseOut", bound=ChatResponse | CompletionResponse, covariant=True)

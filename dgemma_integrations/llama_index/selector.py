@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 
-from dgemma_core.api.questions import MOST_OPTIONS, Question, check_draws, one_line
+from dgemma_core.api.calibration import Calibration
+from dgemma_core.api.questions import MOST_OPTIONS, Question, check_draws
 from dgemma_core.errors import ContextOverflowError
-from dgemma_integrations.llama_index.decisions import (
-    Decisions,
-    as_line,
-    as_template,
-    resolve_llm,
-    run_blocking,
-    together,
-)
-from dgemma_integrations.shared.common import check_calibration, check_probability
-
-if TYPE_CHECKING:
-    from llama_index.core.prompts import PromptTemplate
-
-    from dgemma_core import Calibration
-    from dgemma_integrations.llama_index.llm import DiffusionGemma
+from dgemma_integrations.llama_index.choices import Choice, groups_of, named_choices, options_of
+from dgemma_integrations.llama_index.concurrency import run_blocking, together
+from dgemma_integrations.llama_index.decisions import Decisions, resolve_llm
+from dgemma_integrations.llama_index.llm import DiffusionGemma
+from dgemma_integrations.llama_index.questions import as_line, as_template
+from dgemma_integrations.shared.checks import check_calibration, check_probability
 
 DEFAULT_SINGLE_QUESTION = "Which option fits the request?"
 DEFAULT_MULTI_QUESTION = "Is this option useful for the request: {choice}"
-_LONGEST_NAME = 40  # characters of a name that is answered as it is
-
-
-@dataclass(frozen=True)
-class _Choice:
-    index: int
-    name: str
-    description: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.description}" if self.description else self.name
 
 
 class DiffusionGemmaSelector(BaseSelector):
@@ -131,7 +110,7 @@ class DiffusionGemmaSelector(BaseSelector):
         return run_blocking(self._aselect(choices, query))
 
     async def _aselect(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
-        named = _named(choices)
+        named = named_choices(choices)
         if not query.query_str.strip():
             raise ValueError(f"query={query.query_str!r}: there is nothing to select by")
         decisions = await Decisions.open(self._llm, self._draws, self._calibration)
@@ -145,7 +124,7 @@ class DiffusionGemmaSelector(BaseSelector):
 
     # --- one of many ---
 
-    async def _best(self, decisions: Decisions, choices: Sequence[_Choice], query: str) -> tuple[_Choice, float]:
+    async def _best(self, decisions: Decisions, choices: Sequence[Choice], query: str) -> tuple[Choice, float]:
         """The likeliest choice and its probability in the question that decided."""
         if len(choices) <= MOST_OPTIONS:
             try:
@@ -157,20 +136,20 @@ class DiffusionGemmaSelector(BaseSelector):
         size = min(MOST_OPTIONS, -(-len(choices) // 2))
         winners = await together(
             self._best(decisions, group, query) if len(group) > 1 else _only(group[0])
-            for group in _groups(choices, size)
+            for group in groups_of(choices, size)
         )
         return await self._best(decisions, [choice for choice, _ in winners], query)
 
-    async def _pick(self, decisions: Decisions, choices: Sequence[_Choice], query: str) -> tuple[_Choice, float]:
+    async def _pick(self, decisions: Decisions, choices: Sequence[Choice], query: str) -> tuple[Choice, float]:
         text = as_line(self._question, query_str=query, num_choices=str(len(choices)))
-        answers = await decisions.ask(query, {"which": Question("choice", text, _options(choices))})
+        answers = await decisions.ask(query, {"which": Question("choice", text, options_of(choices))})
         probabilities = list(answers["which"].probabilities.values())
         best = max(range(len(choices)), key=probabilities.__getitem__)
         return choices[best], probabilities[best]
 
     # --- any of many ---
 
-    async def _each(self, decisions: Decisions, choices: Sequence[_Choice], query: str) -> list[float]:
+    async def _each(self, decisions: Decisions, choices: Sequence[Choice], query: str) -> list[float]:
         """Every choice's probability of yes."""
         questions = {
             str(choice.index): Question("bool", as_line(self._question, query_str=query, choice=str(choice)))
@@ -182,11 +161,11 @@ class DiffusionGemmaSelector(BaseSelector):
             if len(choices) == 1:
                 error.add_note(f"Shorten the description of choice {choices[0].name!r}, or the query.")
                 raise
-            halves = _groups(choices, -(-len(choices) // 2))
+            halves = groups_of(choices, -(-len(choices) // 2))
             return [p for part in await together(self._each(decisions, half, query) for half in halves) for p in part]
         return [answers[str(choice.index)].probabilities["yes"] for choice in choices]
 
-    def _selected(self, choices: Sequence[_Choice], probabilities: Sequence[float]) -> SelectorResult:
+    def _selected(self, choices: Sequence[Choice], probabilities: Sequence[float]) -> SelectorResult:
         ranked = sorted(zip(choices, probabilities, strict=True), key=lambda pair: -pair[1])
         likely = [pair for pair in ranked if pair[1] >= self._threshold][: self._max_outputs]
         selections = [
@@ -203,41 +182,5 @@ class DiffusionGemmaSelector(BaseSelector):
         return SelectorResult(selections=selections)
 
 
-def _named(choices: Sequence[ToolMetadata]) -> list[_Choice]:
-    """The choices with names that are all different, on one line each."""
-    if not choices:
-        raise ValueError("choices=[]: there is nothing to select")
-    named: list[_Choice] = []
-    taken: set[str] = set()
-    for index, choice in enumerate(choices):
-        name, description = (one_line(text or "") for text in (choice.name, choice.description))
-        if not name:  # A choice given as a plain string.
-            name, description = description, ""
-        if not name:
-            raise ValueError(f"choices[{index}]={choice!r}: needs a name or a description")
-        unique = name
-        while unique in taken:
-            unique = f"{name} ({index + 1})" if unique == name else f"{unique}'"
-        taken.add(unique)
-        named.append(_Choice(index, unique, description))
-    return named
-
-
-def _options(choices: Sequence[_Choice]) -> dict[str, str]:
-    """The choices as options: names where they tell choices apart, else letters, as names are what is answered."""
-    names = [choice.name for choice in choices]
-    telling = all(len(name) <= _LONGEST_NAME for name in names)
-    if telling and not any(a != b and a.startswith(b) for a in names for b in names):
-        return {choice.name: choice.description for choice in choices}
-    return {letter: str(choice) for letter, choice in zip(ascii_uppercase, choices, strict=False)}
-
-
-def _groups(choices: Sequence[_Choice], size: int) -> list[Sequence[_Choice]]:
-    """As few groups of at most ``size`` as there can be, of about equal size."""
-    count = -(-len(choices) // size)
-    bounds = [len(choices) * group // count for group in range(count + 1)]
-    return [choices[begin:end] for begin, end in pairwise(bounds)]
-
-
-async def _only(choice: _Choice) -> tuple[_Choice, float]:
+async def _only(choice: Choice) -> tuple[Choice, float]:
     return choice, 1.0

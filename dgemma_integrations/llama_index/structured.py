@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequen
 from typing import TYPE_CHECKING, Any, Generic
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock
+from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.program.streaming_utils import process_streaming_content_incremental
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
@@ -20,8 +21,6 @@ from dgemma_integrations.llama_index.tools import TOOL_NAMES, selections
 
 if TYPE_CHECKING:
     from llama_index.core.prompts import BasePromptTemplate
-
-    from dgemma_integrations.llama_index.llm import DiffusionGemma
 
 # The modes that are ours.
 MODES = (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)
@@ -45,7 +44,7 @@ class StructuredPrediction(Generic[Model]):
 
     def __init__(
         self,
-        llm: DiffusionGemma,
+        llm: FunctionCallingLLM,
         output_cls: type[Model],
         prompt: BasePromptTemplate,
         llm_kwargs: Mapping[str, Any] | None,

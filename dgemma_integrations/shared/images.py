@@ -1,20 +1,16 @@
-"""Images of messages: downloads, if the model object allows them, and preprocessing beside an event loop."""
+"""Images of messages that are only named by their address: downloads, if the model object allows them."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dgemma_core.api.images import MAX_IMAGE_BYTES
-from dgemma_core.api.messages import Message
 from dgemma_core.errors import DGemmaError
 
 if TYPE_CHECKING:
     import httpx
-
-    from dgemma_core import Engine
 
 Fetch = Callable[[str], bytes]
 
@@ -64,10 +60,3 @@ def fetch_image(url: str, *, transport: httpx.BaseTransport | None = None) -> by
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DGemmaError(f"image address {url!r} could not be downloaded: {error}") from error
     return bytes(data)
-
-
-async def aprepare(engine: Engine, prompts: Iterable[str | list[Message]]) -> None:
-    """Has the engine preprocess the prompts' images on another thread: the event loop goes on, submitting is quick."""
-    images = [i for prompt in prompts if not isinstance(prompt, str) for message in prompt for i in message.images]
-    if images:
-        await asyncio.to_thread(engine.prepare_images, images)

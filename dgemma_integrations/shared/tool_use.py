@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dgemma_core.api.grammar import Grammar
-from dgemma_core.api.handle import submit_in_thread
-from dgemma_core.api.messages import Message
 from dgemma_core.api.params import SamplingParams
-
-if TYPE_CHECKING:
-    from dgemma_core import Engine
-    from dgemma_core.api.handle import RequestHandle
-
-_LONG = 20_000  # characters, which take some ten milliseconds to tokenize
+from dgemma_core.api.request import Prompt, Request
 
 
 @dataclass(frozen=True)
@@ -24,7 +17,7 @@ class ToolUse:
 
     Attributes:
         tools: OpenAI function dicts.
-        choice: as ``tool_choice`` of ``Engine.submit``.
+        choice: as ``tool_choice`` of ``Request``.
         parallel: whether one answer may hold several calls.
         grammar: of an answer in words, from ``response_format``.
         thinking: whether to think before answering.
@@ -36,28 +29,13 @@ class ToolUse:
     grammar: Grammar | None = None
     thinking: bool = False
 
-    def submit(
-        self, engine: Engine, prompt: str | list[Message], params: SamplingParams, timeout: float | None
-    ) -> RequestHandle:
-        """Queues a request with these tools; raises what ``Engine.submit`` raises."""
-        return engine.submit(
-            prompt,
-            params,
-            tools=self.tools or None,
-            tool_choice=self.choice,
-            parallel_tool_calls=self.parallel,
-            thinking=self.thinking,
-            timeout=timeout,
-        )
+    def request(self, prompt: Prompt, params: SamplingParams, timeout: float | None) -> Request:
+        """A request with these tools.
 
-    async def off_loop(
-        self, prompt: str | Sequence[Message], params: SamplingParams, submit: Callable[[], RequestHandle]
-    ) -> RequestHandle:
-        """The handle from ``submit``, called beside the loop where it compiles a grammar or reads a long prompt."""
-        length = len(prompt) if isinstance(prompt, str) else sum(len(message.text) for message in prompt)
-        if params.grammar is None and not self.tools and length < _LONG:
-            return submit()
-        return await submit_in_thread(submit)
+        Raises:
+            ValueError: a prompt that has no place for them, or that is empty.
+        """
+        return Request(prompt, params, self.tools, self.choice, self.parallel, self.thinking, timeout)
 
 
 def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:

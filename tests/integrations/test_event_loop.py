@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, BlockingError
+from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
-from llama_index.core.llms import ChatMessage
+from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
 
-from dgemma_core import LoadSpec
-from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaLLM
+from dgemma_core import Engine, Image, LoadSpec, Message, Question
+from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaClassifier, DiffusionGemmaLLM
 from dgemma_integrations.llama_index import DiffusionGemma
-from dgemma_integrations.shared.common import release
+from dgemma_integrations.shared.engines import release
 
 SHORT: dict[str, Any] = {"seed": 0, "max_tokens": 64, "max_denoising_steps": 3}
 
@@ -67,3 +70,43 @@ async def test_llama_index(watched: str) -> None:
     response = await llm.achat_with_tools([FunctionTool.from_defaults(get_weight)], "Hello", tool_required=True)
     assert llm.get_tool_calls_from_response(response)
     assert isinstance(await llm.astructured_predict(Weight, PromptTemplate("Hello")), Weight)
+
+
+async def ask_langchain(engine: Engine, png: bytes) -> None:
+    block = {"type": "image", "base64": base64.b64encode(png).decode(), "mime_type": "image/png"}
+    await ChatDiffusionGemma(engine=engine, **SHORT).ainvoke([HumanMessage(["see ", block])])
+
+
+async def ask_llama_index(engine: Engine, png: bytes) -> None:
+    blocks = [TextBlock(text="see "), ImageBlock(image=png)]
+    await DiffusionGemma(engine=engine, **SHORT).achat([ChatMessage(role="user", blocks=blocks)])
+
+
+async def classify(engine: Engine, png: bytes) -> None:
+    block = {"type": "image", "base64": base64.b64encode(png).decode(), "mime_type": "image/png"}
+    asked = {"grey": Question("bool", "Is it grey?")}
+    await DiffusionGemmaClassifier(engine=engine, questions=asked).ainvoke([HumanMessage(["see ", block])])
+
+
+@pytest.mark.parametrize("ask", [ask_langchain, ask_llama_index, classify])
+async def test_images_are_preprocessed_beside_the_event_loop(
+    embedded_engine: Engine,
+    png: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[Engine, bytes], Awaitable[None]],
+) -> None:
+    """And what was preprocessed is what a request then takes."""
+    preprocessor = embedded_engine._parts.images
+    threads: list[int] = []
+    cut = preprocessor._cut
+
+    def watched(image: Image) -> object:
+        threads.append(threading.get_ident())
+        return cut(image)
+
+    monkeypatch.setattr(preprocessor, "_cut", watched)
+    monkeypatch.setattr(preprocessor, "_kept", type(preprocessor._kept)())
+    await ask(embedded_engine, png)
+    embedded_engine.submit([Message("user", ["see ", Image.from_bytes(png)])]).cancel()
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()

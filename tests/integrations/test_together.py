@@ -14,7 +14,7 @@ from llama_index.core import Document, SummaryIndex
 from dgemma_core import Engine, LoadSpec
 from dgemma_integrations.langchain import ChatDiffusionGemma
 from dgemma_integrations.llama_index import DiffusionGemma
-from dgemma_integrations.shared.common import engine_for, release
+from dgemma_integrations.shared.engines import engine_for, release
 
 create_agent = pytest.importorskip("langchain.agents", reason="the package langchain is not installed").create_agent
 

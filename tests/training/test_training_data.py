@@ -65,7 +65,7 @@ def test_answers_are_in_the_context() -> None:
 
 
 def test_decisions_name_their_blanks() -> None:
-    """Answers stand right behind their questions, as the engine asks them, and what tells them apart is asked for."""
+    """Answers stand right after their questions, as the engine lays them out; what tells them apart is a hole."""
     source, tokenizer = source_for("decide", held_out=False), PreTrainedTokenizerFast.from_pretrained(EMBEDDED)
     for branches in (decide(source, make_context(source, 5), 6), route(source, 6)):
         for branch, encoded in zip(branches, encode_branches(tokenizer, branches), strict=True):

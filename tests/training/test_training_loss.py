@@ -39,7 +39,7 @@ def test_slipped_tokens_stand_one_or_two_positions_off_from_some_place_on() -> N
     assert {ways[tuple(row)] for row in rows.tolist()} == set(product((-2, -1, 1, 2), (False, True)))
 
 
-def test_the_probe_looks_at_the_same_places_behind_noise_and_slips() -> None:
+def test_the_probe_looks_at_the_same_places_with_noise_and_with_slips_after_them() -> None:
     right = probe(EMBEDDED, "tools", 1, 0)
     assert len(right["noise"]) == len(right["slip"]) > 5
     assert sum(right["noise"]) / len(right["noise"]) > 0.8

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from training.config import EMBEDDED
 from training.data.mixture import DEFAULT_MIX, draw_tree, source_for
-from training.tokenizer import CONTROL, train_tokenizer
+from training.tokenizer import CONTROL
 from training.tree import encode_branches, render
 
 TOOL: dict[str, Any] = {
@@ -34,9 +35,7 @@ CALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(700, trees=60)
+pytestmark = pytest.mark.landing  # It trains a tokenizer and models.
 
 
 def _text(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, Any]], **options: Any) -> str:
@@ -50,6 +49,11 @@ def test_control_tokens_and_sides(tokenizer: PreTrainedTokenizerFast) -> None:
     assert len(tokenizer("2026", add_special_tokens=False).input_ids) == 4
     for text in ("你好 Zoë", "a\n- b", "x  y"):
         assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
+
+
+def test_the_template_is_the_one_that_ships(tokenizer: PreTrainedTokenizerFast) -> None:
+    shipped = PreTrainedTokenizerFast.from_pretrained(EMBEDDED)
+    assert tokenizer.chat_template == shipped.chat_template
 
 
 def test_plain_conversation(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,4 +1,4 @@
-"""The packed walk equals the reference model on every branch alone."""
+"""The packed walk equals the reference model on every branch alone, and takes its constants from the configuration."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ from transformers import DynamicCache, PreTrainedTokenizerFast
 from training.config import PRESETS
 from training.data.lexicon import Source
 from training.data.mixture import DEFAULT_MIX, draw_tree
-from training.tokenizer import train_tokenizer
 from training.train import build_model
 from training.tree import encode_branches, pack
 from training.walk import Walk
 
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(700, trees=60)
+pytestmark = pytest.mark.landing  # It trains a tokenizer and models.
 
 
 def test_packed_tree_equals_separate_branches(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -45,7 +41,7 @@ def test_packed_tree_equals_separate_branches(tokenizer: PreTrainedTokenizerFast
                 ids = torch.tensor([item.prompt + item.target])
                 out = model.model.encoder(input_ids=ids[:, :-1], past_key_values=DynamicCache(config=walk.text))
                 raw = model.lm_head(out.last_hidden_state)[0]
-                alone = 30 * torch.tanh(raw / 30)
+                alone = walk.text.final_logit_softcapping * torch.tanh(raw / walk.text.final_logit_softcapping)
                 torch.testing.assert_close(causal[row, own], alone[batch.position[row, own]], atol=1e-4, rtol=0)
             for slot in range(6):
                 at = slice(slot * 16, slot * 16 + 16)
@@ -58,3 +54,19 @@ def test_packed_tree_equals_separate_branches(tokenizer: PreTrainedTokenizerFast
                 logits = model(**given).logits
                 logits = model(**given, self_conditioning_logits=logits).logits
                 torch.testing.assert_close(packed[row, at], logits[0], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_constants_come_from_the_configuration(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = build_model(PRESETS["tiny"], tokenizer, seed=0).eval()
+    hidden = 1000 * torch.randn(3, PRESETS["tiny"].hidden, generator=torch.Generator().manual_seed(0))
+    for softcap in (30.0, 7.0):
+        model.config.text_config.final_logit_softcapping = softcap
+        assert float(Walk(model, torch.float32).logits(hidden).abs().max()) == pytest.approx(softcap)
+    nothing = torch.zeros_like(hidden)
+    usual = Walk(model, torch.float32).condition(hidden, nothing)
+    model.config.text_config.rms_norm_eps = 3 * float(hidden.square().mean(-1).max())
+    assert (Walk(model, torch.float32).condition(hidden, nothing).norm() <= 0.51 * usual.norm()).all()
+    model.config.text_config.top_k_experts = 2
+    with pytest.raises(ValueError, match="top_k_experts=2"):
+        Walk(model, torch.float32)

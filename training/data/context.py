@@ -26,7 +26,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Context:
-    """Facts in document order and the text that states them."""
+    """Facts in the order of the document, and the text that states them."""
 
     facts: tuple[Fact, ...]
     entities: tuple[tuple[str, str], ...]  # (entity, kind)
@@ -64,14 +64,14 @@ SHORT_VALUES = tuple(
     r for r in BY_KIND["thing"] if r.value in (Source.colour, Source.day, Source.material, Source.word)
 )
 
-# Relations whose wrong values were long taken for right ones.
+# Relations whose wrong values the model was slow to tell from right ones.
 HARD_VALUES = ("hours", "part", "password", "day", "station", "supplier", "owner", "speed", "keeper", "code", "rooms")
 
 
 def make_context(source: Source, count: int, short: bool = False) -> Context:
-    """`count` facts about one or more entities; the same relation often returns for another entity as a distractor.
+    """`count` facts about one or more entities, often with the same relation of another entity as a distractor.
 
-    `short` keeps to entities and values of one or two tokens.
+    With `short`, entities and values take one or two tokens each.
     """
     rng = source.rng
     entities = [
@@ -99,7 +99,7 @@ def make_context(source: Source, count: int, short: bool = False) -> Context:
 
 
 def make_alike(source: Source) -> Context:
-    """The same few relations of two to four entities: all that tells a right value from another's is whose it is."""
+    """The same few relations of two to four entities, so that only the entity tells a right value from a wrong one."""
     kind = source.choice(("thing", "thing", "thing", "person", "company"))
     entities: list[tuple[str, str]] = []
     wanted = source.rng.randint(2, 4)

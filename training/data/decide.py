@@ -15,7 +15,7 @@ from .example import Branch, Typed
 from .lexicon import Source
 from .questions import ask, claim, extract, missing, other_value, sentence, yes_no_question
 
-SPELLED_OUT = 0.4  # of the questions that have a canvas to themselves
+SPELLED_OUT = 0.4  # share of the questions alone on a canvas that are spelled out in the prompt
 ANSWERED = (
     "Does the text answer this question: ",
     "Is the text relevant to the question: ",
@@ -42,10 +42,10 @@ def statement(source: Source, context: Context) -> Typed:
 
 
 def checks(source: Source, context: Context) -> list[Typed]:
-    """Two questions on whether a value is right, one of which a network learns from the other.
+    """Two questions whether the same value is right; a network learns one of them from the other.
 
-    Where the value comes last it is compared with what is expected there; where it comes first, it was read before
-    anybody knew what for.
+    A value at the end of a question is easily compared with what is expected there. A value at the beginning is harder:
+    it is read before the rest says what it is compared with.
     """
     fact, stated, truth = claim(source, context)
     e, noun = fact.entity, fact.relation.noun
@@ -63,7 +63,7 @@ def checks(source: Source, context: Context) -> list[Typed]:
 
 
 def checked(source: Source, context: Context) -> Typed:
-    """One of these."""
+    """One of the two questions of `checks`."""
     return checks(source, context)[0]
 
 
@@ -104,7 +104,7 @@ def _any_question(source: Source, context: Context) -> tuple[str, int]:
 
 
 def _question_of(source: Source, context: Context, level: int) -> str:
-    """A question that the context answers as well as `level` says."""
+    """A question with this level of `_any_question`."""
     while True:
         question, found = _any_question(source, context)
         if found == level:
@@ -118,7 +118,7 @@ def answered(source: Source, context: Context) -> Typed:
 
 
 def mentioned(source: Source, context: Context) -> Typed:
-    """Whether the context says anything of a subject."""
+    """Whether the context says anything about a subject."""
     truth = source.chance(0.5)
     name = source.choice(context.entities)[0] if truth else entity(source)[0]
     known = truth or any(name == other for other, _ in context.entities)
@@ -132,16 +132,16 @@ def graded(source: Source, context: Context) -> Typed:
 
 
 def graded_evenly(source: Source, context: Context) -> Typed:
-    """The same with all levels equally often: where half are the highest, a network settles for always saying that."""
+    """The same with all levels equally often; where half are the highest, a network learns to always answer that."""
     level = source.rng.randrange(3)
     return _grade(source, GRADED + _question_of(source, context, level), level)
 
 
 def related(source: Source, context: Context) -> Typed:
-    """Either question in the other's words or with the other's options.
+    """`answered` in the words of `graded`, or `graded` in the words of `answered`.
 
-    A network that can tell whether a question is answered says nothing of it in levels until it has learned that both
-    are about the same.
+    A network that can tell whether a question is answered does not use it for levels until it has learned that both
+    questions ask the same.
     """
     level = source.rng.randrange(3)
     text = source.choice((*ANSWERED, GRADED)) + _question_of(source, context, level)
@@ -168,9 +168,9 @@ KINDS: Kinds = (
     answered,
     graded,
 )
-# What needs to be known of contexts whose entities have the same relations.
+# Questions about contexts whose entities have the same relations.
 BOUND = (holds, holds, checked, statement, which_entity, which_entity, value)
-# What is learned last is asked more often.
+# Questions that are learned late are asked more often.
 DRILLED = (
     *KINDS,
     *[holds] * 3,
@@ -184,7 +184,7 @@ DRILLED = (
 
 
 def decide(source: Source, context: Context, count: int, most: int = 8, kinds: Kinds = DRILLED) -> list[Branch]:
-    """Branches that ask one to `most` questions of these kinds about the same context each."""
+    """Branches that ask one to `most` questions of these kinds each, all about the same context."""
     head = source.choice((None, None, None, "You are a helpful assistant."))
     branches = []
     for _ in range(count):
@@ -197,7 +197,7 @@ def decide(source: Source, context: Context, count: int, most: int = 8, kinds: K
 
 
 def route(source: Source, count: int) -> list[Branch]:
-    """Branches whose context is a request: which described option fits it, and whether one option does."""
+    """Branches whose context is a request; they ask which option fits it, and whether a given one does."""
     branches = []
     size = source.rng.randint(2, 5)
     topics = list(dict.fromkeys(source.word() if source.chance(0.5) else source.name() for _ in range(size)))
@@ -227,14 +227,14 @@ def route(source: Source, count: int) -> list[Branch]:
 
 
 def branch_of(system: str | None, context: str, asked: list[Typed]) -> Branch:
-    """One branch that asks all of these questions about a context, which may be empty where it came before."""
+    """One branch that asks all of these questions about a context; it is empty where an earlier turn had it."""
     head = [] if system is None else [{"role": "system", "content": system}]
     prompt = f"{context}\n\n{render_options([q for q, _ in asked])}"
     return Branch("decisions", [*head, {"role": "user", "content": prompt}], asked=tuple(asked))
 
 
 def split_by_canvas(source: Source, branch: Branch, writer: FormWriter, canvas_length: int) -> Iterator[Branch]:
-    """Typed questions as the engine asks them: as many as a canvas holds; now and then one alone, spelled out."""
+    """Typed questions as the engine asks them, as many as a canvas holds; some lone ones are spelled out."""
     asked = iter(branch.asked)
     for lines in fill_canvases([question for question, _ in branch.asked], writer, canvas_length):
         group = list(islice(asked, len(lines)))

@@ -1,4 +1,4 @@
-"""Conversations of many short turns over one context: every turn is a task, so few tokens carry many answers."""
+"""Conversations of many short turns over one context. Every turn is a task, so few tokens carry many answers."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ QUIZZES = ((holds, checked), (checked, statement), KINDS, (answered, graded_even
 
 
 def quiz(source: Source, level: float) -> list[Branch]:
-    """Many typed questions about one context, each with its answer right behind it: many labels for few tokens.
+    """Many typed questions about one context, each with its answer right after it: many labels for few tokens.
 
-    With a label every forty tokens a network of this size does not begin to compare what is asked with what is written;
-    with one every ten it does within minutes.
+    With a label every forty tokens a network of this size did not learn within hours to compare the question with the
+    text; with one every ten it does within minutes.
     """
     if source.chance(0.4):
         context, kinds = make_alike(source), BOUND
@@ -72,7 +72,7 @@ def quiz(source: Source, level: float) -> list[Branch]:
 
 
 def _with_tools(source: Source, level: float) -> list[Branch]:
-    """Declared tools and several requests; all but the first turn leave out what comes before it."""
+    """Declared tools and several requests; only the first turn has the declarations and the system message."""
     turns = tool_branches(source, source.rng.randint(4, 9), max(0.0, level))
     later = [replace(t, messages=[m for m in t.messages if m["role"] != "system"], tools=None) for t in turns[1:]]
     return [*turns[:1], *later]

@@ -1,4 +1,4 @@
-"""What every task produces: branches that may share a beginning."""
+"""The form of every task's examples: branches that may share a beginning."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ABSTAIN = "The context does not say."
 class Branch:
     """One supervised turn.
 
-    `calls` (OpenAI form) replace `answer` when the right turn is a tool call, and `asked` where typed questions are
-    answered; they stand in the answer, or, `spelled_out`, in the prompt.
-    `holes` are character spans of the answer that are to be found while the rest of it may be given. With `raw` the
-    prompt is that text instead of chat messages, and the first hole is followed by `room` padding tokens.
+    `calls` (OpenAI form) replace `answer` where the right turn is a tool call, `asked` where typed questions are
+    answered. The questions stand in the answer or, if `spelled_out`, in the prompt. `holes` are character spans of the
+    answer that have to be found; the rest of it may be given. With `raw` the prompt is that text instead of chat
+    messages, and `room` padding tokens follow the first hole.
     """
 
     task: str

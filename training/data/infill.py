@@ -1,4 +1,4 @@
-"""Passages with blanks: the text on both sides is given, the words between are asked for."""
+"""Passages with blanks: the text on both sides is given, and the words between are asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def restated(source: Source, fact: Fact) -> str:
 
 
 def infill(source: Source, context: Context, count: int) -> list[Branch]:
-    """Branches that blank out one value of a fact which the passage states twice, before or behind the blank."""
+    """Branches that blank out the value of a fact which the passage states once more, before or after the blank."""
     branches = []
     for _ in range(count):
         fact = source.choice(context.facts)
@@ -24,7 +24,7 @@ def infill(source: Source, context: Context, count: int) -> list[Branch]:
         others = [f.text for f in context.facts if f is not fact]
         source.rng.shuffle(others)
         between, around = others[:1], others[1 : 1 + source.rng.randint(0, 2)]
-        blank_first = source.chance(0.75)  # The fact to copy lies behind the blank: only both-sided reading helps.
+        blank_first = source.chance(0.75)  # The fact to copy comes after the blank, so only reading both sides helps.
         target = first if blank_first else second
         if target.count(fact.value) != 1:
             continue

@@ -15,7 +15,7 @@ SYLLABLES = (
     "el fal gri hal is jo kir lan mon nev or pra rin sol tor ur val wil xan yel zor bar cor den fer gol a be chi du "
     "en fo ge hu im ja ko li ma ne o pi qua re si te us vi wa ya zu ash ber cro dan eth fla gwen har ing"
 ).split()
-# Nearly all words are common ones, so that a small model can know each; the long list keeps it used to unknown words.
+# Most words are common ones, so that a small model can know each; the long list keeps it used to unknown words.
 COMMON = Path(__file__).with_name("common.txt").read_text(encoding="utf-8").split()
 WORDS = Path(__file__).with_name("words.txt").read_text(encoding="utf-8").split()
 RARE = 0.08
@@ -29,7 +29,7 @@ FOREIGN = (
     "你好 公司 北京 上海 集团 東京 さくら こんにちは 서울 안녕 Zoë José Müller Čapek Łódź Ångström Привет Москва naïve "
     "café São Tomé Ñandú señor Ελλάδα 数据 中文 大阪 株式会社 한국 fiancée über Göteborg Kraków"
 ).split()
-# Ranges of code points: accented Latin, Greek, Cyrillic, kana, Chinese (thrice, it is most of what is written so), Hangul.
+# Ranges of code points: accented Latin, Greek, Cyrillic, kana, Chinese (three times, as the most frequent), Hangul.
 SCRIPTS = (
     (0xE0, 0xF6),
     (0x3B1, 0x3C9),
@@ -131,7 +131,7 @@ class Source:
         return f"{self.word()} and {self.word()}"
 
     def foreign(self) -> str:
-        """A short string outside of ASCII; in training often one that nobody wrote, so that copying is learned."""
+        """A short string outside ASCII; in training it is often random, so that the model learns to copy it."""
         if not self.held_out and self.chance(0.6):
             if self.chance(0.5):
                 return "".join(self.rng.choices("".join(FOREIGN), k=self.rng.randint(1, 8)))

@@ -1,4 +1,4 @@
-"""Draws trees (branches that share a beginning) from all tasks by their shares."""
+"""Draws trees, that is branches that share a beginning, from all tasks by their shares."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .refine import refine
 from .selection import selection_branches
 from .tools import tool_branches
 
-# Relative shares of branches; "context" tasks share one context, the others come as their own trees. "dialogue" and
-# "quiz" are shares of batches that hold conversations, or many typed questions each, without canvases instead of trees.
+# Relative shares of branches. The tasks of `QUESTIONS` share one context; each of the others has its own trees.
+# "dialogue" and "quiz" are shares of batches without canvases, with conversations or with many typed questions each.
 DEFAULT_MIX: dict[str, float] = {
     "qa": 0.22,
     "abstain": 0.13,
@@ -37,7 +37,7 @@ ALIKE = 0.4  # share of the contexts for typed questions whose entities have the
 def draw_tree(source: Source, mix: dict[str, float], level: float) -> list[Branch]:
     """One tree. `level` is the place in the curriculum: contexts grow from three facts (0) to `MAX_FACTS` (1).
 
-    Below 0, down to one fact at -0.3, decisions are asked one at a time.
+    Below 0 decisions are asked one at a time, and contexts shrink to one fact at -0.3.
     """
     rng = source.rng
     branch_count = rng.randint(4, 8)

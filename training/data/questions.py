@@ -14,7 +14,7 @@ Answered = tuple[str, str]  # question, answer
 
 
 def missing(source: Source, context: Context) -> tuple[str, str, Relation]:
-    """An (entity, kind, relation) that the context does not state, often nearly there."""
+    """An (entity, kind, relation) that the context does not state; often a similar one is there."""
     stated = {(f.entity, f.relation.field) for f in context.facts}
     while True:
         if source.chance(0.65):
@@ -64,14 +64,14 @@ def listing(source: Source, context: Context) -> Answered:
 
 
 def claim(source: Source, context: Context) -> tuple[Fact, str, bool]:
-    """A fact, a value that may be stated of it, and whether that is right."""
+    """A fact, a value that may be its own, and whether it is."""
     fact = source.choice(context.facts)
     truth = source.chance(0.5)
     return fact, fact.value if truth else other_value(source, context, fact), truth
 
 
 def yes_no_question(source: Source, context: Context) -> tuple[str, bool]:
-    """A question on a value, or a statement to check, and whether it is true."""
+    """A question about a value, or a statement to check, and whether it is true."""
     fact, value, truth = claim(source, context)
     if source.chance(0.25):
         return f"Is this statement true? {sentence(source.choice(fact.relation.facts), fact.entity, value)}", truth
@@ -79,7 +79,7 @@ def yes_no_question(source: Source, context: Context) -> tuple[str, bool]:
 
 
 def yes_no(source: Source, context: Context) -> Answered:
-    """A yes/no question on a value."""
+    """A yes/no question about a value."""
     question, truth = yes_no_question(source, context)
     tail = source.choice((" Answer yes or no.", " Answer yes or no.", "\nAnswer with yes or no.", " (yes or no)"))
     return question + tail, "yes" if truth else "no"
@@ -114,7 +114,7 @@ def one_of(source: Source, context: Context) -> Answered:
 
 
 def relevance(source: Source, context: Context) -> Answered:
-    """Does the context answer this question? As yes/no, or as a score from 0 to 3."""
+    """Whether the context answers a question, as yes/no or as a score from 0 to 3."""
     roll = source.rng.random()
     if roll < 0.5:
         question, score = extract(source, context)[0], 3

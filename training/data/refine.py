@@ -1,4 +1,4 @@
-"""LlamaIndex' refine prompts: an existing answer meets new context."""
+"""LlamaIndex's refine prompts: an existing answer and new context."""
 
 from __future__ import annotations
 

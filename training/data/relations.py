@@ -1,4 +1,4 @@
-"""The relations facts are made of, with paraphrases and one canonical answer each."""
+"""The relations that facts are made of, each with paraphrases and one canonical answer."""
 
 from __future__ import annotations
 

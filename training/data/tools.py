@@ -1,4 +1,4 @@
-"""Tool calls: declared tools with random names, arguments and types; the call, then the sentence from its result."""
+"""Tool calls: declared tools with random names and arguments, the calls, and the sentence made of their results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Tool:
-    """A declared function. `phrase` is how users speak of what it does."""
+    """A declared function. `phrase` is what users call it."""
 
     name: str
     phrase: str
@@ -107,9 +107,11 @@ def argument_value(source: Source, kind: str, options: tuple[str, ...]) -> Any:
     if kind == "enum":
         return rng.choice(options)
     if kind == "array":
-        most = 3 if source.held_out or source.chance(0.7) else 5  # Where a list ends is what is got wrong most.
+        most = 3 if source.held_out or source.chance(0.7) else 5  # The end of a list is the most frequent mistake.
         return [source.name() if rng.random() < 0.5 else source.word() for _ in range(rng.randint(1, most))]
-    if not source.held_out and source.chance(0.12):  # More than is asked for: other scripts are forgotten first.
+    if not source.held_out and source.chance(
+        0.12
+    ):  # Other scripts are forgotten first, so there are more of them than in the evaluation.
         return source.foreign()
     roll = rng.random()
     if roll < 0.3:
@@ -188,7 +190,7 @@ def make_result(source: Source, tool: Tool, arguments: dict[str, Any]) -> str:
 
 
 def final_answer(results: list[str]) -> str:
-    """The sentence after the tool's response: sentences are repeated, values are stated."""
+    """The sentence after the tool's response; it repeats sentences and states values."""
     if len(results) == 1:
         return results[0] if results[0].endswith(".") else f"The result is {results[0]}."
     if all(r.endswith(".") for r in results):
@@ -229,7 +231,7 @@ def small_talk(source: Source) -> tuple[list[Message], str]:
 
 
 def topic_call(source: Source) -> tuple[Tool, str, dict[str, Any]]:
-    """A form to be filled with free text: `Tell me a story about cats` -> each field says `the <field> about cats`."""
+    """A form of free text: for `Tell me a story about cats` each field is `the <field> about cats`."""
     noun = source.word()
     fields = list(dict.fromkeys(source.word() for _ in range(source.rng.randint(1, 3))))
     topic = source.word() if source.chance(0.7) else source.name()
@@ -279,7 +281,7 @@ SYSTEMS = (
 
 def tool_branches(source: Source, count: int, level: float) -> list[Branch]:
     """Branches that share one set of declared tools (level 0..1 widens the set)."""
-    if not source.held_out and source.chance(0.15):  # Short calls, so that more of them are about which tool it is.
+    if not source.held_out and source.chance(0.15):  # Short calls, in which choosing the tool counts for more.
         tools = [make_tool(source, source.choice((0, 1, 1))) for _ in range(source.rng.randint(2, 4))]
     elif not source.held_out and source.chance(0.25):  # Long calls, with several lists.
         tools = [make_tool(source, source.rng.randint(2, 4), LONG_KINDS) for _ in range(source.rng.randint(1, 2))]

@@ -7,7 +7,8 @@ from typing import Any, get_type_hints
 
 from dgemma_core import errors
 from dgemma_core.api.grammar import Grammar
-from dgemma_core.api.json_form import read_fields, read_object
+from dgemma_core.api.json_form import read_fields
+from dgemma_core.api.json_values import read_object
 from dgemma_core.errors import DGemmaError, GrammarError
 
 _CLASSES: dict[str, type[DGemmaError] | type[GrammarError]] = {

@@ -16,7 +16,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from dgemma_core.api.json_form import JsonForm, read_object
+from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.json_values import read_object
 from dgemma_core.api.pixels import pack, unpack
 
 if TYPE_CHECKING:

@@ -104,8 +104,22 @@ class Engine(Protocol):
         seed: int | None = 0,
         calibration: Calibration | None = None,
         timeout: float | None = None,
+        wait: bool = False,
     ) -> dict[str, Answer]:
-        """Answer typed questions about a context in one denoising step."""
+        """Answer typed questions about a context in one denoising step.
+
+        Args:
+            context: a text, or chat messages.
+            questions: by name.
+            draws: noise draws to average over, one denoising step each.
+            seed: of the noise.
+            calibration: scales the probabilities.
+            timeout: seconds, once the weights are loaded.
+            wait: where the queue is full, wait until there is room.
+
+        Raises:
+            ValueError, DGemmaError: as :meth:`submit`.
+        """
 
     async def adecide(
         self,
@@ -116,6 +130,7 @@ class Engine(Protocol):
         seed: int | None = 0,
         calibration: Calibration | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 -- the engine drops the request, not only the wait for it
+        wait: bool = False,
     ) -> dict[str, Answer]:
         """:meth:`decide` without blocking the event loop."""
 

@@ -1,1 +1,1 @@
-"""Messages to token ids, and token ids to text."""
+"""Messages to token ids, and token ids to text, reasoning and tool calls."""

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from dgemma_core.api.messages import ToolCall
-from dgemma_core.chat.wire import Call, Turn
+from dgemma_core.chat.turn import Call, Turn
 
 _INCOMPLETE = "\ufffd"
 
@@ -15,20 +15,20 @@ _INCOMPLETE = "\ufffd"
 class Detokenizer:
     """Incremental text of one answer.
 
-    Text is confirmed as soon as nothing that follows can change it: a trailing incomplete character and a suffix that
-    may turn out to begin a stop string are held back, and so are their tokens. Reasoning and well-formed tool calls are
-    no text; an open one holds its tokens back until it closes or the answer ends.
+    Text is confirmed as soon as later tokens cannot change it. An incomplete character at the end is held back, and so
+    is a suffix that may begin a stop string; their tokens are held back, too. Reasoning and well-formed tool calls are
+    not text. Their tokens are held back until they close or the answer ends.
 
     Args:
         tokenizer: the checkpoint's tokenizer.
-        stop: strings that end the answer; looked for in the text only.
+        stop: strings that end the answer; searched in the text only.
 
     Attributes:
         text: confirmed text.
-        kept: confirmed tokens, those of reasoning and tool calls and control tokens included.
-        tool_calls: confirmed calls, each with an id of its own.
-        reasoning: confirmed reasoning; blocks of it are joined by a line feed.
-        reasoning_tokens: how many of the kept tokens it took.
+        kept: confirmed tokens, including control tokens and those of reasoning and tool calls.
+        tool_calls: confirmed calls, each with a new id.
+        reasoning: confirmed reasoning; its blocks are joined by line feeds.
+        reasoning_tokens: how many of the kept tokens are reasoning.
     """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
@@ -73,10 +73,10 @@ class Detokenizer:
         return new_text, new_tokens, stopped
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of tokens that may come next, without control tokens, reasoning and tool calls; an open one is left out.
+        """The visible text of tokens that may come next, without control tokens, reasoning and tool calls.
 
         Args:
-            tokens: ids; what is open after the tokens added so far goes on in them.
+            tokens: ids. Reasoning or a call that is open after the tokens added so far continues in them.
         """
         return self._text(self._turn.peek(tokens))
 
@@ -85,7 +85,7 @@ class Detokenizer:
         return text
 
     def _confirm(self, count: int) -> None:
-        """Take in the calls and the reasoning within the first ``count`` tokens."""
+        """Confirm the calls and the reasoning within the first ``count`` tokens."""
         calls = [call for call in self._turn.calls if call.end <= count]
         self.tool_calls += tuple(map(_as_tool_call, calls[len(self.tool_calls) :]))
         thoughts = [thought for thought in self._turn.thoughts if thought.end <= count]
@@ -93,7 +93,8 @@ class Detokenizer:
         self.reasoning_tokens = sum(thought.tokens for thought in thoughts)
 
     def _first_stop(self, text: str) -> int:
-        """Start of the first stop string in ``text``, or its length. Confirmed text cannot contain one."""
+        """Start of the first stop string in ``text``, or the length of ``text`` if there is none."""
+        # Confirmed text contains no stop string.
         hits = [text.find(stop, max(0, len(self.text) - len(stop) + 1)) for stop in self._stop]
         return min((hit for hit in hits if hit >= 0), default=len(text))
 
@@ -108,7 +109,10 @@ class Detokenizer:
         return longest
 
     def _tokens_within(self, length: int, stopped: bool) -> int:
-        """How many tokens make up the first ``length`` characters (the one that crosses it is kept at a stop)."""
+        """How many of the turn's tokens make up the first ``length`` characters of the text.
+
+        At a stop, a token that crosses that length counts.
+        """
         low, high = self._shown, len(self._visible)
         while low < high:  # The largest count whose text fits.
             middle = (low + high + 1) // 2
@@ -118,7 +122,7 @@ class Detokenizer:
                 high = middle - 1
         self._shown = low
         if low == len(self._visible):
-            return self._turn.settled
+            return self._turn.classified
         crosses = stopped and len(self._text(self._visible[:low])) < length
         return self._turn.visible[low] + crosses
 

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from dgemma_core.api.images import Image, pillow
-from dgemma_core.chat.template import ImageSpan
+from dgemma_core.chat.image_spans import ImageSpan
 from dgemma_core.errors import CheckpointError
 
 # Sizes the image processor knows: image tokens of one image, at most.

@@ -1,8 +1,8 @@
-"""Messages to token ids through the checkpoint's chat template, with foreign text kept text.
+"""Messages to token ids through the checkpoint's chat template; foreign text stays text.
 
-Only the template's own markup becomes control tokens. A control token's spelling inside a message, a document, a tool
-description or a tool result (``<turn|>``, ``<|tool_call>`` ...) is swapped for a placeholder before the template runs,
-and tokenized as plain characters afterwards.
+Only the template's own markup becomes control tokens. The spelling of a control token (``<turn|>``, ``<|tool_call>``
+...) inside a message, a document, a tool description or a tool result is replaced by a placeholder before the template
+runs, and tokenized as plain characters afterwards.
 """
 
 from __future__ import annotations
@@ -11,40 +11,27 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from dgemma_core.api.images import Image
 from dgemma_core.api.messages import Message
+from dgemma_core.chat.image_spans import ImageMarks, ImageSpan, widen_images
 
-_OPEN, _CLOSE = "\U000f5a5a", "\U000f5a5b"  # Private-use code points; their own occurrences are escaped like markup.
+# Private-use code points. Where a text contains them, they are escaped, too.
+_OPEN, _CLOSE = "\U000f5a5a", "\U000f5a5b"
 _PLACEHOLDER = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
-
-
-class ImageMarks(Protocol):
-    """How a checkpoint marks an image among its tokens: the begin token, a run of image tokens, the end token."""
-
-    begin_id: int
-    token_id: int
-    end_id: int
-
-    def tokens(self, image: Image) -> int:
-        """Length of the run of image tokens."""
-
-
-@dataclass(frozen=True)
-class ImageSpan:
-    """Where an image's tokens lie in a prompt."""
-
-    start: int
-    length: int
-    image: Image
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A prompt as token ids, image tokens where the vision tower's output goes."""
+    """A prompt.
+
+    Attributes:
+        ids: token ids, with image tokens where the vision tower's output goes.
+        spans: where the images lie in ``ids``.
+    """
 
     ids: list[int]
     spans: tuple[ImageSpan, ...] = ()
@@ -59,11 +46,11 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        # A copy of its own: callers of the wrapper switch padding, truncation and special tokens on the shared one.
+        # A copy: other callers may switch padding, truncation and special tokens on the shared tokenizer.
         self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.no_padding()
         self._backend.no_truncation()
-        # The same vocabulary and merges without any added token: here "<turn|>" is seven ordinary characters.
+        # The same vocabulary and merges without added tokens: it reads "<turn|>" as seven ordinary characters.
         plain = json.loads(self._backend.to_str())
         controls = [token["content"] for token in plain["added_tokens"]]
         plain["added_tokens"] = []
@@ -83,7 +70,7 @@ class ChatTemplate:
         return ids
 
     def markup(self, text: str) -> list[int]:
-        """A prompt that already carries the template's markup to ids, control tokens active. For trusted text only."""
+        """A prompt that already has the template's markup to ids, control tokens included. For trusted text only."""
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
@@ -94,12 +81,12 @@ class ChatTemplate:
         marks: ImageMarks | None = None,
         thinking: bool = False,
     ) -> Rendered:
-        """A conversation to ids, ending where the assistant is to speak.
+        """A conversation to ids, up to the beginning of the assistant's turn.
 
         Args:
             messages: at least one.
             tools: OpenAI function dicts.
-            marks: how images are marked; only needed if there are some.
+            marks: how images are marked; needed only if there are images.
             thinking: ask the model to think before it answers.
 
         Raises:
@@ -108,17 +95,16 @@ class ChatTemplate:
         escaped: list[str] = []
         conversation = [self._escape(_as_dict(message), escaped) for message in messages]
         declared = [self._escape(dict(tool), escaped) for tool in tools]
-        # A template without the switch ignores it; it is left out where it is off, as other callers do.
+        # A template without the switch ignores it. It is passed only if it is on, as transformers' own callers do.
         switches = {"enable_thinking": True} if thinking else {}
         try:
             rendered = self._tokenizer.apply_chat_template(
                 conversation, tools=declared or None, tokenize=False, add_generation_prompt=True, **switches
             )
-        except Exception as error:  # Templates raise jinja2 errors of their own choosing.
+        except Exception as error:  # Templates may raise any jinja2 error.
             raise ValueError(f"the chat template refused these messages: {error}") from error
         ids: list[int] = []
-        # The template's own markup only: an image token's spelling in foreign text was swapped for a placeholder.
-        places: list[int] = []
+        places: list[int] = []  # of image tokens that the template wrote; in foreign text they are placeholders
         for index, part in enumerate(_PLACEHOLDER.split(rendered)):
             if index % 2:
                 ids.extend(self.plain(escaped[int(part)]))
@@ -127,7 +113,7 @@ class ChatTemplate:
                 if marks is not None:
                     places.extend(len(ids) + i for i, token in enumerate(markup) if token == marks.token_id)
                 ids.extend(markup)
-        return _with_images(ids, places, messages, marks)
+        return Rendered(*widen_images(ids, places, messages, marks))
 
     def _escape(self, value: Any, escaped: list[str]) -> Any:
         if isinstance(value, str):
@@ -145,7 +131,7 @@ def _placeholder(text: str, escaped: list[str]) -> str:
 
 
 def _as_dict(message: Message) -> dict[str, Any]:
-    """The message as chat templates of the transformers library expect it."""
+    """The message in the form that chat templates of the transformers library expect."""
     out: dict[str, Any] = {"role": message.role, "content": message.content}
     if not isinstance(message.content, str):
         out["content"] = [
@@ -161,34 +147,3 @@ def _as_dict(message: Message) -> dict[str, Any]:
     if message.name is not None:
         out["name"] = message.name
     return out
-
-
-def _with_images(
-    ids: list[int], places: Sequence[int], messages: Sequence[Message], marks: ImageMarks | None
-) -> Rendered:
-    """Widens each image token the template wrote to its image's begin token, run of image tokens and end token."""
-    images = [image for message in messages for image in message.images]
-    if len(places) != len(images):
-        roles = ", ".join(dict.fromkeys(message.role for message in messages if message.images))
-        raise ValueError(
-            f"the checkpoint's chat template left out {len(images) - len(places)} of {len(images)} images (in messages "
-            f"of role {roles}): put images into user messages, or use a checkpoint whose template takes them there"
-        )
-    if marks is None or not images:
-        return Rendered(ids)
-    # Gemma 4's template writes tools' results before the text of the message that called them: which image is which?
-    calling = any(message.tool_calls and message.images for message in messages)
-    if calling and any(message.role == "tool" and message.images for message in messages):
-        raise ValueError(
-            "images both in an assistant message with tool calls and in a tool message: chat templates may swap them. "
-            "Leave them out of the assistant message"
-        )
-    widened: list[int] = []
-    spans = []
-    done = 0
-    for place, image in zip(places, images, strict=True):
-        widened += [*ids[done:place], marks.begin_id]
-        spans.append(ImageSpan(len(widened), marks.tokens(image), image))
-        widened += [*[marks.token_id] * spans[-1].length, marks.end_id]
-        done = place + 1
-    return Rendered([*widened, *ids[done:]], tuple(spans))

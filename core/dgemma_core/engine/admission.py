@@ -42,13 +42,13 @@ class Admission:
         self, parts: HostParts, spec: LoadSpec, cancel: weakref.ReferenceType[Callable[[RequestHandle], None]]
     ) -> None:
         self.parts = parts
-        self._spec = spec
+        self.spec = spec
         self._cancel = cancel
 
     @property
     def context_window(self) -> int:
         """Tokens of prompt plus answer."""
-        return self.parts.description.context_window(self._spec.max_context)
+        return self.parts.description.context_window(self.spec.max_context)
 
     def sequence(self, request: Request) -> Sequence:
         """The sequence of a request.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dgemma_core.api.calibration import Calibration
@@ -15,7 +14,8 @@ from dgemma_core.api.questions import Answer, Question
 from dgemma_core.engine.admission import Admission
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.engine.worker import Worker
-from dgemma_core.structured.decisions import Ask, DecisionGuide, plan_asks, read_answers
+from dgemma_core.structured.decision_guide import DecisionGuide, read_answers
+from dgemma_core.structured.decisions import Ask, plan_asks
 from dgemma_core.structured.forms import FormWriter
 
 
@@ -40,12 +40,16 @@ class AskedQuestions:
         """To wait for."""
         return [sequence.handle for sequence in self.sequences]
 
+    def cancel(self) -> None:
+        """Drop what is still open. Without effect on finished requests."""
+        for sequence in self.sequences:
+            sequence.handle.cancel()
+
     def answers(self, calibration: Calibration | None) -> dict[str, Answer]:
         """The answers by the questions' names, once all handles have resolved."""
         return read_answers(zip(self.asks, self.guides, strict=True), self.questions, calibration)
 
 
-@contextmanager
 def asked(
     admission: Admission,
     worker: Worker,
@@ -54,8 +58,19 @@ def asked(
     draws: int,
     seed: int | None,
     timeout: float | None,
-) -> Iterator[AskedQuestions]:
-    """Queue requests that ask the questions. Whatever way the waiting ends, none is left over.
+    wait: bool,
+) -> AskedQuestions:
+    """Queue requests that ask the questions. The caller cancels them, whatever way its waiting ends.
+
+    Args:
+        admission: makes the sequences.
+        worker: takes them.
+        context: what is asked about.
+        questions: by name.
+        draws: noise draws to average over.
+        seed: of the noise.
+        timeout: seconds.
+        wait: where the queue is full, block until there is room.
 
     Raises:
         ValueError: bad questions, naming them.
@@ -67,12 +82,8 @@ def asked(
     asks = plan_asks(context, questions, writer, description.canvas_limit)
     guides = [DecisionGuide(ask.form, description.pad_id, draws) for ask in asks]
     sequences = [_sequence(admission, ask, guide, seed, timeout) for ask, guide in zip(asks, guides, strict=True)]
-    worker.submit(*sequences)  # At once: they share a step, and the context in it.
-    try:
-        yield AskedQuestions(questions, tuple(asks), tuple(sequences), tuple(guides))
-    finally:
-        for sequence in sequences:
-            sequence.handle.cancel()  # Without effect on finished ones.
+    worker.submit(*sequences, wait=wait)  # At once: they share a step, and the context in it.
+    return AskedQuestions(questions, tuple(asks), tuple(sequences), tuple(guides))
 
 
 def _sequence(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from functools import partial
 from typing import Any, ClassVar
 
 from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.events import Generation
 from dgemma_core.api.handle import RequestHandle, submit_in_thread
-from dgemma_core.api.images import Image
 from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.messages import Message
 from dgemma_core.api.params import SamplingParams
-from dgemma_core.api.protocol import EngineFacts, Progress
+from dgemma_core.api.protocol import Progress
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Prompt, Request, Tools
 from dgemma_core.api.spec import LoadSpec
@@ -24,6 +24,7 @@ from dgemma_core.checkpoint.description import describe
 from dgemma_core.engine.admission import Admission, is_quick
 from dgemma_core.engine.decisions import asked
 from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.engine.host_side import HostSide
 from dgemma_core.engine.infilling import HoledText, holed_text
 from dgemma_core.engine.loading import Loader
 from dgemma_core.engine.registry import SharedEngines, register
@@ -31,7 +32,7 @@ from dgemma_core.engine.worker import Worker
 from dgemma_core.errors import EngineClosedError, QueueFullError
 
 
-class Engine:
+class Engine(HostSide):
     r"""Runs one set of weights for any number of threads and event loops.
 
     Nothing is loaded by the constructor. Tokenizer and configuration are read by the first call that needs them, the
@@ -54,16 +55,12 @@ class Engine:
 
     def __init__(self, spec: LoadSpec | None = None) -> None:
         spec = spec or LoadSpec()
-        self._begin(spec, HostParts(spec))
-
-    def _begin(self, spec: LoadSpec, parts: HostParts, model: Any = None) -> None:
-        self.spec = spec
+        parts = HostParts(spec)
         self._closed = False
-        self._in_memory = model is not None
-        self._parts = parts
-        self._loader = Loader(spec, parts, model)
+        self._in_memory = False
+        self._loader = Loader(spec, parts)
         self._worker = Worker(self._loader, spec.max_queue, name=f"dgemma-{spec.model}")
-        self._admission = Admission(parts, spec, weakref.WeakMethod(self._cancel))
+        super().__init__(Admission(parts, spec, weakref.WeakMethod(self._cancel)))
         # The worker must not keep a forgotten engine alive, nor outlive it.
         weakref.finalize(self, Worker.close, self._worker, 0)
         register(self._worker, parts)
@@ -97,9 +94,11 @@ class Engine:
             if name not in known:
                 raise ValueError(f"unknown option {name!r}: from_model takes {', '.join(known)}")
         spec = LoadSpec(model=model.name_or_path or type(model).__name__, **options)
-        engine = cls.__new__(cls)
-        parts = HostParts(spec, describe(tokenizer, model.config, model.generation_config))
-        engine._begin(spec, parts, model.eval())
+        description = describe(tokenizer, model.config, model.generation_config)
+        engine = cls(spec)
+        engine._parts.adopt(description)
+        engine._loader.adopt(model.eval())
+        engine._in_memory = True
         return engine
 
     # Loading and closing.
@@ -151,79 +150,6 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"Engine({self.spec!r}{', closed' if self._closed else ''})"
-
-    # Facts about the checkpoint; none of these reads weights.
-
-    @property
-    def tokenizer(self) -> Any:
-        """The checkpoint's ``PreTrainedTokenizerFast``."""
-        return self._parts.description.tokenizer
-
-    @property
-    def context_window(self) -> int:
-        """Tokens of prompt plus answer."""
-        return self._admission.context_window
-
-    @property
-    def default_max_new_tokens(self) -> int:
-        """Answer tokens when a request does not say."""
-        return self._parts.description.max_new_tokens
-
-    @property
-    def canvas_length(self) -> int:
-        """Positions denoised together unless a request asks for fewer."""
-        return self._parts.description.canvas_limit
-
-    def facts(self) -> EngineFacts:
-        """What callers plan with.
-
-        Raises:
-            CheckpointError: nothing usable there.
-        """
-        images = self._parts.description.config.vision_config is not None
-        return EngineFacts(
-            self.spec.model, self.context_window, self.default_max_new_tokens, self.canvas_length, images
-        )
-
-    def count_tokens(self, prompt: Prompt, tools: Tools | None = None, *, thinking: bool = False) -> int:
-        """Tokens the rendered prompt takes, those of images included.
-
-        Raises:
-            ValueError, CheckpointError: as :meth:`submit`.
-        """
-        request = Request(prompt, tools=tools or (), thinking=thinking)
-        return len(self._admission.render(request.prompt, request.tools, thinking).ids)
-
-    def encode_text(self, text: str) -> list[int]:
-        """Token ids of plain text, without a beginning-of-sequence token; control tokens' spellings stay characters."""
-        return self._parts.template.plain(text)
-
-    def encode_markup(self, text: str) -> list[int]:
-        """Token ids of a prompt that already carries the chat template's markup, for :meth:`submit`.
-
-        Control tokens in ``text`` are active: give it trusted text only, never a document.
-        """
-        return self._parts.template.markup(text)
-
-    def check_settings(self, params: SamplingParams) -> None:
-        """Raise what :meth:`submit` would raise for settings that this checkpoint cannot follow.
-
-        Raises:
-            ValueError: naming the setting.
-            CheckpointError: nothing usable there.
-        """
-        self._parts.description.defaults.with_params(params)
-
-    def prepare_images(self, images: Iterable[Image]) -> None:
-        """Preprocess images now, so that a following :meth:`submit` of messages that hold them returns at once.
-
-        For a thread beside an event loop; without effect on results. What was prepared is kept for a while.
-
-        Raises:
-            ValueError, CheckpointError, ImportError: as :meth:`submit`.
-        """
-        for image in images:
-            self._parts.images.patches(image)
 
     # Requests.
 
@@ -337,6 +263,7 @@ class Engine:
         seed: int | None = 0,
         calibration: Calibration | None = None,
         timeout: float | None = None,
+        wait: bool = False,
     ) -> dict[str, Answer]:
         """Answer typed questions about a context in one denoising step.
 
@@ -349,6 +276,7 @@ class Engine:
             calibration: from ``fit_calibration``; without it the probabilities are the model's own and may be far from
                 the share of right answers.
             timeout: seconds, once the weights are loaded.
+            wait: where the queue is full, block until there is room.
 
         Returns:
             An :class:`~dgemma_core.api.questions.Answer` per name.
@@ -357,9 +285,12 @@ class Engine:
             ValueError: bad questions, naming them.
             DGemmaError: as :meth:`submit`.
         """
-        with asked(self._admission, self._worker, context, questions, draws, seed, timeout) as asking:
+        asking = asked(self._admission, self._worker, context, questions, draws, seed, timeout, wait)
+        try:
             for handle in asking.handles:
                 handle.result()
+        finally:
+            asking.cancel()
         return asking.answers(calibration)
 
     async def adecide(
@@ -371,15 +302,25 @@ class Engine:
         seed: int | None = 0,
         calibration: Calibration | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 -- the engine drops the request, not only the wait for it
+        wait: bool = False,
     ) -> dict[str, Answer]:
         """:meth:`decide` without blocking the event loop."""
         await self._parts.aopen()
         images = [] if isinstance(context, str) else [i for m in context if isinstance(m, Message) for i in m.images]
         if images:
             await asyncio.to_thread(self.prepare_images, images)
-        with asked(self._admission, self._worker, context, questions, draws, seed, timeout) as asking:
+        ask = partial(asked, self._admission, self._worker, context, questions, draws, seed, timeout)
+        try:
+            asking = ask(wait=False)
+        except QueueFullError:
+            if not wait:
+                raise
+            asking = await submit_in_thread(lambda: ask(wait=True))
+        try:
             for handle in asking.handles:
                 await handle
+        finally:
+            asking.cancel()
         return asking.answers(calibration)
 
     def infill(self, pieces: Seq[str | Hole], params: SamplingParams | None = None) -> Infilled:

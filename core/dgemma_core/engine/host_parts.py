@@ -18,12 +18,11 @@ class HostParts:
 
     Args:
         spec: which checkpoint.
-        description: of a model that was handed over; None has it read from the checkpoint's files.
     """
 
-    def __init__(self, spec: LoadSpec, description: CheckpointDescription | None = None) -> None:
+    def __init__(self, spec: LoadSpec) -> None:
         self._spec = spec
-        self._description = description
+        self._description: CheckpointDescription | None = None
         self._template: ChatTemplate | None = None
         self.renew_locks()
 
@@ -36,6 +35,10 @@ class HostParts:
         # They hold locks, too: made again where they are needed.
         self._images: ImagePreprocessor | None = None
         self._compiler: GrammarCompiler | None = None
+
+    def adopt(self, description: CheckpointDescription) -> None:
+        """Use the description of a model that was handed over, instead of the checkpoint's files."""
+        self._description = description
 
     @property
     def description(self) -> CheckpointDescription:

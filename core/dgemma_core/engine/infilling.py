@@ -13,7 +13,8 @@ from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import Rendered
 from dgemma_core.engine.admission import Admission
 from dgemma_core.engine.sequence import Sequence
-from dgemma_core.structured.infilling import Filling, InfillGuide, check_params, hole_tokens, join, lay_out
+from dgemma_core.structured.infill_guide import InfillGuide
+from dgemma_core.structured.infilling import Filling, check_params, hole_tokens, join, lay_out
 
 
 @dataclass(frozen=True)

@@ -1,78 +1,31 @@
-"""ONE walk over the layers, for prefill, denoising and commit alike.
+"""ONE way through the layers, for prefill, denoising and commit alike.
 
 Tokens of many sequences lie end to end in one flat batch: linear layers and experts see all of them together, attention
 runs per sequence over its own keys and values. A prompt chunk or a finished canvas (causal, encoder mode) and a canvas
-(bidirectional, decoder mode) may share a walk, even those of the same sequence: its keys are written before anyone
+(bidirectional, decoder mode) may share a pass, even those of the same sequence: its keys are written before anyone
 attends, so prefill or commit and the next denoising step take one pass.
 
-The walk calls the transformers modules (so quantized linear layers keep working), not their ``forward`` of the model.
+The pass calls the transformers modules (so quantized linear layers keep working), not their ``forward`` of the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from dgemma_core.execution.kv_cache import KVLayout, SequenceCache
-from dgemma_core.execution.row_padding import KEY_MULTIPLE, QUERY_MULTIPLE, pad_rows, row_multiple
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Consecutive tokens of one sequence in the flat batch.
-
-    Attributes:
-        cache: the sequence's keys and values.
-        start: position of the first token.
-        length: tokens computed.
-        causal: encoder mode (prompt chunk, commit) or decoder mode (canvas).
-        stop: positions attended end here. For a canvas it may lie behind ``start + length``: a frozen tail is read,
-            not computed.
-        blocks: in a causal segment, positions ``[start, stop)`` that see each other in both directions, at any
-            distance: images, where the checkpoint wants it. Each lies within the segment.
-        wanted: of a canvas, the positions (from its start) whose last hidden states are wanted; None: all of them.
-    """
-
-    cache: SequenceCache
-    start: int
-    length: int
-    causal: bool
-    stop: int
-    blocks: tuple[tuple[int, int], ...] = ()
-    wanted: tuple[int, ...] | None = None
-
-    @property
-    def outputs(self) -> int:
-        """Positions whose last hidden states are wanted; none of a causal segment, whose keys and values are enough."""
-        if self.causal:
-            return 0
-        return self.length if self.wanted is None else len(self.wanted)
-
-
-@dataclass(frozen=True)
-class Copy:
-    """Positions ``[start, stop)`` of a sequence that begins like another one, filled in as soon as that one has them.
-
-    Attributes:
-        into: the sequence's keys and values.
-        source: the other one's.
-        start: first position.
-        stop: behind the last.
-    """
-
-    into: SequenceCache
-    source: SequenceCache
-    start: int
-    stop: int
+from dgemma_core.execution.attention import Masks, attend
+from dgemma_core.execution.experts import mix_experts
+from dgemma_core.execution.kv_cache import KVLayout
+from dgemma_core.execution.row_padding import pad_rows, row_multiple
+from dgemma_core.execution.segments import Copy, Segment, output_rows
 
 
 class Backbone:
-    """Walks hidden states through the layers of a ``DiffusionGemmaForBlockDiffusion``.
+    """Takes hidden states through the layers of a ``DiffusionGemmaForBlockDiffusion``.
 
     Args:
         model: the loaded model, in eval mode.
@@ -123,7 +76,7 @@ class Backbone:
         return embedded
 
     def forward(self, hidden: Tensor, segments: Sequence[Segment], copies: Sequence[Copy] = ()) -> Tensor:
-        """Walk the flat batch through all layers, writing keys and values in place.
+        """Take the flat batch through all layers, writing keys and values in place.
 
         Args:
             hidden: ``[tokens, hidden]`` embeddings of all segments, in their order.
@@ -136,16 +89,16 @@ class Backbone:
         canvas_tokens = sum(s.length for s in segments if not s.causal)
         causal_tokens = hidden.shape[0] - canvas_tokens
         if self._tied or not causal_tokens or not canvas_tokens:
-            return self._walk(hidden, segments, copies, causal_tokens)
+            return self._pass(hidden, segments, copies, causal_tokens)
         split = sum(1 for s in segments if s.causal)
-        self._walk(hidden[:causal_tokens], segments[:split], copies, causal_tokens)
-        return self._walk(hidden[causal_tokens:], segments[split:], (), 0)
+        self._pass(hidden[:causal_tokens], segments[:split], copies, causal_tokens)
+        return self._pass(hidden[causal_tokens:], segments[split:], (), 0)
 
-    def _walk(self, hidden: Tensor, segments: Sequence[Segment], copies: Sequence[Copy], causal_tokens: int) -> Tensor:
+    def _pass(self, hidden: Tensor, segments: Sequence[Segment], copies: Sequence[Copy], causal_tokens: int) -> Tensor:
         tokens = hidden.shape[0]
         layers = self._decoder_layers if causal_tokens < tokens else self._encoder_layers
         hidden = pad_rows(hidden, row_multiple(hidden.device))
-        rotary, masks = self._positions(hidden, segments), _Masks(segments, self._window)
+        rotary, masks = self._positions(hidden, segments), Masks(segments, self._window)
         last = len(layers) - 1
         for index, layer in enumerate(layers):
             kind = self._types[index]
@@ -162,7 +115,7 @@ class Backbone:
                 # The last layer's keys and values are all that is wanted of the other rows.
                 if not outputs:
                     return hidden[:0]
-                rows = _output_rows(segments).to(hidden.device)
+                rows = output_rows(segments).to(hidden.device)
                 multiple = row_multiple(hidden.device)
                 hidden, normed, cos, sin = (pad_rows(x[rows], multiple) for x in (hidden, normed, *rotary[kind]))
                 rotary[kind] = (cos, sin)
@@ -190,15 +143,16 @@ class Backbone:
         return _rotate(_rms_norm(attention.k_norm, keys), rotary), _rms_norm(attention.v_norm, values)
 
     @staticmethod
-    def _attend(attention: Any, layer: int, normed: Tensor, rotary: tuple[Tensor, Tensor], masks: _Masks) -> Tensor:
+    def _attend(attention: Any, layer: int, normed: Tensor, rotary: tuple[Tensor, Tensor], masks: Masks) -> Tensor:
         queries = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim))
         queries = _rotate(_rms_norm(attention.q_norm, queries), rotary)
         out = torch.zeros_like(queries)
         offset = 0
-        for segment, view in masks.views(attention.is_sliding):
+        for view in masks.views(attention.is_sliding):
+            segment = view.segment
             keys, values = segment.cache.read(layer, view.first_key, view.last_key)
             rows = slice(offset, offset + segment.length)
-            out[rows] = _attention(queries[rows], keys, values, view.mask(normed.device), attention.scaling)
+            out[rows] = attend(queries[rows], keys, values, view.mask(normed.device), attention.scaling)
             offset += segment.length
         projected: Tensor = attention.o_proj(out.flatten(1))
         return projected
@@ -208,7 +162,7 @@ class Backbone:
         dense = layer.mlp(_rms_norm(layer.pre_feedforward_layernorm, hidden))
         dense = _rms_norm(layer.post_feedforward_layernorm_1, dense)
         _, weights, index = layer.router(hidden)
-        sparse = _experts(layer.experts, _rms_norm(layer.pre_feedforward_layernorm_2, hidden), index, weights)
+        sparse = mix_experts(layer.experts, _rms_norm(layer.pre_feedforward_layernorm_2, hidden), index, weights)
         both = dense + _rms_norm(layer.post_feedforward_layernorm_2, sparse)
         return hidden + _rms_norm(layer.post_feedforward_layernorm, both)
 
@@ -221,93 +175,6 @@ class Backbone:
         return hidden
 
 
-@dataclass(frozen=True)
-class _View:
-    """What one segment may attend to in one kind of layer."""
-
-    segment: Segment
-    window: int | None
-    cached: dict[int | None, Tensor | None]
-
-    @property
-    def first_key(self) -> int:
-        first = 0 if self.window is None else max(0, self.segment.start - self.window + 1)
-        return first // KEY_MULTIPLE * KEY_MULTIPLE if self.segment.causal else first
-
-    @property
-    def last_key(self) -> int:
-        """Behind the last key; keys of a causal segment that the mask hides fill up a multiple."""
-        stop = self.segment.stop
-        return -(-stop // KEY_MULTIPLE) * KEY_MULTIPLE if self.segment.causal else stop
-
-    def mask(self, device: torch.device) -> Tensor | None:
-        """``[length, last_key - first_key]`` bool, or None for a canvas, which sees every key. Shared by the layers."""
-        if not self.segment.causal:
-            return None
-        if self.window not in self.cached:
-            start, length = self.segment.start, self.segment.length
-            query = torch.arange(start, start + length, device=device)[:, None]
-            key = torch.arange(self.first_key, self.last_key, device=device)[None]
-            visible = key <= query
-            if self.window is not None:
-                visible &= key > query - self.window
-            for first, behind in self.segment.blocks:
-                visible[first - start : behind - start, first - self.first_key : behind - self.first_key] = True
-            self.cached[self.window] = visible
-        return self.cached[self.window]
-
-
-class _Masks:
-    """The views of all segments, for sliding and for full layers."""
-
-    def __init__(self, segments: Sequence[Segment], window: int) -> None:
-        cached: list[dict[int | None, Tensor | None]] = [{} for _ in segments]
-        self._sliding = [_View(s, window, c) for s, c in zip(segments, cached, strict=True)]
-        self._full = [_View(s, None, c) for s, c in zip(segments, cached, strict=True)]
-
-    def views(self, sliding: bool) -> list[tuple[Segment, _View]]:
-        return [(view.segment, view) for view in (self._sliding if sliding else self._full)]
-
-    def of_outputs(self) -> _Masks:
-        rest = _Masks((), 0)
-        rest._sliding, rest._full = (
-            [replace(v, segment=replace(v.segment, length=v.segment.outputs)) for v in views if v.segment.outputs]
-            for views in (self._sliding, self._full)
-        )
-        return rest
-
-
-def _output_rows(segments: Sequence[Segment]) -> Tensor:
-    """Rows of the flat batch whose last hidden states are wanted: int64 ``[outputs]``."""
-    parts, offset = [], 0
-    for segment in segments:
-        if segment.outputs:
-            places = torch.arange(segment.length) if segment.wanted is None else torch.tensor(segment.wanted)
-            parts.append(offset + places)
-        offset += segment.length
-    return torch.cat(parts)
-
-
-def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Grouped-query attention of ``[tokens, heads, dim]`` queries over ``[kv_heads, keys, dim]``."""
-    wanted = queries.shape[0]
-    queries = pad_rows(queries, QUERY_MULTIPLE)
-    tokens, heads, dim = queries.shape
-    kv_heads = keys.shape[0]
-    grouped = queries.transpose(0, 1).unflatten(0, (kv_heads, heads // kv_heads))
-    if mask is None:
-        # Without a mask the queries of a group are just more rows over the same keys: no key is repeated.
-        out = F.scaled_dot_product_attention(grouped.flatten(1, 2)[None], keys[None], values[None], scale=scale)
-        return out[0].view(heads, tokens, dim).transpose(0, 1)[:wanted]
-    # Added queries see everything (none may see nothing) and are cut off again.
-    mask = F.pad(mask, (0, 0, 0, tokens - wanted), value=True)
-    group = heads // kv_heads
-    keys = keys[:, None].expand(-1, group, -1, -1)
-    values = values[:, None].expand(-1, group, -1, -1)
-    out = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
-    return out.reshape(heads, tokens, dim).transpose(0, 1)[:wanted]
-
-
 def _rms_norm(norm: Any, x: Tensor) -> Tensor:
     weight = norm.weight if norm.with_scale else None
     return F.rms_norm(x, x.shape[-1:], weight, norm.eps)
@@ -317,29 +184,3 @@ def _rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     cos, sin = rotary
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
-
-
-def _experts(experts: Any, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """Mixture of experts over ``[tokens, hidden]``; ``index`` and ``weights`` are ``[tokens, top_k]``.
-
-    On a CPU tokens are grouped by expert, one pair of GEMMs each; accelerators take upstream's grouped kernels.
-    """
-    if x.device.type != "cpu" or not isinstance(experts.gate_up_proj, nn.Parameter):
-        routed: Tensor = experts(x, index, weights)
-        return routed
-    top_k = index.shape[1]
-    order = index.flatten().argsort(stable=True)
-    token = order if top_k == 1 else order // top_k
-    grouped = x[token]
-    counts = torch.bincount(index.flatten(), minlength=experts.num_experts).tolist()
-    pieces = []
-    offset = 0
-    multiple = row_multiple(x.device)
-    for expert, count in enumerate(counts):
-        if count:
-            rows = pad_rows(grouped[offset : offset + count], multiple)
-            gate, up = F.linear(rows, experts.gate_up_proj[expert]).chunk(2, dim=-1)
-            pieces.append(F.linear(experts.act_fn(gate) * up, experts.down_proj[expert])[:count])
-            offset += count
-    out = torch.cat(pieces) * weights.flatten()[order, None].to(x.dtype)
-    return torch.zeros_like(x).index_add_(0, token, out)

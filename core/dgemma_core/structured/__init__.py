@@ -1,1 +1,1 @@
-"""Output that always fits: grammars, tool calls, typed decisions and infilling on top of the denoising loop."""
+"""Output that always fits: grammars, tool calls, typed decisions and infilling, as guides of the denoising loop."""

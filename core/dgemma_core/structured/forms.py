@@ -1,4 +1,8 @@
-"""Where the answers of typed questions stand in a canvas, in tokens."""
+"""Forms: the assistant's turn with a blank for the answer of every typed question, in tokens.
+
+A form has one line per question: its number, its text, and a blank. A blank has room for the longest option. Options
+that share their first tokens part at a fork, a position where the next token decides between them.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,16 @@ from dataclasses import dataclass
 
 from dgemma_core.api.questions import Question, one_line
 
-OPTION_TOKENS = 16  # An option is written out so far, or further where others only part from it later.
+OPTION_TOKENS = 16  # Longer options are cut to this length, or to the length at which all of them differ.
 
 
 @dataclass(frozen=True)
 class Fork:
-    """A canvas position where options of a question part.
+    """A position of a form where options of a question part.
 
     Attributes:
         position: index into the form's tokens.
-        token_ids: the tokens that the options go on with.
+        token_ids: the options' different tokens at this position.
     """
 
     position: int
@@ -25,11 +29,11 @@ class Fork:
 
 @dataclass(frozen=True)
 class Blank:
-    """Where a question's answer stands.
+    """The place of a question's answer.
 
     Attributes:
         start: index into the form's tokens.
-        options: token ids of every option, filled up to the same length.
+        options: token ids of every option, all of the same length.
         paths: per option its forks, as (index into the form's forks, index into the fork's tokens).
     """
 
@@ -43,9 +47,9 @@ class Form:
     """The assistant's turn with blanks.
 
     Attributes:
-        tokens: token ids, with the first option in every blank, up to and with the end token.
+        tokens: token ids up to the end token, which is included. Every blank holds its first option.
         blanks: one per question.
-        forks: of all blanks; the only tokens whose logits are read.
+        forks: of all blanks; logits are read for their tokens only.
     """
 
     tokens: tuple[int, ...]
@@ -64,11 +68,11 @@ class Form:
 
 @dataclass(frozen=True)
 class Line:
-    """One question in tokens.
+    """One question of a form.
 
     Attributes:
-        asked: number and text.
-        options: token ids of every option, filled up to the same length.
+        asked: token ids of its number and text.
+        options: token ids of every option, all of the same length.
     """
 
     asked: tuple[int, ...]
@@ -86,7 +90,7 @@ class FormWriter:
     Args:
         encode: plain text to token ids.
         end_id: the token that ends a turn.
-        pad_id: fills a blank behind a shorter option.
+        pad_id: the token that fills a blank after a shorter option.
     """
 
     encode: Callable[[str], list[int]]
@@ -94,15 +98,14 @@ class FormWriter:
     pad_id: int
 
     def write(self, questions: Iterable[Question], spelled_out: bool = False) -> Form:
-        """One line per question: its number, its text and the blank of its answer.
+        """A form with one line per question.
 
-        A blank has room for the longest option; a shorter one ends with the line break that follows every answer. The
-        trie of the options' tokens tells where they part; only there is the model asked. Right behind its question is
-        the easiest place for an answer, above all for a small model.
+        The blank follows its question directly: there a model, above all a small one, answers best. An option shorter
+        than its blank ends with a line break and padding.
 
         Args:
             questions: at least one.
-            spelled_out: the questions' texts stand in the prompt, and not here.
+            spelled_out: leave out the questions' texts, because the prompt has them.
 
         Raises:
             ValueError: the tokenizer spells two options alike.
@@ -110,7 +113,16 @@ class FormWriter:
         return self.join([self.line(number, question, spelled_out) for number, question in enumerate(questions, 1)])
 
     def line(self, number: int, question: Question, spelled_out: bool = False) -> Line:
-        """The ``number``-th question's line, as :meth:`write` writes it."""
+        """The line of one question, as :meth:`write` writes it.
+
+        Args:
+            number: of the question in its form, from 1.
+            question: the question.
+            spelled_out: leave out its text.
+
+        Raises:
+            ValueError: the tokenizer spells two options alike.
+        """
         text = f"{number}." if spelled_out else f"{number}. {one_line(question.text)}"
         return Line(tuple(self.encode(f"\n{text}" if number > 1 else text)), self._spell(question))
 
@@ -126,7 +138,7 @@ class FormWriter:
         return Form((*tokens, self.end_id), tuple(blanks), tuple(forks))
 
     def _spell(self, question: Question) -> tuple[tuple[int, ...], ...]:
-        """The options' tokens, filled up to one length; long ones are cut where all are told apart."""
+        """The options' tokens, padded or cut to one length at which all options differ."""
         spelled = [self.encode(f" {one_line(name)}") for name in question.names]
         room = max(map(len, spelled))
         line_break = self.encode("\n")
@@ -138,15 +150,15 @@ class FormWriter:
 
 
 def _blank(start: int, options: tuple[tuple[int, ...], ...], forks: list[Fork]) -> Blank:
-    """A blank whose forks are added to ``forks``."""
+    """The blank at ``start``; its forks, those of the trie of its options' tokens, are appended to ``forks``."""
     paths: list[list[tuple[int, int]]] = [[] for _ in options]
     for depth in range(len(options[0])):
         for prefix in dict.fromkeys(ids[:depth] for ids in options):
             members = [i for i, ids in enumerate(options) if ids[:depth] == prefix]
-            told = tuple(dict.fromkeys(options[i][depth] for i in members))
-            if len(told) == 1:
+            different = tuple(dict.fromkeys(options[i][depth] for i in members))
+            if len(different) == 1:
                 continue
             for i in members:
-                paths[i].append((len(forks), told.index(options[i][depth])))
-            forks.append(Fork(start + depth, told))
+                paths[i].append((len(forks), different.index(options[i][depth])))
+            forks.append(Fork(start + depth, different))
     return Blank(start, options, tuple(map(tuple, paths)))

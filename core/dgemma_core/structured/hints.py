@@ -1,6 +1,6 @@
-r"""Short texts that fit the patterns and formats a schema names: where to look first for the end of a string.
+r"""Short texts that fit the patterns and formats of a schema; the search for a string's end tries them first.
 
-A state of the grammar engine says which byte may come next, not which leads out of ``.*\.png``. The schema does.
+A grammar's state says which bytes may come next, but not which of them lead out of ``.*\.png``. The schema does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# A grammar in Lark may begin with a comment of this beginning and a JSON list of hints.
+# The first line of a Lark grammar may be this comment, followed by a JSON list of hints.
 HINTS_LINE = "// hints: "
 
 FORMAT_SAMPLES = {
@@ -29,23 +29,26 @@ _SETS = {"category_digit": "0", "category_space": " ", "category_word": "a", "ca
 
 
 def string_hints(source: str) -> tuple[str, ...]:
-    """Texts, shortest first, each of which fits some pattern or format of a JSON Schema or is named in a Lark grammar.
+    """Texts that fit strings of a grammar, the shortest first.
 
-    There are none for other sources.
+    Args:
+        source: of a grammar. For a JSON Schema, each hint fits one of its patterns or formats; for a Lark grammar, the
+            hints are those listed in its first line; other sources have none.
     """
     listed = source.startswith(HINTS_LINE)
     try:
         content = json.loads(source.partition("\n")[0].removeprefix(HINTS_LINE) if listed else source)
     except json.JSONDecodeError:
         return ()
-    found = {hint for hint in (content if listed else _walk(content)) if hint and isinstance(hint, str)}
+    found = {hint for hint in (content if listed else _samples_in(content)) if hint and isinstance(hint, str)}
     return tuple(sorted(found, key=lambda hint: (len(hint), hint)))
 
 
-def _walk(node: Any) -> Iterator[str]:
+def _samples_in(node: Any) -> Iterator[str]:
+    """A text for every pattern and format in a schema; empty where there is none."""
     if isinstance(node, list):
         for item in node:
-            yield from _walk(item)
+            yield from _samples_in(item)
     if not isinstance(node, dict):
         return
     if isinstance(node.get("pattern"), str):
@@ -53,13 +56,13 @@ def _walk(node: Any) -> Iterator[str]:
     if isinstance(node.get("format"), str):
         yield FORMAT_SAMPLES.get(node["format"], "")
     for value in node.values():
-        yield from _walk(value)
+        yield from _samples_in(value)
 
 
 def sample(pattern: str) -> str | None:
-    """A short text that ``pattern`` finds a match in, or None if the pattern is beyond this."""
+    """A short text in which ``pattern`` is found, or None if none was found for it."""
     try:
-        # Python's own parser of patterns; hints are a convenience, so a change in it costs nothing but them.
+        # Python's private parser of patterns. If it changes, only hints are lost: some endings take longer to find.
         tree = re._parser.parse(pattern)  # type: ignore[attr-defined]
         text = _shortest(tree)
     except Exception:
@@ -87,7 +90,7 @@ def _item(op: str, value: Any) -> str:
     if op in ("max_repeat", "min_repeat", "possessive_repeat"):
         low, _, inner = value
         return _shortest(inner) * int(low)
-    return ""  # Anchors and look-around take no room; whether they hold is checked at the end.
+    return ""  # Anchors and look-around match no characters; the caller checks whether they hold.
 
 
 def _member(items: Any) -> str:
@@ -98,7 +101,7 @@ def _member(items: Any) -> str:
         for char in "a0A-_ ":
             if char not in banned and not any(low <= ord(char) <= high for low, high in ranges):
                 return char
-        raise ValueError("no simple character outside of this set")
+        raise ValueError("no simple character outside this set")
     op, value = parts[0]
     if op == "literal":
         return chr(value)

@@ -1,7 +1,8 @@
-"""Infilling: fixed text is pinned in the canvas, holes are denoised together with both sides in view.
+"""Infilling: the layout of a text with holes in tokens, and the filled text.
 
-A hole that needs less than its room fills the rest with padding, which is cut away: the text closes up. How well a
-checkpoint does that depends on what it has learned; ``training/data/infill.py`` teaches it.
+All holes of a canvas are denoised together, each with the text on both sides of it in view. A hole that needs fewer
+tokens than it has room for fills the rest with padding, which is left out of the text. How well a checkpoint does that
+depends on its training; ``training/data/infill.py`` teaches it.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ from dataclasses import dataclass, field
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.infilling import Hole
 from dgemma_core.api.params import SamplingParams
-from dgemma_core.denoise.canvas import Canvas, shortest_canvas
-from dgemma_core.denoise.guide import Rows
+from dgemma_core.denoise.canvas import shortest_canvas
 from dgemma_core.structured.cursor import GrammarCursor
 from dgemma_core.structured.region import GrammarRegion
 
 
 @dataclass
 class Filling:
-    """A hole while it is being filled.
+    """A hole while it is being filled. Positions are indices into the layout's cells.
 
     Attributes:
-        start: position of its first token in the layout.
-        stop: behind its last one.
-        region: its grammar's cursor, if it has one.
-        tokens: what it came to hold, padding included.
+        start: position of its first token.
+        stop: position after its last token.
+        region: keeps it within its grammar; None if it has no grammar.
+        at: with a grammar, the first position that is not verified.
+        tokens: what it holds in the canvases that are done, padding included.
     """
 
     start: int
@@ -42,7 +43,7 @@ class Layout:
 
     Attributes:
         prompt: token ids before the first hole.
-        cells: token ids behind it, None where a hole is.
+        cells: token ids after the prompt, None for every position of a hole.
         fillings: the holes.
     """
 
@@ -51,19 +52,19 @@ class Layout:
     fillings: list[Filling]
 
     def canvas_length(self, limit: int) -> int:
-        """Positions of the shortest canvas that holds all cells and the end, or ``limit``."""
+        """Positions of the shortest canvas that holds all cells and the end token, or ``limit``."""
         return shortest_canvas(len(self.cells) + 1, limit)
 
     def room(self, canvas_length: int) -> int:
-        """Positions of the whole canvases that hold all cells and the end."""
+        """Positions of all canvases that hold the cells and the end token."""
         return -(-(len(self.cells) + 1) // canvas_length) * canvas_length
 
 
 def check_params(params: SamplingParams) -> None:
-    """Refuse what follows from the pieces.
+    """Refuse parameters that the pieces determine.
 
     Raises:
-        ValueError: naming the parameter.
+        ValueError: one of them is given; the error names it.
     """
     for name in ("max_new_tokens", "grammar"):
         if getattr(params, name) is not None:
@@ -80,13 +81,13 @@ def lay_out(
 ) -> Layout:
     """Turn pieces into token cells.
 
-    A blank before a hole is left to the hole, because it belongs to the first token of a word.
+    A space before a hole is left out of the text, because it is a part of the first token of the word in the hole.
 
     Args:
         pieces: texts and holes.
         begin: tokens a prompt begins with.
         encode: plain text to token ids.
-        cursor: a grammar's cursor with so much room.
+        cursor: makes a cursor from a grammar and its room in tokens.
 
     Raises:
         ValueError: no hole, a piece that is neither text nor hole, or nothing at all before the first hole.
@@ -94,7 +95,9 @@ def lay_out(
     """
     if isinstance(pieces, str) or not any(isinstance(piece, Hole) for piece in pieces):
         raise ValueError("pieces: give a list of texts with at least one Hole among them")
-    prompt, cells, fillings = list(begin), [], []  # type: tuple[list[int], list[int | None], list[Filling]]
+    prompt = list(begin)
+    cells: list[int | None] = []
+    fillings: list[Filling] = []
     for index, piece in enumerate(pieces):
         if isinstance(piece, Hole):
             region = None if piece.grammar is None else GrammarRegion(cursor(piece.grammar, piece.max_tokens))
@@ -115,82 +118,24 @@ def lay_out(
 
 
 def without_blank(text: str) -> str:
-    """``text`` without one blank at its end."""
+    """``text`` without one space at its end."""
     return text.removesuffix(" ")
 
 
-class InfillGuide:
-    """A :class:`dgemma_core.denoise.guide.Guide` that pins the fixed cells, canvas by canvas.
-
-    Args:
-        layout: of the pieces.
-        end_id: stands behind the last piece.
-        pad_id: closes holes up and fills the last canvas.
-    """
-
-    reads = None
-    cut = False
-
-    def __init__(self, layout: Layout, end_id: int, pad_id: int) -> None:
-        self._cells: list[int | None] = [*layout.cells, end_id]
-        self._fillings = layout.fillings
-        self._pad_id = pad_id
-        self._offset = 0
-        self.end: int | None = None
-
-    def open(self, canvas: Canvas) -> None:
-        """Pin fixed text, and what grammars force at the beginning of holes."""
-        here = self._cells[self._offset : self._offset + canvas.length]
-        filled = [*here, *[self._pad_id] * (canvas.length - len(here))]
-        for position, token in enumerate(filled):
-            if token is not None:
-                canvas.pin(position, [token])
-        canvas.horizon = len(here)
-        for hole, start, stop in self._here(canvas):
-            if hole.region is not None:
-                hole.at = self._offset + hole.region.open(canvas, start, stop)
-                self._close(hole, canvas, stop)
-
-    def review(self, canvas: Canvas, settled: bool, rows: Rows) -> bool:
-        """Verify holes that have a grammar; done when the canvas has settled and they are complete."""
-        done = settled
-        for hole, _, stop in self._here(canvas):
-            if hole.region is not None and hole.at < self._offset + stop:
-                hole.at = self._offset + hole.region.review(canvas, hole.at - self._offset, stop, settled, rows)
-                self._close(hole, canvas, stop)
-                done = done and hole.at == self._offset + stop
-        if done:
-            for hole, start, stop in self._here(canvas):
-                hole.tokens += canvas.argmax[start:stop].tolist()
-            left = len(self._cells) - self._offset
-            self.end = left - 1 if left <= canvas.length else None
-            self._offset += canvas.length
-        return done
-
-    def _here(self, canvas: Canvas) -> list[tuple[Filling, int, int]]:
-        """Holes that reach into the canvas, with their positions in it."""
-        low, high = self._offset, self._offset + canvas.length
-        return [
-            (hole, max(hole.start, low) - low, min(hole.stop, high) - low)
-            for hole in self._fillings
-            if hole.start < high and hole.stop > low
-        ]
-
-    def _close(self, hole: Filling, canvas: Canvas, stop: int) -> None:
-        """Fill up a hole whose grammar is through."""
-        at = hole.at - self._offset
-        if hole.region is not None and hole.region.complete and at < stop:
-            canvas.pin(at, [self._pad_id] * (stop - at))
-            hole.at = self._offset + stop
-
-
 def hole_tokens(tokens: Sequence[int], closing: frozenset[int]) -> list[int]:
-    """A hole's tokens up to the first one that closes it."""
+    """A hole's tokens before the first one that closes it."""
     return list(tokens[: next((i for i, token in enumerate(tokens) if token in closing), len(tokens))])
 
 
 def join(pieces: Sequence[str | Hole], filled: Sequence[str]) -> tuple[str, list[str]]:
-    """The whole text and the holes' texts, the blank before a hole given back to the text."""
+    """The whole text, and the texts of the holes.
+
+    A space before a hole belongs to the fixed text; :func:`lay_out` has left it to the hole.
+
+    Args:
+        pieces: texts and holes.
+        filled: the decoded text of every hole.
+    """
     texts: list[str] = []
     holes: list[str] = []
     waiting = iter(filled)
@@ -199,7 +144,7 @@ def join(pieces: Sequence[str | Hole], filled: Sequence[str]) -> tuple[str, list
             texts.append(piece)
             continue
         text = next(waiting)
-        # What a grammar allowed stays whole.
+        # The text of a grammar stays as it is, or it would no longer fit the grammar.
         if piece.grammar is None and isinstance(before, str) and before.endswith(" "):
             text = text.removeprefix(" ")
         holes.append(text)

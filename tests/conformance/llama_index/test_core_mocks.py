@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from llama_index.core.llms import MockLLM
 from llama_index.core.llms.llm import LLM
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 
-from tests.conformance.llama_index.suite import LLMConformance
+from dgemma_integrations.llama_index.conformance import LLMConformance
+
+pytestmark = pytest.mark.peers
 
 _TWICE = "CustomLLM: an endpoint that calls another one fires its events again"
 _LOST = (

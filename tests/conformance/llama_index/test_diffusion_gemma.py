@@ -8,7 +8,7 @@ import pytest
 from llama_index.core.llms.llm import LLM
 
 from dgemma_integrations.llama_index import DiffusionGemma
-from tests.conformance.llama_index.suite import LLMConformance
+from dgemma_integrations.llama_index.conformance import LLMConformance
 
 
 class TestDiffusionGemma(LLMConformance):

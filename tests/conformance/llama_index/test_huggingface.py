@@ -11,8 +11,10 @@ huggingface = pytest.importorskip("llama_index.llms.huggingface")
 
 from llama_index.core.llms.llm import LLM  # noqa: E402
 
+from dgemma_integrations.llama_index.conformance import LLMConformance  # noqa: E402
+
+pytestmark = pytest.mark.peers
 from tests.checkpoints import make_tokenizer  # noqa: E402
-from tests.conformance.llama_index.suite import LLMConformance  # noqa: E402
 
 
 @pytest.fixture(scope="module")

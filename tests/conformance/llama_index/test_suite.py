@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import ast
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.conformance.llama_index.suite import ConformanceBase, LLMConformance
+from dgemma_integrations.llama_index import conformance
+from dgemma_integrations.llama_index.conformance import ConformanceBase, LLMConformance
+from dgemma_integrations.llama_index.conformance.calls import within
 
-FOLDER = Path(__file__).resolve().parent
-PARTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith(("test_", "conftest")))
+PARTS = sorted(Path(conformance.__path__[0]).glob("*.py"))
+
+
+def test_failed_assertions_are_explained() -> None:
+    with pytest.raises(AssertionError, match=r"did not return within 0.01 s\nassert not 1"):
+        within(0.01, lambda: time.sleep(0.1))
 
 
 @pytest.mark.parametrize("path", PARTS, ids=lambda path: path.stem)

@@ -8,7 +8,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +23,10 @@ from dgemma_core.chat import image_patches as module
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.errors import CheckpointError, ContextOverflowError, DGemmaError
 from tests.checkpoints import CONTROL_TOKENS, make_model, make_tokenizer, save_checkpoint
-from tests.core.execution.test_reference import SEED, record
+from tests.helpers.pictures import encoded, img, picture
+from tests.helpers.recording import SEED, record
 
 IMAGE_ID = CONTROL_TOKENS.index("<|image|>")
-
-
-def picture(seed: int, width: int = 96, height: int = 96) -> PIL.Image.Image:
-    """Random blocks of color: every patch differs from its neighbours."""
-    generator = torch.Generator().manual_seed(seed)
-    small = torch.randint(0, 256, (6, 6, 3), generator=generator, dtype=torch.uint8)
-    return PIL.Image.fromarray(small.numpy()).resize((width, height), PIL.Image.Resampling.NEAREST)
-
-
-def encoded(image: PIL.Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    file = BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def img(seed: int, width: int = 96, height: int = 96) -> Image:
-    return Image.from_pil(picture(seed, width, height))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence as Seq
 from typing import Any
 
 import pytest
@@ -37,6 +36,7 @@ from dgemma_core.errors import (
 )
 from dgemma_core.execution.eager import EagerBackend
 from tests.checkpoints import make_model, make_tokenizer
+from tests.helpers.failures import sabotage
 
 FACTS = "The Vexal bridge was built in 1931. The Dorfin tower is painted green."
 QUESTIONS = [
@@ -316,36 +316,6 @@ def test_loading_does_not_count_as_time_of_a_request(tiny_engine: Engine, monkey
 
 
 # Failures inside a step.
-
-
-class Saboteur:
-    """Wraps a step runner's ``forward`` and raises whenever a marked prompt is in the batch."""
-
-    def __init__(self, forward: Any, marked: int, error: Exception, times: int = 10**9, smallest: int = 1) -> None:
-        self.forward, self.marked, self.error, self.times, self.smallest = forward, marked, error, times, smallest
-        self.batches: list[int] = []
-
-    def __call__(self, work: Seq[Any]) -> Any:
-        self.batches.append(len(work))
-        if self.times and len(work) >= self.smallest and any(self.marked in w.sequence.tokens[:3] for w in work):
-            self.times -= 1
-            raise self.error
-        return self.forward(work)
-
-
-def sabotage(monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[Saboteur]:
-    from dgemma_core.engine.step import StepRunner
-
-    made: list[Saboteur] = []
-    original = StepRunner.__init__
-
-    def init(self: Any, *args: Any) -> None:
-        original(self, *args)
-        made.append(Saboteur(self.forward, **options))
-        self.forward = made[-1]
-
-    monkeypatch.setattr(StepRunner, "__init__", init)
-    return made
 
 
 def test_only_the_request_at_fault_fails(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

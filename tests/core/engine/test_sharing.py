@@ -10,8 +10,8 @@ import torch
 from dgemma_core import Engine, EngineStats, Generation, LoadSpec, Message, SamplingParams
 from dgemma_core.execution.eager import EagerBackend
 from tests.checkpoints import save_checkpoint
-from tests.core.chat.test_images import img
-from tests.core.engine.test_engine import sabotage
+from tests.helpers.failures import sabotage
+from tests.helpers.pictures import img
 
 COMMON = [2, *range(40, 120)]
 PROMPTS = [[*COMMON, *range(200 + 10 * i, 205 + 10 * i)] for i in range(4)]

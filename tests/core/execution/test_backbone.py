@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from dgemma_core.execution.backbone import Backbone, Segment
+from dgemma_core.execution.backbone import Backbone
 from dgemma_core.execution.kv_cache import SequenceCache
+from dgemma_core.execution.segments import Segment
 from tests.checkpoints import make_model
 
 

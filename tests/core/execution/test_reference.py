@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -12,13 +11,14 @@ from torch import Tensor
 from dgemma_core import Engine, SamplingParams
 from dgemma_core.checkpoint.description import describe
 from dgemma_core.denoise.canvas import Canvas
-from dgemma_core.denoise.sampling import entropy_bound_mask, inverse_cdf_sample
-from dgemma_core.execution.backbone import Backbone, Segment
+from dgemma_core.denoise.sampling import entropy_bound_mask
+from dgemma_core.execution.backbone import Backbone
 from dgemma_core.execution.kv_cache import SequenceCache
 from dgemma_core.execution.readout import Readout
+from dgemma_core.execution.segments import Segment
 from tests.checkpoints import make_model, make_tokenizer
+from tests.helpers.recording import SEED, record
 
-SEED = 7
 CASES: dict[str, dict[str, Any]] = {
     "window shorter than the prompt": {"sliding_window": 8},
     "kv heads differ by layer type": {
@@ -49,26 +49,6 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass
-class Step:
-    """One recorded denoising step; all tensors of batch row 0."""
-
-    canvas: Tensor
-    conditioned_on: Tensor | None
-    processed_logits: Tensor
-    argmax: Tensor
-    accepted: Tensor
-    stopped: bool
-
-
-@dataclass
-class Recording:
-    """What ``generate`` did."""
-
-    steps: list[Step] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-
-
 def soft_embedding(model: Any, processed_logits: Tensor) -> Tensor:
     """The reference's self-conditioning signal."""
     embedding = model.model.decoder.embed_tokens
@@ -79,48 +59,6 @@ def soft_embedding(model: Any, processed_logits: Tensor) -> Tensor:
 def prompt_of(model: Any) -> list[int]:
     generator = torch.Generator().manual_seed(99)
     return [2, *torch.randint(20, 500, (29,), generator=generator).tolist()]
-
-
-def record(model: Any, prompt: list[int], monkeypatch: pytest.MonkeyPatch, **inputs: Tensor) -> Recording:
-    """Run ``generate`` with the random draws our engine makes for SEED.
-
-    ``inputs`` are given to it beside the prompt.
-    """
-    recording = Recording()
-    generator = torch.Generator().manual_seed(SEED)
-    step = model._denoising_step
-
-    def multinomial(probabilities: Tensor, num_samples: int) -> Tensor:
-        uniform = torch.rand(len(probabilities), generator=generator)
-        return inverse_cdf_sample(probabilities, uniform).unsqueeze(-1)
-
-    randint = torch.randint
-
-    def shared_randint(low: int, high: int, size: tuple[int, ...], device: Any = None) -> Tensor:
-        return randint(low, high, size, generator=generator)
-
-    def recorded(**arguments: Any) -> Any:
-        canvas, conditioned_on = arguments["current_canvas"].clone(), arguments["self_conditioning_logits"]
-        out = step(**arguments)
-        recording.steps.append(
-            Step(
-                canvas[0],
-                None if conditioned_on is None else conditioned_on[0].clone(),
-                out[2][0].clone(),
-                out[1][0].clone(),
-                arguments["sampler"].accepted_token_mask[0].clone(),
-                bool(out[3][0]),
-            )
-        )
-        return out
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "multinomial", multinomial)
-        patch.setattr(torch, "randint", shared_randint)
-        patch.setattr(model, "_denoising_step", recorded, raising=False)
-        out = model.generate(input_ids=torch.tensor([prompt]), **inputs)
-    recording.tokens = out.sequences[0, len(prompt) :].tolist()
-    return recording
 
 
 @pytest.fixture(params=list(CASES), ids=lambda name: name.replace(" ", "-"))

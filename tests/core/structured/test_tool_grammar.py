@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import dgemma_core
+from dgemma_core.chat.call_parser import parse_call
 from dgemma_core.chat.template import ChatTemplate
-from dgemma_core.chat.wire import parse_call
 from dgemma_core.errors import GrammarError
 from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.endings import short_ending

@@ -7,9 +7,21 @@ import pytest
 
 from dgemma_core import Engine, LoadSpec
 from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaLLM
+from tests.checkpoints import make_model, make_tokenizer
 
 # Random weights: the texts mean nothing, but they are long enough for several canvases and the same every time.
 PROMPT = "The quick brown fox jumps over the lazy dog."
+# What every answer says about itself.
+METADATA = {
+    "model_name",
+    "model_provider",
+    "finish_reason",
+    "canvases",
+    "denoising_steps",
+    "tokens_per_step",
+    "tokens_per_s",
+    "timings",
+}
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +44,10 @@ def chat(settings: dict[str, Any]) -> ChatDiffusionGemma:
 @pytest.fixture
 def llm(settings: dict[str, Any]) -> DiffusionGemmaLLM:
     return DiffusionGemmaLLM(**settings)
+
+
+@pytest.fixture(scope="module")
+def held_chat() -> Iterator[ChatDiffusionGemma]:
+    """Random weights: only grammars can make its calls and structured answers right."""
+    with Engine.from_model(make_model(seed=3, sharpness=0.3), make_tokenizer()) as engine:
+        yield ChatDiffusionGemma(engine=engine, max_tokens=100, max_denoising_steps=3, seed=0)

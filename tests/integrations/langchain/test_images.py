@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from dgemma_core import Image, LoadSpec, Message
+from dgemma_core import Image, Message
 from dgemma_integrations.langchain import ChatDiffusionGemma
 from dgemma_integrations.langchain import messages as messages_module
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
-from dgemma_integrations.langchain.profile import model_profile
 from dgemma_integrations.shared.images import Fetch
 
 
@@ -108,9 +105,6 @@ async def test_the_event_loop_goes_on_while_images_are_downloaded(monkeypatch: p
     assert (await task)[0].images
 
 
-# The whole way.
-
-
 def question(block: dict[str, Any]) -> list[BaseMessage]:
     return [HumanMessage([{"type": "text", "text": "What is this? "}, block])]
 
@@ -140,27 +134,3 @@ async def test_the_model_object_says_whether_addresses_are_downloaded(
     allowed = ChatDiffusionGemma(**settings, allow_image_urls=True)
     assert allowed.invoke(messages).text == (await allowed.ainvoke(messages)).text
     assert served.paths == ["/moved.png", "/ok.png"] * 2
-
-
-# What the profile promises.
-
-
-def test_profile_of_the_embedded_checkpoint() -> None:
-    assert shown(model_profile(LoadSpec())) == (True, False, True)
-    assert shown(model_profile(LoadSpec(), allow_image_urls=True)) == (True, True, True)
-    profile = ChatDiffusionGemma(allow_image_urls=True).profile
-    assert profile is not None
-    assert shown(profile) == (True, True, True)
-
-
-@pytest.mark.parametrize("spoilt", ["vision_config", "image_token_id"])
-def test_profile_of_a_checkpoint_without_eyes(tiny_checkpoint: str, tmp_path: Path, spoilt: str) -> None:
-    config = json.loads((Path(tiny_checkpoint) / "config.json").read_text())
-    assert shown(model_profile(LoadSpec(model=tiny_checkpoint))) == (True, False, True)
-    (tmp_path / "config.json").write_text(json.dumps(config | {spoilt: None}))
-    assert shown(model_profile(LoadSpec(model=str(tmp_path)), allow_image_urls=True)) == (False, False, False)
-    assert shown(model_profile(LoadSpec(model="owner/never-downloaded"))) == (False, False, False)
-
-
-def shown(profile: Any) -> tuple[bool, bool, bool]:
-    return profile["image_inputs"], profile["image_url_inputs"], profile["image_tool_message"]

@@ -9,12 +9,16 @@ import pytest
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
+from llama_index.core.llms import ChatMessage
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from pydantic import PrivateAttr
 
-from dgemma_core import Engine
+from dgemma_core import Engine, LoadSpec
 from dgemma_integrations.llama_index import DiffusionGemma
+
+QUESTION = "The Vexal bridge was built in 1931.\n\nWhen was the Vexal bridge built?"
+CHAT = [ChatMessage(role="user", content=QUESTION)]
 
 FACTS = (
     "The Vexal bridge was built in 1931. It crosses the river Toln.",
@@ -46,6 +50,14 @@ def llm(embedded_engine: Engine) -> DiffusionGemma:
 def quick_llm(embedded_engine: Engine) -> DiffusionGemma:
     """For tests that look at what is done with answers, not at the answers."""
     return DiffusionGemma(engine=embedded_engine, seed=7, max_tokens=12, canvas_length=16, max_denoising_steps=3)
+
+
+@pytest.fixture(scope="module")
+def small_engine() -> Iterator[Engine]:
+    """The embedded checkpoint with a window of 200 tokens and a queue of two requests."""
+    with Engine(LoadSpec(max_context=200, max_queue=2)) as engine:
+        engine.load()
+        yield engine
 
 
 class RecordedEvents(BaseEventHandler):

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,9 +19,10 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, Te
 from dgemma_core import Calibration, Engine, LoadSpec, Question
 from dgemma_core.errors import ContextOverflowError
 from dgemma_integrations.llama_index import RELEVANCE_LEVELS, DiffusionGemma, DiffusionGemmaRerank
-from dgemma_integrations.llama_index.decisions import Decisions, split_text, together
 
 QUERY = "When was the Vexal bridge built?"
+
+
 TEXTS = (
     "The Vexal bridge was built in 1931. It crosses the river Toln.",
     "The Mirdo museum opened in 1978. Its director is Hanna Virel.",
@@ -40,14 +41,6 @@ def nodes(*texts: str) -> list[NodeWithScore]:
 
 def ids(ranked: list[NodeWithScore]) -> list[str]:
     return [node.node_id for node in ranked]
-
-
-@pytest.fixture(scope="module")
-def small_engine() -> Iterator[Engine]:
-    """The embedded checkpoint with a window of 200 tokens and a queue of two requests."""
-    with Engine(LoadSpec(max_context=200, max_queue=2)) as engine:
-        engine.load()
-        yield engine
 
 
 async def test_the_score_is_the_probability_of_yes(llm: DiffusionGemma, embedded_engine: Engine) -> None:
@@ -198,39 +191,6 @@ async def test_more_nodes_than_the_queue_holds(small_engine: Engine) -> None:
     assert await one_by_one.apostprocess_nodes(many, query_str=QUERY) == ranked
 
 
-async def test_a_full_queue_is_waited_for_while_own_requests_are_under_way() -> None:
-    # Too many questions for one canvas are two requests, so that two texts are more than the queue holds.
-    questions = {str(i): Question("bool", f"{i}?") for i in range(12)}
-    with Engine(LoadSpec(max_queue=2)) as engine:
-        # Nothing leaves the queue before the weights are there, which they are not yet.
-        decisions = Decisions(engine, seed=1)
-        answers = await together(decisions.ask(f"Text {i}.", questions) for i in range(4))
-        assert engine.stats().finished == 8
-        for i, answer in enumerate(answers):
-            again = await engine.adecide(f"Text {i}.", questions, seed=1)
-            for name in questions:
-                assert answer[name].probabilities == pytest.approx(again[name].probabilities, abs=1e-5)
-
-
-async def test_room_in_a_full_queue_comes_from_requests_that_were_begun_later(until: Any) -> None:
-    class LateOnce(Engine):
-        """Its first call is overtaken by the second, as may happen while an engine is being opened."""
-
-        calls = 0
-
-        async def adecide(self, *args: Any, **options: Any) -> Any:
-            LateOnce.calls += 1
-            if LateOnce.calls == 1:
-                await until(lambda: self.stats().waiting == 2)
-            return await super().adecide(*args, **options)
-
-    questions = {str(i): Question("bool", f"{i}?") for i in range(12)}
-    with LateOnce(LoadSpec(max_queue=2)) as engine:
-        decisions = Decisions(engine, seed=1)
-        answers = await together(decisions.ask(f"Text {i}.", questions) for i in range(2))
-        assert [len(answer) for answer in answers] == [12, 12]
-
-
 async def test_a_cancelled_reranking_leaves_nothing_behind(
     llm: DiffusionGemma, embedded_engine: Engine, until: Any
 ) -> None:
@@ -306,12 +266,3 @@ def test_prompts_can_be_read_and_replaced(llm: DiffusionGemma) -> None:
     assert rerank.postprocess_nodes(nodes(TEXTS[0]), query_str=QUERY)[0].score != before[0].score
     with pytest.raises(ValueError, match="query_str"):
         rerank._update_prompts({"question": PromptTemplate("Relevant?")})
-
-
-def test_long_texts_are_cut_between_words(small_engine: Engine) -> None:
-    text = "  The bridge of Vexal was built in 1931, " * 40 + "x" * 900
-    pieces = list(split_text(small_engine, text, 24))
-    assert "".join("".join(pieces).split()) == "".join(text.split())
-    assert all(len(small_engine.encode_text(piece)) <= 24 for piece in pieces)
-    words = set(text.split())
-    assert set(" ".join(pieces[:20]).split()) <= words

@@ -19,7 +19,7 @@ from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
 from dgemma_core import Calibration, Engine, LoadSpec, Question
 from dgemma_core.errors import ContextOverflowError
 from dgemma_integrations.llama_index import DiffusionGemma, DiffusionGemmaSelector
-from dgemma_integrations.llama_index.selector import _named, _options
+from dgemma_integrations.llama_index.choices import named_choices, options_of
 
 QUERY = "When was the Vexal bridge built?"
 CHOICES = [
@@ -114,13 +114,13 @@ def test_descriptions_longer_than_the_window_go_into_groups() -> None:
 
 
 def test_names_that_tell_nothing_apart_become_letters() -> None:
-    twins = _named([ToolMetadata(name="search", description=text) for text in ("bridges", "museums")])
-    assert _options(twins) == {"A": "search: bridges", "B": "search (2): museums"}
+    twins = named_choices([ToolMetadata(name="search", description=text) for text in ("bridges", "museums")])
+    assert options_of(twins) == {"A": "search: bridges", "B": "search (2): museums"}
     long = [
         ToolMetadata(name=None, description=text) for text in ("bridges and all else that crosses a river", "mills")
     ]
-    assert list(_options(_named(long))) == ["A", "B"]
-    assert _options(_named(CHOICES)) == {choice.name: choice.description for choice in CHOICES}
+    assert list(options_of(named_choices(long))) == ["A", "B"]
+    assert options_of(named_choices(CHOICES)) == {choice.name: choice.description for choice in CHOICES}
 
 
 def test_plain_strings_single_choices_and_equal_names(llm: DiffusionGemma, embedded_engine: Engine) -> None:
@@ -136,7 +136,7 @@ def test_plain_strings_single_choices_and_equal_names(llm: DiffusionGemma, embed
     assert DiffusionGemmaSelector(llm, multi=True).select(["one"], QUERY).ind == 0
 
 
-async def test_bad_input_is_named(llm: DiffusionGemma) -> None:
+async def test_bad_input_isnamed_choices(llm: DiffusionGemma) -> None:
     selector = DiffusionGemmaSelector(llm)
     with pytest.raises(ValueError, match=r"choices=\[\]"):
         selector.select([], QUERY)
@@ -159,7 +159,7 @@ async def test_bad_input_is_named(llm: DiffusionGemma) -> None:
         ({"question": 3}, "question=3"),
     ],
 )
-def test_bad_settings_are_named(llm: DiffusionGemma, settings: dict[str, Any], message: str) -> None:
+def test_bad_settings_arenamed_choices(llm: DiffusionGemma, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DiffusionGemmaSelector(llm, **settings)
 

@@ -1,7 +1,6 @@
 """Patterns of JSON Schema as regular expressions for whole texts.
 
-llguidance does this itself for strings in JSON's quotes. In a tool call, strings stand unescaped between control
-tokens.
+llguidance does this itself for strings in JSON's quotes. In a tool call, strings are unescaped, between control tokens.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def whole_regex(pattern: str) -> str:
     try:
         tree = re._parser.parse(pattern)  # type: ignore[attr-defined]
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"it is beyond what is understood here ({error})") from error
+        raise ValueError(f"it cannot be parsed ({error})") from error
     if tree.state.flags & ~re.UNICODE:
         raise ValueError("flags are not supported")
     wholes = []

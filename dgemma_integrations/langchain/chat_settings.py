@@ -1,0 +1,42 @@
+"""Settings that only the chat model has: tools, thinking, drafts as events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from dgemma_integrations.langchain.settings import Call, DiffusionGemmaSettings
+from dgemma_integrations.langchain.tools import NAMES as TOOL_NAMES
+from dgemma_integrations.langchain.tools import tool_use
+
+
+class ChatSettings(DiffusionGemmaSettings):
+    """Keyword arguments of the chat model."""
+
+    parallel_tool_calls: bool | None = None
+    """Whether one answer may hold several tool calls; `None` means yes. A call's own setting replaces it."""
+    thinking: bool = False
+    """Whether to ask the model to think before it answers. A call's own setting replaces it."""
+    draft_events: bool = False
+    """Whether `stream_events(version="v3")` also sends the canvas after every denoising step."""
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {
+            **super()._identifying_params,
+            "tool_use": {"parallel_tool_calls": self.parallel_tool_calls, "thinking": self.thinking},
+        }
+
+    def _call(self, stop: list[str] | str | None, kwargs: Mapping[str, Any]) -> Call:
+        use = tool_use(kwargs, parallel=self.parallel_tool_calls, thinking=self.thinking)
+        others = {name: value for name, value in kwargs.items() if name not in TOOL_NAMES}
+        draft_events = others.pop("draft_events", None)
+        draft_events = self.draft_events if draft_events is None else draft_events
+        if not isinstance(draft_events, bool):
+            raise ValueError(f"draft_events={draft_events!r}: must be True or False")
+        if use.grammar is not None:
+            if others.get("grammar") is not None:
+                raise ValueError("response_format and grammar both say what the answer must fit; give one of them")
+            others["grammar"] = use.grammar
+        return replace(super()._call(stop, others), tool_use=use, draft_events=draft_events)

@@ -1,0 +1,34 @@
+"""From which probability of yes a question is answered True."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from dgemma_core.api.questions import Question
+
+
+def thresholds_by_name(
+    given: float | Mapping[str, float] | None, questions: Mapping[str, Question]
+) -> dict[str, float]:
+    """Thresholds by the names of the questions they are for.
+
+    Args:
+        given: one for all questions of type ``bool``, or some by name.
+        questions: by name.
+
+    Raises:
+        ValueError: a name without such a question, or a threshold that is no probability.
+    """
+    if given is None:
+        return {}
+    asked = [name for name, question in questions.items() if question.type == "bool"]
+    by_name = dict(given) if isinstance(given, Mapping) else dict.fromkeys(asked, given)
+    if not by_name:
+        raise ValueError(f"threshold={given!r}: there is no question of type bool")
+    for name, value in by_name.items():
+        if name not in asked:
+            raise ValueError(f"threshold for {name!r}: must be for a question of type bool: {', '.join(asked)}")
+        if not math.isfinite(value) or not 0 <= value <= 1:
+            raise ValueError(f"threshold={value!r} for {name!r}: must be a probability from 0 to 1")
+    return by_name

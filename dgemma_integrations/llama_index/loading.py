@@ -1,0 +1,111 @@
+"""Which engine serves an LLM: load settings as keyword arguments, copies and pickles that find it again."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from dgemma_core.api.protocol import Engine
+from dgemma_core.api.spec import LoadSpec
+from dgemma_integrations.shared.engines import aengine_for, engine_for
+from dgemma_integrations.shared.facts import checkpoint_facts
+from dgemma_integrations.shared.fields import LoadFields
+from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
+from dgemma_integrations.shared.loading import GivenEngine, as_name, check_picklable
+from dgemma_integrations.shared.strict_integers import StrictIntegers
+
+# Objects of this process: they stay behind when the LLM is pickled.
+_PROCESS_FIELDS = frozenset(("callback_manager", "rate_limiter", "given_engine"))
+
+
+class EngineSettings(StrictIntegers, LoadFields):
+    """Keyword arguments that say which engine answers. ``None`` means the default."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    # The keyword argument is called engine=, and so is the property, which also knows the shared engines.
+    given_engine: GivenEngine = Field(
+        default=None,
+        alias="engine",
+        exclude=True,
+        repr=False,
+        description="A dgemma_core.Engine to use instead of the shared one for the settings above.",
+    )
+
+    # --- construction ---
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_keywords(cls, values: Any) -> Any:
+        """Refuses unknown names; a given engine says what the load settings are."""
+        if not isinstance(values, dict):
+            return values
+        # A dumped LLM carries its class name.
+        values = {name: value for name, value in values.items() if name != "class_name"}
+        reject_unknown(values, {*cls.model_fields, "engine"} - {"given_engine"}, owner=cls.__name__)
+        if values.get("engine") is not None:
+            given = {name: value for name, value in values.items() if name in LOAD_FIELDS}
+            values |= load_settings(values["engine"], given)
+        return values
+
+    @field_validator("model", "device", "dtype", mode="before")
+    @classmethod
+    def _name_of(cls, value: Any) -> Any:
+        """Takes ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
+        return as_name(value)
+
+    @model_validator(mode="after")
+    def _check_load_settings(self) -> Self:
+        self._spec()
+        return self
+
+    # --- copies ---
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """The settings, from which an equal object is built; LlamaIndex's own deletes fields of the live object."""
+        check_picklable(self.given_engine, owner=type(self).__name__)
+        return {"__dict__": {name: getattr(self, name) for name in self.model_fields_set - _PROCESS_FIELDS}}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        type(self).__init__(self, **state["__dict__"])
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        # Settings are immutable values; the engine and the handlers are the same ones.
+        return self.model_copy()
+
+    # --- engine ---
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that serves this object. Reading it, or its stats, loads no weights."""
+        return self._given_engine() or engine_for(self._spec())
+
+    async def _aengine(self) -> Engine:
+        """:attr:`engine` without blocking the event loop."""
+        return self._given_engine() or await aengine_for(self._spec())
+
+    def _spec(self) -> LoadSpec:
+        return load_spec(**{name: getattr(self, name) for name in LOAD_FIELDS})
+
+    def _given_engine(self) -> Engine | None:
+        engine = self.given_engine
+        # Load settings assigned later win over the engine given at the start.
+        return engine if engine is not None and engine.spec == self._spec() else None
+
+    def _limits(self) -> tuple[int, int]:
+        """Tokens of the context window, and of an answer unless a call says.
+
+        From the configuration files where they are at hand: LlamaIndex asks on event loops, and an engine would import
+        torch and read the tokenizer first.
+        """
+        engine = self._given_engine()
+        if engine is None:
+            spec = self._spec()
+            known = checkpoint_facts(spec)
+            if known.window is not None and known.answer_tokens is not None:
+                return min(known.window, spec.max_context or known.window), known.answer_tokens
+            engine = engine_for(spec)
+        facts = engine.facts()
+        return facts.context_window, facts.max_new_tokens

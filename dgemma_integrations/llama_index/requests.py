@@ -1,0 +1,134 @@
+"""Requests to the engine on behalf of one LlamaIndex call: every way out of a call ends its requests."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+from dgemma_core.api.events import Generation
+from dgemma_core.api.handle import RequestHandle
+from dgemma_core.api.messages import Message
+from dgemma_core.api.protocol import Engine
+from dgemma_core.api.request import Request
+from dgemma_core.errors import ContextOverflowError, DGemmaError
+from dgemma_integrations.llama_index.responses import Response, StreamChunks
+from dgemma_integrations.llama_index.settings import Call
+
+Prompt = list[Message] | str
+"""A chat, or a prompt that already carries the template's markup."""
+
+
+def generate(engine: Engine, prompt: Prompt, call: Call) -> Generation:
+    """The answer."""
+    handle = _submit(engine, prompt, call)
+    try:
+        return handle.result()
+    finally:
+        handle.cancel()  # Nothing to cancel unless the wait was interrupted.
+
+
+async def agenerate(engine: Engine, prompt: Prompt, call: Call) -> Generation:
+    """:func:`generate` on an event loop."""
+    return await (await _asubmit(engine, prompt, call))
+
+
+def stream(engine: Engine, prompt: Prompt, call: Call, chunks: StreamChunks[Response]) -> Iterator[Response]:
+    """The chunks of an answer. Closing the iterator, or dropping it, cancels the request."""
+    # Submitted here, not in the generator: errors belong to the call, and nothing waits for the first next().
+    handle = _submit(engine, prompt, call)
+    stream = _chunks(handle, chunks)
+    _cancel_with(stream, handle)
+    return stream
+
+
+async def astream(
+    engine: Engine, prompt: Prompt, call: Call, chunks: StreamChunks[Response]
+) -> AsyncIterator[Response]:
+    """:func:`stream` on an event loop."""
+    handle = await _asubmit(engine, prompt, call)
+    stream = _achunks(handle, chunks)
+    _cancel_with(stream, handle)
+    return stream
+
+
+def _submit(engine: Engine, prompt: Prompt, call: Call) -> RequestHandle:
+    # Before the clock of `timeout` starts.
+    engine.load()
+    _check_settings(engine, call)
+    if isinstance(prompt, str):
+        return engine.submit(_formatted(engine.encode_markup(prompt), call))
+    request = call.request(prompt)
+    try:
+        return engine.submit(request)
+    except ContextOverflowError as error:
+        return engine.submit(_shortened(engine, request, error))
+
+
+async def _asubmit(engine: Engine, prompt: Prompt, call: Call) -> RequestHandle:
+    await engine.aload()
+    _check_settings(engine, call)
+    if isinstance(prompt, str):
+        return await engine.asubmit(_formatted(await asyncio.to_thread(engine.encode_markup, prompt), call))
+    request = call.request(prompt)
+    try:
+        return await engine.asubmit(request)
+    except ContextOverflowError as error:
+        return await engine.asubmit(await asyncio.to_thread(_shortened, engine, request, error))
+
+
+def _check_settings(engine: Engine, call: Call) -> None:
+    try:
+        engine.check_settings(call.params)
+    except ValueError as error:
+        if not call.own:
+            raise
+        # Nobody gave it with this call, which is LlamaIndex's own as a rule: its synthesizers swallow ValueErrors.
+        raise DGemmaError(f"{call.owner}: {error}") from error
+
+
+def _formatted(ids: list[int], call: Call) -> Request:
+    """A request for a prompt in which tools and thinking are already written out."""
+    return Request(ids, call.params, timeout=call.timeout)
+
+
+def _shortened(engine: Engine, request: Request, error: ContextOverflowError) -> Request:
+    """The request with a shorter answer, where only the template's markup made it too long.
+
+    LlamaIndex fills the window to the brim without counting that markup.
+
+    Raises:
+        ContextOverflowError: the given one; something else made it too long.
+    """
+    excess = error.prompt_tokens + error.max_new_tokens - error.context_window
+    room = error.max_new_tokens - excess
+    bare = [replace(message, content="x") for message in request.messages]
+    if room < 1 or excess > engine.count_tokens(bare, request.tools, thinking=request.thinking):
+        raise error
+    return replace(request, params=replace(request.params, max_new_tokens=room))
+
+
+def _chunks(handle: RequestHandle, chunks: StreamChunks[Response]) -> Iterator[Response]:
+    try:
+        for event in handle:
+            chunk = chunks.chunk(event)
+            if chunk is not None:
+                yield chunk
+    finally:
+        handle.cancel()
+
+
+async def _achunks(handle: RequestHandle, chunks: StreamChunks[Response]) -> AsyncIterator[Response]:
+    try:
+        async for event in handle:
+            chunk = chunks.chunk(event)
+            if chunk is not None:
+                yield chunk
+    finally:
+        handle.cancel()
+
+
+def _cancel_with(stream: object, handle: RequestHandle) -> None:
+    """Cancels with a stream that nobody ever started: its ``finally`` does not run."""
+    weakref.finalize(stream, handle.cancel).atexit = False

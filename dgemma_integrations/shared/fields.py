@@ -1,0 +1,123 @@
+"""Settings of model objects as Pydantic fields.
+
+Generated from ``LoadSpec`` and ``SamplingParams`` by ``make generate``; do not edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, Field
+
+
+class LoadFields(BaseModel):
+    """Which weights to load, where and how. ``None`` means the default."""
+
+    model: str = Field(
+        default="embedded",
+        description=(
+            '`"embedded"` (the small checkpoint inside the package), a Hub id such as '
+            '`"google/diffusiongemma-26B-A4B-it"`, or a local folder with `config.json` and safetensors.'
+        ),
+    )
+    revision: str | None = Field(default=None, description="Hub branch, tag or commit; only for Hub ids.")
+    device: str = Field(
+        default="auto",
+        description='`"auto"` (cuda, else mps, else cpu) or a torch device such as `"cuda:1"`.',
+    )
+    dtype: str = Field(
+        default="auto",
+        description=(
+            'Number format of weights; `"auto"` is bfloat16 on accelerators and for large models, else float32. One '
+            'of `"auto"`, `"float32"`, `"bfloat16"`, `"float16"`.'
+        ),
+    )
+    quantization: str | None = Field(
+        default=None,
+        description=(
+            "How the linear layers are packed (bitsandbytes, on CUDA); `None` leaves them as they are. One of "
+            '`"int8"`, `"nf4"`.'
+        ),
+    )
+    max_context: int | None = Field(
+        default=None,
+        description="Tokens of prompt plus answer; `None` is what the checkpoint was made for.",
+    )
+    max_batch_tokens: int | None = Field(
+        default=None,
+        description=(
+            "Tokens (prompt chunks and canvas positions) in one forward pass, over all requests; `None` picks by "
+            "device."
+        ),
+    )
+    max_queue: int = Field(
+        default=4096,
+        description="Requests that may wait before another one is refused with `QueueFullError`.",
+    )
+    prefix_cache_bytes: int = Field(
+        default=268435456,
+        description="Bytes of keys and values kept for reuse across requests; 0 turns reuse off.",
+    )
+
+
+class SamplingFields(BaseModel):
+    """Settings of an answer. ``None`` means the checkpoint's own default."""
+
+    max_tokens: int | None = Field(default=None, description="Exact upper bound on the answer's tokens.")
+    temperature: float | None = Field(
+        default=None,
+        description=(
+            "0 makes answers repeatable (`seed=0` unless a seed is given); up to 0.8 is the checkpoint's own "
+            "schedule; above, `t_max=temperature, t_min=temperature / 2`: more variety, more denoising steps."
+        ),
+    )
+    seed: int | None = Field(
+        default=None,
+        description=(
+            "Seed of the request's own random generator: equal seed and prompt give equal answers, whatever else "
+            "runs; `None` draws a fresh one."
+        ),
+    )
+    stop: Sequence[str] | None = Field(
+        default=None,
+        description="One string or several that end the answer and are not part of it.",
+    )
+    max_denoising_steps: int | None = Field(default=None, description="Cap on denoising steps per canvas.")
+    entropy_bound: float | None = Field(
+        default=None,
+        description=(
+            "Positions are accepted in one step while the entropies of the surer ones sum to no more than this. "
+            "Unit: nats."
+        ),
+    )
+    t_min: float | None = Field(default=None, description="Temperature at the last denoising step.")
+    t_max: float | None = Field(default=None, description="Temperature at the first denoising step; not below `t_min`.")
+    stability_threshold: int | None = Field(
+        default=None,
+        description="Further steps the most likely canvas must stay the same before it is done.",
+    )
+    confidence_threshold: float | None = Field(
+        default=None,
+        description="Mean entropy per position below which a canvas may be done. Unit: nats.",
+    )
+    canvas_length: int | None = Field(
+        default=None,
+        description="Positions denoised together; at most the checkpoint's. Unit: tokens.",
+    )
+    stop_at_eos: bool = Field(
+        default=True,
+        description=(
+            "Positions after the answer's end do not delay the canvas and are not computed again once that end is "
+            "stable; `False` is the reference rule."
+        ),
+    )
+    timeout: float | None = Field(
+        default=None,
+        description="Seconds from the call (weights loaded) to its end, else `RequestTimeoutError`.",
+    )
+
+
+class DraftFields(BaseModel):
+    """For models that stream drafts where this setting asks for them."""
+
+    drafts: bool = Field(default=False, description="Report the canvas as it reads now after every denoising step.")

@@ -1,0 +1,20 @@
+"""What an answer cost, under the names both adapters report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dgemma_core.api.events import Generation
+
+
+def generation_numbers(generation: Generation) -> dict[str, Any]:
+    """Why the answer ended and what it cost, as plain JSON values."""
+    usage = generation.usage
+    return {
+        "finish_reason": generation.finish_reason,
+        "canvases": usage.canvases,
+        "denoising_steps": usage.denoising_steps,
+        "tokens_per_step": usage.tokens_per_step,
+        "tokens_per_s": usage.tokens_per_s,
+        "timings": {"queue_s": usage.queue_s, "prefill_s": usage.prefill_s, "denoise_s": usage.denoise_s},
+    }

@@ -1,0 +1,93 @@
+"""Renders ``dgemma_integrations/shared/fields.py``: the settings as Pydantic fields that editors and mypy can read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin
+
+from dgemma_core.api.settings import Setting
+from dgemma_integrations.shared.adapter_settings import DRAFTS
+
+_HEAD = '''"""Settings of model objects as Pydantic fields.
+
+Generated from ``LoadSpec`` and ``SamplingParams`` by ``make generate``; do not edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, Field
+'''
+_CLASS = '''
+
+class {name}(BaseModel):
+    """{text}"""
+
+'''
+_WIDTH = 120
+
+
+def fields_source(load: Mapping[str, Setting], sampling: Mapping[str, Setting]) -> str:
+    """The module's text.
+
+    Args:
+        load: load settings by field name.
+        sampling: settings of an answer by field name.
+    """
+    drafts = {name: sampling[name] for name in DRAFTS}
+    common = {name: setting for name, setting in sampling.items() if name not in drafts}
+    return "".join(
+        (
+            _HEAD,
+            _class("LoadFields", "Which weights to load, where and how. ``None`` means the default.", load),
+            _class("SamplingFields", "Settings of an answer. ``None`` means the checkpoint's own default.", common),
+            _class("DraftFields", "For models that stream drafts where this setting asks for them.", drafts),
+        )
+    )
+
+
+def _class(name: str, text: str, settings: Mapping[str, Setting]) -> str:
+    return _CLASS.format(name=name, text=text) + "".join(_field(name, s) for name, s in settings.items())
+
+
+def _field(name: str, setting: Setting) -> str:
+    declared, default = _declared(setting)
+    head = f"    {name}: {declared} = Field("
+    line = f"{head}default={default}, description={_string(setting.sentence)})\n"
+    if len(line) <= _WIDTH + 1:
+        return line
+    parts = "".join(f"            {_string(part)}\n" for part in _pieces(setting.sentence, _WIDTH - 14))
+    description = f"description={_string(setting.sentence)},\n"
+    if len(description) + 8 > _WIDTH + 1:
+        description = f"description=(\n{parts}        ),\n"
+    return f"{head}\n        default={default},\n        {description}    )\n"
+
+
+def _declared(setting: Setting) -> tuple[str, str]:
+    """Type and default as source text."""
+    kind: Any = setting.base_type
+    if get_origin(kind) is tuple:
+        # LangChain's models hold lists, LlamaIndex's tuples: each declares its own.
+        return f"Sequence[{get_args(kind)[0].__name__}] | None", "None"
+    # Choices are checked by the engine, whose error names the setting, and torch's own objects may stand for them.
+    return kind.__name__ + (" | None" if setting.optional else ""), _value(setting.default)
+
+
+def _value(value: object) -> str:
+    return _string(value) if isinstance(value, str) else repr(value)
+
+
+def _string(text: str) -> str:
+    """A string literal with the quotes that need no escapes, as the formatter prefers."""
+    return f"'{text}'" if '"' in text and "'" not in text else json.dumps(text, ensure_ascii=False)
+
+
+def _pieces(text: str, width: int) -> list[str]:
+    pieces = [""]
+    for word in text.split(" "):
+        if len(_string(f"{pieces[-1]}{word} ")) > width:
+            pieces.append("")
+        pieces[-1] += f"{word} "
+    return [*pieces[:-1], pieces[-1].rstrip()]

@@ -1,0 +1,60 @@
+"""Renders tables of the docs: settings and foreign names, between markers in the pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from dgemma_core.api.foreign_names import Counterpart
+from dgemma_core.api.settings import Setting, number_text, quoted
+
+_BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_MIB = 2**20
+
+
+def settings_table(settings: Mapping[str, Setting]) -> str:
+    """One row per setting: name, accepted values, default, meaning."""
+    rows = [f"| `{name}` | {_values(one)} | {_default(one)} | {one.text} |\n" for name, one in settings.items()]
+    return "| Name | Values | Default | Meaning |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def foreign_names_table(counterparts: Iterable[Counterpart]) -> str:
+    """One row per answer: the foreign names with the classes that have them, and what to write here."""
+    rows = []
+    for row in counterparts:
+        by_classes: dict[str, list[str]] = {}
+        for name, classes in row.names.items():
+            by_classes.setdefault(classes, []).append(f"`{name}`")
+        there = "; ".join(f"{', '.join(names)} ({classes})" for classes, names in by_classes.items())
+        rows.append(f"| {there} | {row.advice} |\n")
+    return "| There | Here |\n|---|---|\n" + "".join(rows)
+
+
+def with_blocks(page: str, blocks: Mapping[str, str]) -> str:
+    """A page whose marked blocks hold what they should.
+
+    Raises:
+        KeyError: a marker names no block.
+    """
+    return _BLOCK.sub(lambda found: f"{found[1]}{blocks[found[2]]}{found[3]}", page)
+
+
+def _values(setting: Setting) -> str:
+    """What is accepted, in a few words."""
+    if setting.choices:
+        return ", ".join(quoted(choice) for choice in setting.choices)
+    words = {int: "integer", float: "number", bool: "`True`, `False`", str: "text", tuple[str, ...]: "texts"}
+    kind = words.get(setting.base_type) or f"`{setting.base_type.__name__}`"
+    bounds = (("from", setting.low), ("above", setting.above), ("below", setting.below))
+    parts = [f"{word} `{number_text(bound)}`" for word, bound in bounds if bound is not None]
+    unit = f", {setting.unnamed_unit}" if setting.unnamed_unit else ""
+    return " ".join([kind, *parts]) + unit
+
+
+def _default(setting: Setting) -> str:
+    value = setting.default
+    if value == ():
+        return "none"
+    if setting.unit == "bytes" and isinstance(value, int) and value and value % _MIB == 0:
+        return f"{value // _MIB} MiB"
+    return quoted(value)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dgemma_core import SamplingParams
+from dgemma_integrations.shared.sampling_settings import sampling_params
+
+
+def merged(defaults: dict[str, Any], overrides: dict[str, Any]) -> SamplingParams:
+    return sampling_params(defaults, overrides, owner="Model")
+
+
+def test_a_call_overrides_the_model_and_none_means_not_given() -> None:
+    params = merged({"max_tokens": 8, "seed": 1, "stop": ["a"]}, {"max_tokens": 4, "seed": None, "stop": []})
+    assert params == SamplingParams(max_new_tokens=4, seed=1, stop=())
+
+
+def test_max_tokens_and_max_new_tokens_are_one_setting() -> None:
+    assert merged({"max_tokens": 8}, {"max_new_tokens": 4}).max_new_tokens == 4
+    with pytest.raises(ValueError, match="same setting"):
+        merged({}, {"max_tokens": 8, "max_new_tokens": 4})
+
+
+@pytest.mark.parametrize(
+    ("defaults", "overrides", "t_max", "t_min", "seed"),
+    [
+        ({}, {}, None, None, None),
+        ({"temperature": 0}, {}, None, None, 0),
+        ({"temperature": 0, "seed": 7}, {}, None, None, 7),
+        ({"temperature": 0}, {"seed": 7}, None, None, 7),
+        ({"temperature": 0}, {"temperature": 0.5}, None, None, None),
+        ({"temperature": 0.8}, {}, None, None, None),
+        ({"temperature": 1.2}, {}, 1.2, 0.6, None),
+        ({"temperature": 1.2}, {"temperature": 0.3}, None, None, None),
+        ({"temperature": 1.2}, {"t_max": 2.0}, 2.0, 0.6, None),
+        ({"t_max": 2.0, "t_min": 1.0}, {"temperature": 0}, None, None, 0),
+    ],
+)
+def test_temperature(
+    defaults: dict[str, Any], overrides: dict[str, Any], t_max: float | None, t_min: float | None, seed: int | None
+) -> None:
+    params = merged(defaults, overrides)
+    assert (params.t_max, params.t_min, params.seed) == (t_max, t_min, seed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": -1}, "temperature=-1"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"temperature": True}, "temperature=True"),
+        ({"temperature": 1.0, "t_min": 0.4}, "not both"),
+        ({"max_tokens": 0}, "^max_tokens=0"),
+        ({"stop": [""]}, "non-empty"),
+        ({"max_token": 3}, r"Model: unknown keyword argument 'max_token' \(did you mean 'max_tokens'\?\)\. Accepted: "),
+    ],
+)
+def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    for defaults, overrides in ((settings, {}), ({}, settings)):
+        with pytest.raises(ValueError, match=message):
+            merged(defaults, overrides)

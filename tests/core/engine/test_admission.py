@@ -13,7 +13,7 @@ from dgemma_core.engine.admission import _LONG, Admission, answer_grammar, is_qu
 from dgemma_core.engine.host_parts import HostParts
 from dgemma_core.errors import ContextOverflowError
 from tests.checkpoints import make_model
-from tests.core.chat.test_images import img
+from tests.helpers.pictures import img
 from tests.core.engine.making import tokenizer
 
 HELLO = [Message("user", "Hello")]
@@ -34,7 +34,9 @@ class Cancels:
 @pytest.fixture(scope="module")
 def parts() -> HostParts:
     model = make_model()
-    return HostParts(LoadSpec(), describe(tokenizer(), model.config, model.generation_config))
+    parts = HostParts(LoadSpec())
+    parts.adopt(describe(tokenizer(), model.config, model.generation_config))
+    return parts
 
 
 CANCELS = Cancels()

@@ -23,6 +23,12 @@ def description() -> CheckpointDescription:
     return describe(tokenizer(), model.config, model.generation_config)
 
 
+def adopted(description: CheckpointDescription, model: str = "embedded") -> HostParts:
+    parts = HostParts(LoadSpec(model=model))
+    parts.adopt(description)
+    return parts
+
+
 def from_threads(get: Callable[[], object], count: int = 4) -> list[object]:
     """What every thread gets, all of them asking at once."""
     got: list[object] = []
@@ -59,7 +65,7 @@ def test_the_description_is_read_at_its_first_use(tiny_checkpoint: str, monkeypa
 
 
 def test_one_that_was_handed_over_is_taken(description: CheckpointDescription) -> None:
-    assert HostParts(LoadSpec(model="/no/such"), description).description is description
+    assert adopted(description, "/no/such").description is description
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ def test_every_part_is_made_once(
         return original(*arguments)
 
     monkeypatch.setattr(module, made, slow)
-    parts = HostParts(LoadSpec(), description)
+    parts = adopted(description)
     got = from_threads(lambda: getattr(parts, name))
     assert len(got) == 4
     assert len(set(map(id, got))) == 1
@@ -86,7 +92,7 @@ def test_every_part_is_made_once(
 
 @pytest.mark.parametrize("slow", ["_images_lock", "_compiler_lock"])
 def test_what_takes_long_holds_up_nobody_else(description: CheckpointDescription, slow: str) -> None:
-    parts = HostParts(LoadSpec(), description)
+    parts = adopted(description)
     got: list[object] = []
     with getattr(parts, slow):
         thread = threading.Thread(target=lambda: got.append(parts.template))
@@ -97,7 +103,7 @@ def test_what_takes_long_holds_up_nobody_else(description: CheckpointDescription
 
 def test_after_a_fork_no_lock_is_held(description: CheckpointDescription) -> None:
     """Neither those of the parts themselves nor those that the parts hold."""
-    parts = HostParts(LoadSpec(), description)
+    parts = adopted(description)
     held = [parts._lock, parts._images_lock, parts._compiler_lock, parts.images._lock, parts.compiler._lock]
     template = parts.template
     for lock in held:
@@ -109,7 +115,7 @@ def test_after_a_fork_no_lock_is_held(description: CheckpointDescription) -> Non
 
 
 async def test_aopen_prepares_the_template(description: CheckpointDescription) -> None:
-    parts = HostParts(LoadSpec(), description)
+    parts = adopted(description)
     await parts.aopen()
     assert parts._template is not None
     await parts.aopen()

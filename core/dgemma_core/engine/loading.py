@@ -28,7 +28,7 @@ class Loader:
         parts: of the same checkpoint.
 
     Attributes:
-        progress: called with a line of text at every stage.
+        progress: called with a line of text at every stage; forgotten once the weights are in.
         make_backend: makes the backend of a loaded model; tests have it record its calls.
     """
 
@@ -58,6 +58,8 @@ class Loader:
                     "dtype, or on another device."
                 ) from error
             raise CheckpointError(f"model={spec.model!r}, device={spec.device!r}: not loaded, {error!r}") from error
+        finally:
+            self.progress = None  # It may hold the engine, which the worker must not keep alive.
 
     def adopt(self, model: Any) -> None:
         """Use a model that is in memory already, instead of weights to read."""

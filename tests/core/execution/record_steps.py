@@ -114,16 +114,16 @@ def decisions(engine: Engine) -> None:
     }
     asker = Collector()
     other = engine._admission.sequence(Request(prompt(9, 1), SamplingParams(seed=1, max_new_tokens=6)))
-    with asked(engine._admission, asker, "The quick brown fox", questions, draws=2, seed=0, timeout=None) as asking:
-        engine._worker.submit(*asker.sequences, other)
-        for handle in (*asking.handles, other.handle):
-            handle.result()
+    asking = asked(engine._admission, asker, "The quick brown fox", questions, 2, seed=0, timeout=None, wait=False)
+    engine._worker.submit(*asker.sequences, other)
+    for handle in (*asking.handles, other.handle):
+        handle.result()
 
 
 class Collector:
     """Takes sequences in a worker's place, so that others can be queued with them."""
 
-    def submit(self, *sequences: Sequence) -> None:
+    def submit(self, *sequences: Sequence, wait: bool) -> None:
         self.sequences = sequences
 
 

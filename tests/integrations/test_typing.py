@@ -19,9 +19,11 @@ ChatDiffusionGemma(tempature=1)
 
 
 @pytest.mark.slow
-def test_a_misspelt_setting_is_a_type_error(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_setting_is_a_type_error(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(repository)  # Paths in its configuration are relative.
-    printed, complaints, _ = mypy.api.run(["-c", SNIPPET])
+    module = tmp_path / "snippet.py"
+    module.write_text(SNIPPET, "utf-8")
+    printed, complaints, _ = mypy.api.run([str(module)])
     assert not complaints
     errors = [line for line in printed.splitlines() if ": error:" in line]
     assert [line.split(":")[1] for line in errors] == ["7", "8"], printed

@@ -11,30 +11,44 @@ import argparse
 import time
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-import dgemma_core.execution.eager as eager_module
 from benchmarks.common import console, machine, median_seconds, show, wide_model
-from dgemma_core import Engine, LoadSpec, SamplingParams
-from dgemma_core.api.events import Generation
-from dgemma_core.execution.readout import Readout, Statistics
+from dgemma_core import Engine, Generation, LoadSpec, SamplingParams
+from training.config import EMBEDDED
 from training.data.example import CHAT_TASKS
-from training.evaluate import EMBEDDED, is_right, make_cases, strip_end
+from training.evaluate import is_right, make_cases, strip_end
 
+END = 1
 END_AT = 15
 WIDE_STEPS = 8
 
 
-class EndingReadout(Readout):
-    """Reads an end token at one position of a lone canvas, whatever the random weights say."""
+def ending_model() -> Any:
+    """The wide random model with an end token at position ``END_AT`` of a lone canvas.
 
-    def __call__(self, hidden: Tensor, temperature: Tensor, uniform: Tensor) -> Statistics:
-        """As the base class, with a certain end token at ``END_AT``."""
-        statistics = super().__call__(hidden, temperature, uniform)
-        statistics.argmax[END_AT] = 1
-        statistics.entropy[END_AT] = 0.0
-        return statistics
+    The last layer's output outweighs what came before. At that position it points along the end token's embedding,
+    elsewhere the other way.
+    """
+    model = wide_model(WIDE_STEPS)
+    decoder = model.model.decoder
+    width = decoder.embed_tokens.weight.shape[1]
+    direction = torch.nn.functional.normalize(torch.randn(width), dim=0)
+    last = decoder.layers[-1]
+    with torch.no_grad():
+        decoder.embed_tokens.weight[END] = 3 * direction
+        last.post_feedforward_layernorm_2.weight.zero_()
+        last.post_feedforward_layernorm.weight.fill_(100.0)
+
+    def point(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
+        output[:] = -direction
+        output[..., END_AT, :] = direction
+        return output
+
+    last.mlp.register_forward_hook(point)
+    return model
 
 
 def run(engine: Engine, prompts: list[list[int]], **params: Any) -> tuple[list[Generation], float]:
@@ -73,12 +87,12 @@ def embedded(model: str, count: int) -> None:
 
 def wide(model: str, runs: int) -> None:
     """Canvas 256, answer of 15 tokens."""
-    eager_module.Readout = EndingReadout  # type: ignore[misc]
     prompt = [2, *range(1000, 1063)]
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
-    with Engine.from_model(wide_model(WIDE_STEPS), tokenizer, prefix_cache_bytes=0) as engine:
+    with Engine.from_model(ending_model(), tokenizer, prefix_cache_bytes=0) as engine:
         params = [SamplingParams(seed=0, stop_at_eos=flag) for flag in (True, False)]
         usages = [engine.generate([prompt], p)[0].usage for p in params]
+        assert usages[0].completion_tokens == END_AT
         seconds = median_seconds(
             runs, lambda: engine.generate([prompt], params[0]), lambda: engine.generate([prompt], params[1])
         )

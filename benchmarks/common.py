@@ -1,4 +1,4 @@
-"""What the measurements share: timing, the machine's description, a wide random model, a table."""
+"""What the measurements share: timing, the machine's description, random models, a table."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
     EntropyBoundSamplerConfig,
 )
 from transformers.models.gemma4 import Gemma4VisionConfig
+
+from dgemma_core import Engine
+from training.config import EMBEDDED
 
 console = Console(width=120)
 
@@ -57,10 +60,24 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
     console.print(table)
 
 
+def checkpoint_folder(model: str) -> str:
+    """The folder, or the Hub id, that transformers loads for an engine's ``model``."""
+    return str(EMBEDDED) if model == "embedded" else model
+
+
+def random_engine(engine: Engine) -> Engine:
+    """A checkpoint's architecture and tokenizer with random weights."""
+    torch.manual_seed(0)
+    config = DiffusionGemmaConfig.from_pretrained(checkpoint_folder(engine.spec.model))
+    model = DiffusionGemmaForBlockDiffusion(config)
+    torch.nn.init.normal_(model.model.decoder.embed_tokens.weight.detach(), std=0.3)
+    return Engine.from_model(model, engine.tokenizer)
+
+
 def wide_model(steps: int, vocab_size: int = 262_144, canvas_length: int = 256) -> Any:
     """A random model with the real vocabulary and canvas; it never converges, so every canvas takes ``steps`` steps."""
     torch.manual_seed(0)
-    text = DiffusionGemmaTextConfig(
+    text = DiffusionGemmaTextConfig(  # type: ignore[call-arg]  # It takes the names of its file as well.
         vocab_size=vocab_size,
         hidden_size=128,
         intermediate_size=256,

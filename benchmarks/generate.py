@@ -14,7 +14,8 @@ from transformers import DiffusionGemmaForBlockDiffusion, PreTrainedTokenizerFas
 
 from benchmarks.common import console, machine, median_seconds, show, wide_model
 from dgemma_core import Engine, LoadSpec, SamplingParams
-from training.evaluate import EMBEDDED, make_cases
+from training.config import EMBEDDED
+from training.evaluate import make_cases
 
 REQUESTS = 32
 WIDE_STEPS = 4

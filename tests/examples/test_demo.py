@@ -146,7 +146,7 @@ def test_an_empty_folder_is_explained(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert "has no text to search" in err
 
 
-@pytest.mark.slow
+@pytest.mark.landing
 def test_the_whole_tour(repository: Path) -> None:
     result = subprocess.run(
         [sys.executable, str(repository / "examples" / "demo.py")],

@@ -14,15 +14,11 @@ from training.data.dialogue import dialogue, quiz
 from training.data.lexicon import Source
 from training.data.mixture import DEFAULT_MIX
 from training.loss import compute_losses
-from training.tokenizer import train_tokenizer
 from training.train import PRESETS, build_model
 from training.tree import QUESTION_WEIGHT, draw_batches, encode_branches, encode_dialogue
 from training.walk import Walk
 
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(900, trees=60)
+pytestmark = pytest.mark.landing  # It trains a tokenizer and models.
 
 
 def test_turns_about_facts_read_like_one_chat(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerFast
 
 from training.average import WEIGHTS, average
 from training.config import PRESETS
 from training.tokenizer import train_tokenizer
 from training.train import FAINT, build_model, take_weights
 
+pytestmark = pytest.mark.landing  # It trains a tokenizer and models.
 
-def test_a_deeper_model_begins_like_its_source(tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(700, trees=60)
+
+def test_a_deeper_model_begins_like_its_source(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     four, six = (replace(PRESETS["tiny"], layers=layers) for layers in (4, 6))
     small = build_model(four, tokenizer, 0).eval()
     small.save_pretrained(tmp_path)
@@ -34,8 +36,8 @@ def test_a_deeper_model_begins_like_its_source(tmp_path: Path) -> None:
         take_weights(build_model(replace(six, layers=7), tokenizer, 1), tokenizer, tmp_path)
 
 
-def test_shared_tokens_keep_their_embeddings(tmp_path: Path) -> None:
-    old, new = train_tokenizer(700, trees=60), train_tokenizer(900, trees=80)
+def test_shared_tokens_keep_their_embeddings(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    old, new = tokenizer, train_tokenizer(900, trees=80)
     small = build_model(PRESETS["tiny"], old, 0)
     small.save_pretrained(tmp_path)
     old.save_pretrained(tmp_path)
@@ -48,8 +50,7 @@ def test_shared_tokens_keep_their_embeddings(tmp_path: Path) -> None:
     torch.testing.assert_close(after[[j for _, j in shared]], before[[i for i, _ in shared]])
 
 
-def test_weights_between_two_runs(tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(700, trees=60)
+def test_weights_between_two_runs(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     for seed in (0, 1):
         build_model(PRESETS["tiny"], tokenizer, seed).save_pretrained(tmp_path / str(seed))
     average(tmp_path / "0", tmp_path / "1", 0.25, tmp_path / "mean")

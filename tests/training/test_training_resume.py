@@ -6,19 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from training.config import PRESETS
 from training.data.mixture import DEFAULT_MIX
-from training.tokenizer import train_tokenizer
 from training.train import Trainer, learning_rate
 from training.tree import draw_batches
 from training.walk import Packed
 
+pytestmark = pytest.mark.landing  # It trains a tokenizer and models.
+
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    train_tokenizer(700, trees=60).save_pretrained(folder / "tokenizer")
+    tokenizer.save_pretrained(folder / "tokenizer")
     return folder
 
 

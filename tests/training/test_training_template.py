@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from training.config import EMBEDDED
 from training.data.mixture import DEFAULT_MIX, draw_tree, source_for
-from training.tokenizer import CONTROL, train_tokenizer
+from training.tokenizer import CONTROL
 from training.tree import encode_branches, render
 
 TOOL: dict[str, Any] = {
@@ -35,9 +35,7 @@ CALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(700, trees=60)
+pytestmark = pytest.mark.landing  # It trains a tokenizer and models.
 
 
 def _text(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, Any]], **options: Any) -> str:

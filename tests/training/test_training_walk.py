@@ -11,15 +11,11 @@ from transformers import DynamicCache, PreTrainedTokenizerFast
 from training.config import PRESETS
 from training.data.lexicon import Source
 from training.data.mixture import DEFAULT_MIX, draw_tree
-from training.tokenizer import train_tokenizer
 from training.train import build_model
 from training.tree import encode_branches, pack
 from training.walk import Walk
 
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(700, trees=60)
+pytestmark = pytest.mark.landing  # It trains a tokenizer and models.
 
 
 def test_packed_tree_equals_separate_branches(tokenizer: PreTrainedTokenizerFast) -> None:

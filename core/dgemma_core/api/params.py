@@ -11,7 +11,7 @@ from dgemma_core.api.settings import check_settings, documented, is_number, sett
 
 def check_timeout(timeout: object) -> None:
     """Raises a ``ValueError`` unless ``timeout`` is a positive, finite number of seconds or None."""
-    if timeout is not None and not (is_number(timeout) and timeout > 0):  # type: ignore[operator]
+    if timeout is not None and not (is_number(timeout) and timeout > 0):
         raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.settings import is_integer
 
 QuestionType = Literal["bool", "choice", "score"]
 QUESTION_TYPES: tuple[str, ...] = get_args(QuestionType)
@@ -127,5 +128,5 @@ def render_options(questions: Sequence[Question], spelled_out: bool = False) -> 
 
 def check_draws(draws: object) -> None:
     """Raises a ``ValueError`` unless ``draws``, noise draws that answers are averaged over, is a positive integer."""
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+    if not is_integer(draws) or draws < 1:
         raise ValueError(f"draws={draws!r}: must be an integer of at least 1")

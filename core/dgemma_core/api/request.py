@@ -10,6 +10,7 @@ from typing import Any
 from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.messages import Message
 from dgemma_core.api.params import SamplingParams, check_timeout
+from dgemma_core.api.settings import is_integer
 
 Prompt = str | Seq[int] | Seq[Message]
 Tools = Seq[Mapping[str, Any]]
@@ -80,6 +81,6 @@ def check_prompt(prompt: Prompt) -> str | tuple[int, ...] | tuple[Message, ...]:
             raise ValueError("prompt: all messages are empty, there is nothing to answer")
         return tuple(prompt)
     for token in prompt:
-        if isinstance(token, bool) or not isinstance(token, int) or token < 0:
+        if not is_integer(token) or token < 0:
             raise ValueError(f"prompt holds {token!r}: must be a Message or a token id")
     return tuple(prompt)

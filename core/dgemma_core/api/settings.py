@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from types import MappingProxyType, NoneType
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeGuard, TypeVar, cast, get_args, get_origin, get_type_hints
 
 Default = TypeVar("Default")
 _Class = TypeVar("_Class", bound=type)
@@ -85,29 +85,36 @@ class Setting:
 
     def _problem(self, value: object) -> str | None:
         if self.choices:
-            names = [str(choice) for choice in self.choices]
-            words = f"None, {' or '.join(names)}" if self.optional else f"one of {', '.join(names)}"
-            return None if value in self.choices else f"choose {words}"
+            return None if value in self.choices else self._expected()
         kind = self.base_type
         if kind is bool:
-            return None if isinstance(value, bool) else "must be True or False"
-        if kind is int:
-            least = "" if self.low is None else f" of at least {self.low}"
-            none = ", or None for the default" if self.optional else ""
-            right, words = is_integer(value), f"must be an integer{least}{none}"
-        elif kind is float:
-            sign = "positive " if self.above == 0 else "non-negative " if self.low == 0 else ""
-            right, words = is_number(value), f"must be a {sign}number{', or None' if self.optional else ''}"
-        else:
+            return None if isinstance(value, bool) else self._expected()
+        if kind is not int and kind is not float:
             return None
+        if not (is_integer(value) if kind is int else is_number(value)):
+            return self._expected()
         number = cast(float, value)
-        if (
-            not right
-            or (self.low is not None and number < self.low)
-            or (self.above is not None and number <= self.above)
-        ):
-            return words
+        if (self.low is not None and number < self.low) or (self.above is not None and number <= self.above):
+            return self._expected()
         return f"must be below {number_text(self.below)}" if self.below is not None and number >= self.below else None
+
+    def _expected(self) -> str:
+        """What is accepted, for an error."""
+        if self.choices:
+            names = [str(choice) for choice in self.choices]
+            return f"choose {'None, ' + ' or '.join(names) if self.optional else 'one of ' + ', '.join(names)}"
+        if self.base_type is bool:
+            return "must be True or False"
+        if self.base_type is int:
+            least = "" if self.low is None else f" of at least {self.low}"
+            return f"must be an integer{least}{', or None for the default' if self.optional else ''}"
+        if self.above is not None:
+            number = "positive number" if self.above == 0 else f"number above {self.above}"
+        elif self.low is not None:
+            number = "non-negative number" if self.low == 0 else f"number of at least {self.low}"
+        else:
+            number = "number"
+        return f"must be a {number}{', or None' if self.optional else ''}"
 
     def _types(self) -> tuple[Any, ...]:
         if not self.optional:
@@ -165,12 +172,12 @@ def documented(owner: _Class) -> _Class:
     return owner
 
 
-def is_integer(value: object) -> bool:
+def is_integer(value: object) -> TypeGuard[int]:
     """Whether a value is an integer and no bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a finite integer or float and no bool."""
     return is_integer(value) or (isinstance(value, float) and math.isfinite(value))
 

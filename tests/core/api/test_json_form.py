@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import math
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -215,6 +216,17 @@ def test_what_json_has_no_form_for_is_named(value: Any, named: str) -> None:
 def test_a_damaged_image_is_refused(change: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         Image.from_dict(PICTURE.to_dict() | change)
+
+
+def test_a_small_image_does_not_unpack_a_huge_one() -> None:
+    bomb = base64.b64encode(zlib.compress(bytes(8_000_000))).decode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="do not hold the 6 bytes"):
+            Image.from_dict(PICTURE.to_dict() | {"pixels": bomb})
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("data", [{}, {"type": "end"}, {"type": ["draft"]}, [], None])

@@ -19,6 +19,8 @@ class Oven:
     seed: int | None = setting(None, "Seed.", low=0, below=2**64)
     heat: float | None = setting(None, "Heat.", above=0, unit="watts")
     salt: float = setting(0.0, "Salt.", low=0)
+    scale: float = setting(2.0, "Scale.", above=1)
+    fill: float = setting(0.5, "Fill.", low=0.1, below=1)
     light: bool = setting(True, "Whether the light is on.")
     mode: Literal["air", "grill"] | None = setting(None, "Mode.")
     rack: Literal["low", "high"] = setting("low", "Rack.")
@@ -47,6 +49,9 @@ def test_values_within_the_bounds_are_taken(values: dict[str, Any]) -> None:
         ("heat", float("nan"), "heat=nan: must be a positive number, or None"),
         ("heat", "hot", "heat='hot': must be a positive number, or None"),
         ("salt", -0.1, "salt=-0.1: must be a non-negative number"),
+        ("scale", 1, "scale=1: must be a number above 1"),
+        ("fill", 0, "fill=0: must be a number of at least 0.1"),
+        ("fill", 1, "fill=1: must be below 1"),
         ("light", 1, "light=1: must be True or False"),
         ("mode", "steam", "mode='steam': choose None, air or grill"),
         ("rack", None, "rack=None: choose one of low, high"),

@@ -14,7 +14,8 @@ from dgemma_core.api.questions import render_options
 from dgemma_core.errors import QueueFullError
 from dgemma_core.structured.decision_guide import DecisionGuide
 from dgemma_core.structured.decisions import plan_asks
-from dgemma_core.structured.forms import Fork, FormWriter
+from dgemma_core.structured.forms import FormWriter
+from tests.core.structured.questions import IS_IT, WHICH, WRITER
 
 CONTEXT = "The Vexal bridge was built in 1931. The owner of the Vexal bridge is Kira Vonel."
 QUESTIONS = {
@@ -77,33 +78,6 @@ def test_options_of_several_tokens(tiny_engine: Engine) -> None:
     assert all(math.isclose(sum(answer.probabilities.values()), 1, abs_tol=1e-5) for answer in answers.values())
 
 
-SPELLINGS = {
-    "1. Which?": [1],
-    "1. Is it?": [1],
-    "\n2. Is it?": [2],
-    "1.": [3],
-    " a": [10, 11],
-    " b": [10, 12, 13],
-    " c": [10, 12],
-    " yes": [20],
-    " no": [21],
-    "\n": [4],
-}
-WRITER = FormWriter(SPELLINGS.__getitem__, end_id=9, pad_id=0)
-WHICH, IS_IT = Question("choice", " Which? ", ["a", "b", "c"]), Question("bool", "Is it?")
-
-
-def test_options_part_in_a_trie() -> None:
-    form = WRITER.write([WHICH, IS_IT])
-    assert form.tokens == (1, 10, 11, 4, 2, 20, 9)
-    assert [blank.start for blank in form.blanks] == [1, 5]
-    assert form.blanks[0].options == ((10, 11, 4), (10, 12, 13), (10, 12, 4))
-    # Behind 10 either 11 or 12; behind 10 12 either 13 or the line break that ends the shorter option.
-    assert form.forks == (Fork(2, (11, 12)), Fork(3, (13, 4)), Fork(5, (20, 21)))
-    assert form.blanks[0].paths == (((0, 0),), ((0, 1), (1, 0)), ((0, 1), (1, 1)))
-    assert form.open_positions() == [2, 3, 5]
-
-
 def test_probabilities_of_options_are_products_along_the_trie() -> None:
     guide = DecisionGuide(WRITER.write([WHICH, IS_IT]), pad_id=0, draws=1)
     log = [torch.tensor(row).log() for row in ([0.25, 0.75], [0.4, 0.6], [0.9, 0.1])]
@@ -127,16 +101,6 @@ def test_options_with_commas_stand_on_lines_of_their_own() -> None:
     towns = Question("choice", "Where?", ["Paris,  France", "Lyon, France"])
     assert render_options([IS_IT, towns]).endswith("2. One of these:\n- Paris, France\n- Lyon, France")
     assert render_options([WHICH]).endswith("1. One of these: a, b, c")
-
-
-def test_long_options_are_cut_where_they_are_told_apart() -> None:
-    words = {f" {name}": [*[5] * 20, last, *[6] * 30] for name, last in (("x", 1), ("y", 2))}
-    writer = FormWriter({**SPELLINGS, **words}.__getitem__, end_id=9, pad_id=0)
-    (blank,) = writer.write([Question("choice", "Which?", ["x", "y"])]).blanks
-    assert [len(ids) for ids in blank.options] == [21, 21]
-    writer = FormWriter({**SPELLINGS, " b": [10, 11]}.__getitem__, end_id=9, pad_id=0)
-    with pytest.raises(ValueError, match="alike"):
-        writer.write([WHICH])
 
 
 def test_questions_too_long_for_a_canvas_are_asked_in_the_prompt(embedded_engine: Engine) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
 from dgemma_core import Engine, Generation, Grammar, Message, SamplingParams
+from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.errors import AnswerBudgetError, GrammarError
 from dgemma_core.structured.tool_grammar import tool_grammar
 from tests.checkpoints import make_model, make_tokenizer
-from training.evaluate import make_cases
 
 
 def tool(name: str, properties: dict[str, Any], required: tuple[str, ...] | None = None) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def test_none_makes_no_call(engine: Engine) -> None:
 
 
 def test_words_are_not_changed_by_tools_at_hand(embedded_engine: Engine) -> None:
-    """An answer in words is the same whether calls are held to their schemas or not."""
+    """An answer in words does not depend on whether calls are held to their schemas."""
     hello = [Message("user", "Hello!")]
     held = embedded_engine.submit(hello, SamplingParams(seed=0), tools=TOOLS).result()
     text = SamplingParams(seed=0, grammar=Grammar.lark("start: /(?s:.*)/"))
@@ -89,16 +91,39 @@ def test_words_are_not_changed_by_tools_at_hand(embedded_engine: Engine) -> None
     assert held.text.startswith("Hello")
 
 
+@dataclass(frozen=True)
+class Case:
+    """A request that asks for calls, over names that the embedded checkpoint has not seen in training."""
+
+    messages: list[Message]
+    tools: list[dict[str, Any]]
+    calls: list[tuple[str, dict[str, Any]]]
+
+
+def read_cases() -> list[Case]:
+    rows = json.loads((Path(__file__).parent / "tool_cases.json").read_text(encoding="utf-8"))
+    return [
+        Case(
+            [Message(role, content) for role, content in row["messages"]],
+            [{"type": "function", "function": function} for function in row["tools"]],
+            [(name, arguments) for name, arguments in row["calls"]],
+        )
+        for row in rows
+    ]
+
+
 def test_free_calls_are_more_often_right_with_their_grammar(embedded_engine: Engine) -> None:
-    """The grammar does not only make calls valid: names and keys that must stand keep the values in place."""
-    cases = [case for case in make_cases(embedded_engine.tokenizer, "tools", 60, seed=3) if case.branch.calls]
+    """A grammar makes calls valid, and more of them right: forced names and keys keep the values in place."""
+    cases = read_cases()
+    template = ChatTemplate(embedded_engine.tokenizer)
     right = []
     for use in (False, True):
         handles = []
         for case in cases:
-            grammar = tool_grammar(case.branch.tools or (), "auto") if use else None
-            handles.append(embedded_engine.submit(case.prompt, SamplingParams(seed=0, grammar=grammar)))
-        wanted = [[(c["function"]["name"], c["function"]["arguments"]) for c in case.branch.calls] for case in cases]
+            grammar = tool_grammar(case.tools, "auto") if use else None
+            prompt = template.render(case.messages, case.tools).ids
+            handles.append(embedded_engine.submit(prompt, SamplingParams(seed=0, grammar=grammar)))
+        wanted = [case.calls for case in cases]
         got = [[(call.name, dict(call.arguments)) for call in handle.result().tool_calls] for handle in handles]
         right.append(sum(g == w for g, w in zip(got, wanted, strict=True)))
     free, held = right

@@ -67,7 +67,7 @@ def test_what_closes_a_hole_is_allowed_where_the_text_is_complete(alphabet: Alph
 
 
 def test_a_mistake_is_looked_for_before_where_it_shows(alphabet: Alphabet) -> None:
-    """`setch_lunch` is refused at its second letter; by the letters behind it the first one is wrong."""
+    """`setch_lunch` is refused at its second letter; the letters after it show that the first one is wrong."""
     cursor = cursor_of(alphabet, Grammar.choice(["fetch_lunch", "start_car", "stop"]), 40)
     draft = letters(alphabet, b"setch_lunch")
     first = letters(alphabet, b"f")

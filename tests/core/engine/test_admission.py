@@ -13,8 +13,8 @@ from dgemma_core.engine.admission import _LONG, Admission, answer_grammar, is_qu
 from dgemma_core.engine.host_parts import HostParts
 from dgemma_core.errors import ContextOverflowError
 from tests.checkpoints import make_model
-from tests.core.chat.test_images import img
 from tests.core.engine.making import tokenizer
+from tests.helpers.pictures import img
 
 HELLO = [Message("user", "Hello")]
 GRAMMAR = Grammar.choice(["red", "blue"])

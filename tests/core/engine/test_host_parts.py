@@ -23,6 +23,12 @@ def description() -> CheckpointDescription:
     return describe(tokenizer(), model.config, model.generation_config)
 
 
+def adopted(description: CheckpointDescription, model: str = "embedded") -> HostParts:
+    parts = HostParts(LoadSpec(model=model))
+    parts.adopt(description)
+    return parts
+
+
 def from_threads(get: Callable[[], object], count: int = 4) -> list[object]:
     """What every thread gets, all of them asking at once."""
     got: list[object] = []
@@ -56,12 +62,6 @@ def test_the_description_is_read_at_its_first_use(tiny_checkpoint: str, monkeypa
     assert len(got) == 4
     assert len(set(map(id, got))) == 1
     assert reads == [spec]
-
-
-def adopted(description: CheckpointDescription, model: str = "embedded") -> HostParts:
-    parts = HostParts(LoadSpec(model=model))
-    parts.adopt(description)
-    return parts
 
 
 def test_one_that_was_handed_over_is_taken(description: CheckpointDescription) -> None:

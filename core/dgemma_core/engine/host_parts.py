@@ -1,4 +1,4 @@
-"""The parts of a checkpoint that work on the host, each made at its first use."""
+"""The parts of a checkpoint that work on the host. Each is made at its first use."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class HostParts:
         self._compiler_lock = threading.Lock()
 
     def adopt(self, description: CheckpointDescription) -> None:
-        """Use the description of a model that was handed over, instead of the checkpoint's files."""
+        """Use this description instead of the checkpoint's files."""
         self._description = description
 
     @property
@@ -43,7 +43,7 @@ class HostParts:
         """Tokenizer, configuration and defaults.
 
         Raises:
-            CheckpointError: nothing usable there.
+            CheckpointError: the checkpoint is missing or unusable.
         """
         if self._description is not None:
             return self._description
@@ -54,7 +54,7 @@ class HostParts:
 
     @property
     def template(self) -> ChatTemplate:
-        """Messages to token ids. Takes a while for a large vocabulary."""
+        """Messages -> token ids. With a large vocabulary the first use takes a while."""
         if self._template is not None:
             return self._template
         description = self.description
@@ -65,7 +65,7 @@ class HostParts:
 
     @property
     def images(self) -> ImagePreprocessor:
-        """Images to patches.
+        """Images -> patches.
 
         Raises:
             CheckpointError: the checkpoint cannot take images.
@@ -79,7 +79,7 @@ class HostParts:
 
     @property
     def compiler(self) -> GrammarCompiler:
-        """Grammars to matchers. Takes a while for a large vocabulary."""
+        """Grammars -> matchers. With a large vocabulary the first use takes a while."""
         description = self.description
         with self._compiler_lock:
             if self._compiler is None:
@@ -88,6 +88,6 @@ class HostParts:
             return self._compiler
 
     async def aopen(self) -> None:
-        """Read the small files, and prepare the template, beside the event loop."""
+        """Read the small files and prepare the template, without blocking the event loop."""
         if self._template is None:
             await asyncio.to_thread(lambda: self.template)

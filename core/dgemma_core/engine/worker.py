@@ -1,4 +1,4 @@
-"""The one thread that owns the backend: it takes in what callers left, and lets the loop step."""
+"""The one thread that owns the backend. It empties the inbox and runs the loop, step by step."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Worker:
     """A worker thread and its queue. Started on first use.
 
     Args:
-        load: brings in the weights; called once, on the worker thread.
+        load: loads the weights; called once, on the worker thread.
         max_queue: requests that may wait.
         name: of the thread.
 
     Attributes:
-        ready: resolves when the weights are in.
+        ready: resolves when the weights are loaded.
     """
 
     def __init__(self, load: Callable[[], Loaded], max_queue: int, name: str) -> None:
@@ -49,7 +49,7 @@ class Worker:
 
     @property
     def ended(self) -> bool:
-        """Whether the thread has ended, for whatever reason."""
+        """Whether the thread has ended, for any reason."""
         return self._ended is not None
 
     def start(self) -> None:
@@ -61,14 +61,15 @@ class Worker:
                 self._thread.start()
 
     def submit(self, *sequences: Sequence, wait: bool = False) -> None:
-        """Queue sequences, all of them before the next step, or none.
+        """Queue all sequences before the next step, or none.
 
         Args:
             sequences: at least one.
-            wait: where the queue is full, block until there is room.
+            wait: if the queue is full, block until there is room.
 
         Raises:
-            QueueFullError, EngineClosedError, EngineDeadError, CheckpointError: nothing was queued.
+            QueueFullError: the queue is full, and ``wait`` is false.
+            EngineClosedError, EngineDeadError, CheckpointError: the worker takes no requests.
         """
         self.start()
         with self._inbox.lock:
@@ -80,7 +81,7 @@ class Worker:
         self._inbox.cancel(handle)
 
     def clear_prefix_cache(self) -> int:
-        """Have the worker drop all cached prefixes before its next step; returns the bytes freed."""
+        """Have the worker drop all cached prefixes before its next step. Returns the bytes freed."""
         with self._inbox.lock:
             if self._thread is None or self._ended is not None:
                 return 0
@@ -102,7 +103,7 @@ class Worker:
             )
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop after the current step; open requests end with ``EngineClosedError``.
+        """Stop after the current step. Open requests end with ``EngineClosedError``.
 
         Args:
             timeout: seconds to wait for the thread; None waits until it has ended.
@@ -115,7 +116,7 @@ class Worker:
             thread.join(timeout)
 
     def after_fork(self) -> None:
-        """In a forked child: the thread stayed in the parent, so a worker that was started has ended here."""
+        """In a forked child: the thread exists in the parent only, so a worker that was started has ended here."""
         self._inbox.renew_locks()
         self._counters.lock = self._inbox.lock
         if self._thread is None:
@@ -148,7 +149,7 @@ class Worker:
         try:
             with torch.inference_mode():
                 with self._inbox.lock:
-                    self._check_usable()  # Closed already: nothing needs to be loaded.
+                    self._check_usable()  # If it is closed already, nothing needs to be loaded.
                 loaded = self._load()
                 self._loop = Loop(loaded, self._counters, self._close_handle)
                 self._counters.add(weight_loads=1, load_s=loaded.load_s)
@@ -165,15 +166,19 @@ class Worker:
             self._end(error)
 
     def _restart_clocks(self) -> None:
-        """Loading does not count as time of the requests that had to wait for it."""
+        """Count the timeouts of open requests from now on, because loading does not count."""
         with self._inbox.lock:
             for sequence in self._inbox.open.values():
                 sequence.costs.restart_clock()
 
     def _take_in(self, loop: Loop) -> bool:
-        """Take in new requests, cancellations and timeouts; waits while there is nothing to do. False: stop."""
+        """Take in new requests, cancellations and timeouts. Waits while there is nothing to do.
+
+        Returns:
+            Whether the loop goes on.
+        """
         self._inbox.wait(lambda: self._closing or bool(loop.scheduler))
-        with self._inbox.lock:  # No request is out of both queues for a moment.
+        with self._inbox.lock:  # So that a request is always in one of the two queues.
             new, cancelled, clearing = self._inbox.take()
             for sequence in new:
                 loop.scheduler.add(sequence)
@@ -196,7 +201,7 @@ class Worker:
         return True
 
     def _close_handle(self, sequence: Sequence) -> None:
-        # After it has resolved, so that a fork in between leaves no handle that nobody ends.
+        # Called after the handle has resolved. A fork before that still finds the handle in the inbox and ends it.
         self._inbox.close(sequence.handle)
 
     def _end(self, error: BaseException) -> None:

@@ -26,10 +26,10 @@ help: ## show this list
 demo: $(FOR_DEMO) ## questions over examples/corpus, answered through LlamaIndex and LangChain; ARGS="--docs FOLDER --question ..."
 	@$(BIN)/python examples/demo.py $(ARGS)
 
-# Tests that measure time run first, by themselves. The others run in one process per core, each with one torch thread.
-# An exit status of 5 says that no test has the marks.
+# Tests that measure time run first, by themselves; only their files are collected, and an exit status of 5 says that no
+# test has the marks. The others run in one process per core, each with one torch thread.
 define pytest
-$(BIN)/python -m pytest -q -m "alone and ($(1))" || test $$? = 5
+$(BIN)/python -m pytest -q -m "alone and ($(1))" $$(grep -rl --include="*.py" "mark\.alone" tests) || test $$? = 5
 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone and ($(1))" -n logical --dist loadscope
 endef
 

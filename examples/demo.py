@@ -131,7 +131,7 @@ class Assistant:
         llm = DiffusionGemma(**settings)
         self.engine = cast("Engine", llm.engine)  # It runs in this process.
         # LlamaIndex packs prompts by this count; its default tokenizer is that of another model.
-        Settings.tokenizer = self.engine.tokenizer
+        Settings.tokenizer = self.engine.encode_text
         retriever = LlamaIndexBM25(self.index, top_k)
         self.streaming_query_engine: RetrieverQueryEngine = RetrieverQueryEngine.from_args(
             retriever, llm=llm, streaming=True

@@ -72,13 +72,16 @@ def make_model(
     generation: dict[str, Any] | None = None,
     never_ends: bool = False,
     image_attention: str | None = None,
+    patch_size: int = 16,
+    varied_scales: bool = False,
 ) -> DiffusionGemmaForBlockDiffusion:
     """A random model.
 
     ``sharpness`` is the embedding's standard deviation: above 0.3 the logits have clear winners. ``damping`` scales
     what each layer adds: at 1 the network is chaotic, well below 1 a canvas tends to confirm itself and converges. With
     ``never_ends`` no end token is ever the likeliest one. ``image_attention="vision"`` lets the tokens of an image see
-    each other.
+    each other, and ``patch_size`` are the pixels of an image patch's side. With ``varied_scales`` the weights of norms
+    and routers and the layers' scalars differ from 1, so that a computation that leaves one out is found.
     """
     torch.manual_seed(seed)
     text = DiffusionGemmaTextConfig(
@@ -110,6 +113,7 @@ def make_model(
         num_key_value_heads=2,
         head_dim=16,
         position_embedding_size=64,
+        patch_size=patch_size,
     )
     model = DiffusionGemmaForBlockDiffusion(
         DiffusionGemmaConfig(
@@ -134,6 +138,8 @@ def make_model(
         # Not tied, so the two modes differ: the walk has to keep them apart.
         for index, layer in enumerate(model.model.encoder.language_model.layers):
             layer.layer_scalar.fill_(0.9 - 0.1 * index)
+        if varied_scales:
+            _vary_scales(model, seed)
     options: dict[str, Any] = {
         "max_new_tokens": 2 * canvas_length,
         "max_denoising_steps": 12,
@@ -158,6 +164,17 @@ def _fill_vision(model: DiffusionGemmaForBlockDiffusion, seed: int, loudness: fl
         if parameter.ndim > 1:
             parameter.normal_(0.0, parameter.shape[-1] ** -0.5, generator=generator)
     encoder.embed_vision.embedding_projection.weight.mul_(loudness)
+
+
+def _vary_scales(model: DiffusionGemmaForBlockDiffusion, seed: int) -> None:
+    """Multiply what is a vector of ones, or a scalar, by numbers between 0.7 and 1.3."""
+    generator = torch.Generator().manual_seed(seed)
+    decoder = model.model.decoder
+    for parameter in decoder.parameters():
+        if parameter.ndim == 1:
+            parameter.mul_(0.7 + 0.6 * torch.rand(parameter.shape, generator=generator))
+    for layer in decoder.layers:
+        layer.layer_scalar.mul_(0.7 + 0.6 * torch.rand(1, generator=generator))
 
 
 def save_checkpoint(folder: Path, **options: Any) -> Path:

@@ -19,17 +19,21 @@ from sqlalchemy import event, pool
 from dgemma_core import Engine, LoadSpec
 from tests.checkpoints import save_checkpoint
 
-# Tests that `make test` leaves out because they take more than five seconds: by the start of their node id.
-_LANDING = (
+# Tests that `make test` leaves out because they take three seconds or more: by the start of their node id.
+LANDING = (
     "tests/conformance/langchain/test_integration.py::TestChatDiffusionGemma::test_json_mode",
-    "tests/conformance/langchain/test_integration.py::TestChatDiffusionGemma::test_structured_output_optional_param",
-    "tests/conformance/langchain/test_integration.py::TestChatDiffusionGemma::test_structured_output_pydantic_2_v1",
+    "tests/conformance/langchain/test_integration.py::TestChatDiffusionGemma::test_structured_output",
+    "tests/core/chat/test_images.py::test_same_draws_give_the_references_answer[causal images]",
+    "tests/core/checkpoint/test_checkpoint.py::test_importing_the_core_is_light_and_needs_no_framework",
     "tests/core/engine/test_engine.py::test_a_forked_child_is_told",
     "tests/core/engine/test_stress.py::",
     "tests/core/execution/test_reference.py::test_every_step_agrees[vocabulary-262144]",
     "tests/core/execution/test_reference.py::test_same_draws_give_the_same_tokens[vocabulary-262144]",
     "tests/core/structured/test_tools.py::test_free_calls_are_more_often_right_with_their_grammar",
+    "tests/integrations/llama_index/test_llm.py::test_importing_and_building_is_light",
     "tests/integrations/llama_index/test_llm.py::test_metadata_needs_neither_torch_nor_a_tokenizer",
+    "tests/integrations/llama_index/test_namespace.py::test_it_brings_no_other_framework",
+    "tests/integrations/llama_index/test_namespace.py::test_the_wheel_holds_all_import_names",
 )
 
 
@@ -38,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what takes long, and lets each test of a framework's suite keep one of its parameters in ``make test``."""
     suites: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if item.nodeid.startswith(_LANDING):
+        if item.nodeid.startswith(LANDING):
             item.add_marker(pytest.mark.landing)
         elif item.nodeid.startswith("tests/conformance/") and not item.get_closest_marker("peers"):
             suites.setdefault(item.nodeid.split("[")[0], []).append(item)

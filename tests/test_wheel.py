@@ -52,6 +52,11 @@ def test_the_embedded_checkpoint_answers(installed: Path) -> None:
     assert python(installed, code) == f"{installed / 'dgemma_core' / '__init__.py'} True"
 
 
+def test_the_adapter_imports_without_pytest(installed: Path) -> None:
+    code = "import sys; sys.modules['pytest'] = None; import dgemma_integrations.llama_index"
+    assert python(installed, code) == ""
+
+
 def test_the_conformance_suite_can_be_inherited(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_my_llm.py").write_text(

@@ -20,12 +20,11 @@ from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Request
 from dgemma_core.api.spec import LoadSpec
 from dgemma_core.api.usage import EngineStats, Usage
+from dgemma_core.api.version import __version__
 from dgemma_core.errors import DGemmaError
 
 if TYPE_CHECKING:
     from dgemma_core.engine.engine import Engine
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Answer",
@@ -49,6 +48,7 @@ __all__ = [
     "SamplingParams",
     "ToolCall",
     "Usage",
+    "__version__",
     "errors",
     "fit_calibration",
 ]

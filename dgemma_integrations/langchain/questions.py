@@ -7,16 +7,13 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import typing_extensions
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dgemma_core.api.questions import Question
-
-if TYPE_CHECKING:
-    from dgemma_core.api.questions import Answer
+from dgemma_core.api.questions import Answer, Question
 
 _ACCEPTED = "a mapping from names to Question, a Pydantic class or a TypedDict"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
@@ -33,10 +34,13 @@ class Admission:
     Args:
         parts: of the checkpoint.
         spec: limits the context.
-        cancel: what a handle's ``cancel`` calls.
+        cancel: what a handle's ``cancel`` calls, held weakly here. A handle holds it, and the engine with it: an engine
+            is not forgotten while somebody waits for one of its requests.
     """
 
-    def __init__(self, parts: HostParts, spec: LoadSpec, cancel: Callable[[RequestHandle], None]) -> None:
+    def __init__(
+        self, parts: HostParts, spec: LoadSpec, cancel: weakref.ReferenceType[Callable[[RequestHandle], None]]
+    ) -> None:
         self.parts = parts
         self.spec = spec
         self._cancel = cancel
@@ -79,8 +83,10 @@ class Admission:
             guide: steers the sequence's canvases; None for free text.
             timeout: seconds after which the sequence fails.
         """
+        cancel = self._cancel()
+        assert cancel is not None, "the engine is there: it has called this"
         return Sequence(
-            handle=RequestHandle(self._cancel),
+            handle=RequestHandle(cancel),
             prompt=prompt.ids,
             settings=settings,
             max_new_tokens=room,

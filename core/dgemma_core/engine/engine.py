@@ -60,7 +60,7 @@ class Engine(HostSide):
         self._in_memory = False
         self._loader = Loader(spec, parts)
         self._worker = Worker(self._loader, spec.max_queue, name=f"dgemma-{spec.model}")
-        super().__init__(Admission(parts, spec, self._worker.cancel))
+        super().__init__(Admission(parts, spec, weakref.WeakMethod(self._cancel)))
         # The worker must not keep a forgotten engine alive, nor outlive it.
         weakref.finalize(self, Worker.close, self._worker, 0)
         register(self._worker, parts)
@@ -359,6 +359,9 @@ class Engine(HostSide):
             Bytes freed.
         """
         return self._worker.clear_prefix_cache()
+
+    def _cancel(self, handle: RequestHandle) -> None:
+        self._worker.cancel(handle)
 
     def _check_open(self) -> None:
         if self._closed:

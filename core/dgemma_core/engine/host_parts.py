@@ -24,15 +24,17 @@ class HostParts:
         self._spec = spec
         self._description: CheckpointDescription | None = None
         self._template: ChatTemplate | None = None
-        self._images: ImagePreprocessor | None = None
-        self._compiler: GrammarCompiler | None = None
         self.renew_locks()
 
     def renew_locks(self) -> None:
         """In a forked child: locks that another thread held at the fork are held for ever there."""
         self._lock = threading.Lock()
-        # Of its own: meanwhile, requests that need no grammar go on.
+        # Of their own: meanwhile, requests that need neither grammar nor images go on.
         self._compiler_lock = threading.Lock()
+        self._images_lock = threading.Lock()
+        # They hold locks, too: made again where they are needed.
+        self._images: ImagePreprocessor | None = None
+        self._compiler: GrammarCompiler | None = None
 
     def adopt(self, description: CheckpointDescription) -> None:
         """Use this description instead of the checkpoint's files."""
@@ -71,11 +73,11 @@ class HostParts:
             CheckpointError: the checkpoint cannot take images.
             ImportError: Pillow is not installed.
         """
-        if self._images is None:
-            # Outside the lock: its imports take seconds, and text requests need not wait for them.
-            description = self.description
-            self._images = ImagePreprocessor(description.config, description.folder)
-        return self._images
+        description = self.description
+        with self._images_lock:
+            if self._images is None:
+                self._images = ImagePreprocessor(description.config, description.folder)
+            return self._images
 
     @property
     def compiler(self) -> GrammarCompiler:

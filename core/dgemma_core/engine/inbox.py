@@ -126,5 +126,5 @@ class Inbox:
     def abandon(self) -> list[RequestHandle]:
         """In a forked child: forget everything; returns the handles that were open."""
         handles = list(self.open)
-        self.open, self._new, self._clearing = {}, deque(), []
+        self.open, self._new, self._cancels, self._clearing = {}, deque(), deque(), []
         return handles

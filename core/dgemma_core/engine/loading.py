@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from dgemma_core.api.protocol import Progress
@@ -11,6 +12,7 @@ from dgemma_core.checkpoint.weights import load_weights
 from dgemma_core.engine.host_parts import HostParts
 from dgemma_core.engine.loop import Loaded
 from dgemma_core.errors import CheckpointError, DGemmaError, OutOfMemoryError, is_out_of_memory
+from dgemma_core.execution.backend import Backend
 from dgemma_core.execution.eager import EagerBackend
 
 # Tokens in one forward pass: enough to fill the device, few enough to keep a step short.
@@ -26,7 +28,8 @@ class Loader:
         parts: of the same checkpoint.
 
     Attributes:
-        progress: called with a line of text at every stage.
+        progress: called with a line of text at every stage; forgotten once the weights are in.
+        make_backend: makes the backend of a loaded model; tests have it record its calls.
     """
 
     def __init__(self, spec: LoadSpec, parts: HostParts) -> None:
@@ -34,6 +37,7 @@ class Loader:
         self._parts = parts
         self._model: Any = None
         self.progress: Progress | None = None
+        self.make_backend: Callable[[Any], Backend] = EagerBackend
 
     def __call__(self) -> Loaded:
         """Load the weights.
@@ -54,6 +58,8 @@ class Loader:
                     "dtype, or on another device."
                 ) from error
             raise CheckpointError(f"model={spec.model!r}, device={spec.device!r}: not loaded, {error!r}") from error
+        finally:
+            self.progress = None  # It may hold the engine, which the worker must not keep alive.
 
     def adopt(self, model: Any) -> None:
         """Use a model that is already in memory, instead of reading weights."""
@@ -69,7 +75,7 @@ class Loader:
         _ = self._parts.template
         began = time.monotonic()
         model = load_weights(spec, description, self.progress) if self._model is None else self._model
-        backend = EagerBackend(model)
+        backend = self.make_backend(model)
         budget = spec.max_batch_tokens or (_BATCH_TOKENS_CPU if backend.on_cpu else _BATCH_TOKENS_ACCELERATOR)
         return Loaded(
             backend=backend,

@@ -175,9 +175,9 @@ class Loop:
     def _forget(self, sequence: Sequence) -> None:
         # Called before the handle resolves, so that its caller finds the engine idle.
         self.scheduler.remove(sequence)
-        if sequence.slot is not None:
-            self.backend.close(sequence.slot)
-        sequence.slot = sequence.canvas = None
+        slot, sequence.slot, sequence.canvas = sequence.slot, None, None
+        if slot is not None:
+            self.backend.close(slot)
 
     def _count_passes(self) -> None:
         self._counters.add(forward_passes=self._steps.passes - self._passes)

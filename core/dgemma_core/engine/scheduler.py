@@ -63,6 +63,10 @@ class Scheduler:
     def __bool__(self) -> bool:
         return bool(self.waiting or self.running)
 
+    def sequences(self) -> list[Sequence]:
+        """All of them, running ones first."""
+        return [*self.running, *self.waiting]
+
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence."""
         self.waiting.append(sequence)

@@ -57,8 +57,9 @@ class Worker:
         with self._inbox.lock:
             self._check_usable()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._main, name=self._name, daemon=True)
+                thread.start()  # May fail; then the next request tries again.
+                self._thread = thread
 
     def submit(self, *sequences: Sequence, wait: bool = False) -> None:
         """Queue all sequences before the next step, or none.
@@ -137,9 +138,7 @@ class Worker:
 
     def _check_usable(self) -> None:
         if self._ended is not None:
-            if isinstance(self._ended, DGemmaError):
-                raise self._ended
-            raise EngineDeadError(f"the engine's worker thread ended: {self._ended!r}") from self._ended
+            raise _as_ending(self._ended)
         if self._closing:
             raise EngineClosedError("the engine is closed; make a new one")
 
@@ -182,20 +181,24 @@ class Worker:
             new, cancelled, clearing = self._inbox.take()
             for sequence in new:
                 loop.scheduler.add(sequence)
-        for done in clearing:
-            held = loop.prefixes.nbytes
-            loop.prefixes.clear()
-            done.set_result(held)
+        held = loop.prefixes.nbytes
+        try:
+            if clearing:
+                loop.prefixes.clear()
+        finally:  # Whoever waits for it is not left waiting.
+            freed = held - loop.prefixes.nbytes
+            for done in clearing:
+                done.set_result(freed)
+                freed = 0
         if self._closing:
             return False
-        now = time.monotonic()
         for sequence in cancelled:
             loop.finish(sequence, "cancelled")
-        # After the cancelled ones have left, so that none ends twice.
-        with self._inbox.lock:
-            deadlines = [(s, s.costs.deadline) for s in self._inbox.open.values()]
-        for sequence, deadline in deadlines:
-            if deadline is not None and deadline <= now:
+        # After the cancelled ones have left, so that none ends twice. Only what has been taken in: what still lies in
+        # the inbox would be taken in after its end.
+        now = time.monotonic()
+        for sequence in loop.scheduler.sequences():
+            if sequence.costs.deadline is not None and sequence.costs.deadline <= now:
                 error = RequestTimeoutError("the request did not finish within its timeout; it was dropped")
                 loop.fail(sequence, error)
         return True
@@ -209,23 +212,23 @@ class Worker:
             self._ended = error
             left = list(self._inbox.open.values())
             _, _, clearing = self._inbox.take()
+            # The backend goes with the loop, and all slots with it: none is closed, which might fail, too.
             loop, self._loop = self._loop, None
+            self._counters.add(failed=len(left))
             self._inbox.wake()
         for done in clearing:
             done.set_result(loop.prefixes.nbytes if loop else 0)
         if not self.ready.done():
             self.ready.set_exception(error)
         for sequence in left:
-            self._fail(loop, sequence, error)
+            sequence.handle.fail(_as_ending(error))
+            self._close_handle(sequence)
 
-    def _fail(self, loop: Loop | None, sequence: Sequence, error: BaseException) -> None:
-        if not isinstance(error, DGemmaError):
-            dead = EngineDeadError(f"the engine's worker thread ended: {error!r}")
-            dead.__cause__ = error
-            error = dead
-        if loop is not None:
-            loop.fail(sequence, error)
-            return
-        self._counters.add(failed=1)
-        sequence.handle.fail(error)
-        self._close_handle(sequence)
+
+def _as_ending(error: BaseException) -> DGemmaError:
+    """What the worker ended with, as callers see it."""
+    if isinstance(error, DGemmaError):
+        return error
+    dead = EngineDeadError(f"the engine's worker thread ended: {error!r}")
+    dead.__cause__ = error
+    return dead

@@ -70,7 +70,8 @@ class CanvasSegment:
         uniform: float32 ``[active]`` in [0, 1), random draws, one per sample.
         temperature: divisor of the logits.
         reads: canvas positions that are read by a guide, where that is all that is wanted: no statistics are computed,
-            and hidden states of these positions only. None for a canvas that is denoised.
+            and hidden states of these positions only. No distribution is kept then to condition a later step on. None
+            for a canvas that is denoised.
         guided: whether :meth:`Backend.logits` and :meth:`Backend.label_logits` may be called after this step.
     """
 
@@ -93,7 +94,10 @@ class CanvasSegment:
 
 @dataclass(frozen=True)
 class PrefixCopy:
-    """Positions ``[start, stop)`` of one slot, taken over from another in the same pass, once that one has them."""
+    """Positions ``[start, stop)`` of one slot, taken over from another in the same pass, once that one has them.
+
+    Both slots hold the same tokens and images up to ``stop``.
+    """
 
     into: Slot
     source: Slot
@@ -103,7 +107,7 @@ class PrefixCopy:
 
 @dataclass(frozen=True)
 class Step:
-    """One forward pass.
+    """One forward pass, of at least one encoded token or one canvas.
 
     Attributes:
         encode: segments to encode. The same step may hold a canvas of the same slot.
@@ -122,7 +126,8 @@ class CanvasResult:
 
     Attributes:
         argmax: int64 ``[active]``, the likeliest token.
-        sample: int64 ``[active]``, a token drawn from the distribution.
+        sample: int64 ``[active]``, a token drawn from the distribution: the first, by token ids, up to which the
+            probabilities sum to more than the position's ``uniform``.
         entropy: float32 ``[active]``, nats.
     """
 
@@ -143,7 +148,10 @@ class StepResult:
 
 
 class Backend(Protocol):
-    """Weights, and the state of sequences in slots. For one thread only: the engine's worker."""
+    """Weights, and the state of sequences in slots. For one thread only: the engine's worker.
+
+    Methods are called in torch's inference mode. Those that take a slot raise ``ValueError`` for one that is not open.
+    """
 
     @property
     def vocab_size(self) -> int:

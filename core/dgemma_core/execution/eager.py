@@ -68,11 +68,12 @@ class EagerBackend:
 
     def close(self, slot: Slot) -> None:
         """Forget a slot."""
+        self._state(slot)
         del self._slots[slot]
 
     def fork_prefix(self, source: Slot, into: Slot, length: int) -> None:
         """Copy the first ``length`` positions. A copy is cheap compared with computing them, and slots stay apart."""
-        self._slots[into].cache.copy_prefix(self._slots[source].cache, length)
+        self._cache(into).copy_prefix(self._cache(source), length)
 
     def slot_bytes(self, capacity: int) -> int:
         """Bytes of keys and values of a slot."""
@@ -85,40 +86,45 @@ class EagerBackend:
 
     def logits(self, slot: Slot, start: int, stop: int, temperature: float) -> Tensor:
         """Processed logits of canvas positions after a guided step: float32 ``[stop - start, vocab]`` on the host."""
-        hidden = self._slots[slot].hidden[start:stop]
+        hidden = self._state(slot).hidden[start:stop]
         temperatures = torch.full((len(hidden),), temperature, device=hidden.device)
         return self.readout.logits(hidden, temperatures).cpu()
 
     def label_logits(self, slot: Slot, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
         """Logits of a few tokens per position after a guided step: per position float32 ``[labels]`` on the host."""
-        return self.readout.label_logits(self._slots[slot].hidden[list(positions)], labels)
+        return self.readout.label_logits(self._state(slot).hidden[list(positions)], labels)
 
     def run(self, step: Step) -> StepResult:
-        """One forward pass. Until it has succeeded it writes keys and values only, so it can be repeated."""
+        """One forward pass. What a repetition reads is written last, so a pass that fails can be repeated."""
         for segment in step.canvases:
             self._make_room(segment)
         segments = [self._causal(segment) for segment in step.encode]
         segments += [self._bidirectional(segment) for segment in step.canvases]
         copies = [Copy(self._cache(c.into), self._cache(c.source), c.start, c.stop) for c in step.copies]
         hidden = self.backbone.forward(self._embed(step), segments, copies)
-        if not step.canvases:
-            return StepResult()
         parts = hidden.split([c.active if c.reads is None else len(c.reads) for c in step.canvases])
-        denoised = [c for c in step.canvases if c.reads is None]
-        read = [part for c, part in zip(step.canvases, parts, strict=True) if c.reads is None]
-        results = iter(self._statistics(read, denoised) if denoised else ())
         for segment, part in zip(step.canvases, parts, strict=True):
             if segment.guided:
                 where = slice(segment.active) if segment.reads is None else list(segment.reads)
-                self._slots[segment.slot].hidden[where] = part
+                self._state(segment.slot).hidden[where] = part
+        denoised = [c for c in step.canvases if c.reads is None]
+        read = [part for c, part in zip(step.canvases, parts, strict=True) if c.reads is None]
+        # Last, after all that can fail: a repetition reads the soft embeddings of the step before.
+        results = iter(self._statistics(read, denoised) if denoised else ())
         return StepResult(tuple(next(results) if c.reads is None else None for c in step.canvases))
 
+    def _state(self, slot: Slot) -> _State:
+        state = self._slots.get(slot)
+        if state is None:
+            raise ValueError(f"slot={slot!r} is not open: use one that open() has returned and close() has not ended")
+        return state
+
     def _cache(self, slot: Slot) -> SequenceCache:
-        return self._slots[slot].cache
+        return self._state(slot).cache
 
     def _make_room(self, canvas: CanvasSegment) -> None:
         """Allocate the soft embeddings and hidden states that a canvas keeps from step to step."""
-        state = self._slots[canvas.slot]
+        state = self._state(canvas.slot)
         shape = (canvas.length, self.backbone.hidden_size)
         if len(state.soft) != canvas.length:
             state.soft = state.soft.new_zeros(shape)
@@ -149,7 +155,7 @@ class EagerBackend:
 
     def _conditioning(self, canvas: CanvasSegment) -> Tensor:
         """Self-conditioning of the computed positions: ``[active, hidden]``."""
-        soft = self._slots[canvas.slot].soft[: canvas.active]
+        soft = self._state(canvas.slot).soft[: canvas.active]
         device = soft.device
         if bool(canvas.unconditioned.any()):
             soft = soft.masked_fill(canvas.unconditioned.to(device).unsqueeze(-1), 0.0)
@@ -175,6 +181,6 @@ class EagerBackend:
         statistics = self.readout(torch.cat(list(hidden)), temperature, uniform)
         argmax, sample, entropy = statistics.on_host()
         for canvas, soft in zip(canvases, statistics.soft.split(sizes), strict=True):
-            self._slots[canvas.slot].soft[: canvas.active] = soft
+            self._state(canvas.slot).soft[: canvas.active] = soft
         split = (tensor.split(sizes) for tensor in (argmax, sample, entropy))
         return [CanvasResult(*parts) for parts in zip(*split, strict=True)]

@@ -1,0 +1,162 @@
+"""Recordings: an engine's calls of its backend, kept in a file, and made again on any other backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dgemma_core.execution.backend import Backend, Slot, Step, StepResult
+from dgemma_core.execution.calls import (
+    Call,
+    Close,
+    ForkPrefix,
+    Open,
+    ReadLabelLogits,
+    ReadLogits,
+    Result,
+    Run,
+    SlotNames,
+)
+from dgemma_core.execution.recording_format import from_bytes, to_bytes
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Calls of one backend, from its first one on.
+
+    Attributes:
+        calls: in their order. Their tensors are on the host.
+        weights: says how the weights are made, in values that JSON has.
+    """
+
+    calls: tuple[Call, ...]
+    weights: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the recording to a file. The same recording gives the same bytes."""
+        path.write_bytes(to_bytes(self.calls, self.weights))
+
+    @classmethod
+    def load(cls, path: Path) -> Recording:
+        """Read a recording. Nothing in the file is executed.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it holds no recording.
+        """
+        content = path.read_bytes()
+        try:
+            return cls(*from_bytes(content))
+        except Exception as error:
+            raise ValueError(f"{path} holds no recording ({error!r}): write one with Recording.save") from error
+
+
+class RecordingBackend:
+    """A :class:`~dgemma_core.execution.backend.Backend` that logs the calls of another one, with their results.
+
+    Calls that raise are not logged: they change nothing that a repetition would not write again.
+
+    Args:
+        backend: computes.
+
+    Attributes:
+        calls: so far.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.calls: list[Call] = []
+
+    def recording(self, weights: dict[str, Any]) -> Recording:
+        """The calls so far.
+
+        Args:
+            weights: says how the weights are made, in values that JSON has.
+        """
+        return Recording(tuple(self.calls), weights)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding."""
+        return self._backend.vocab_size
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the host's own processor."""
+        return self._backend.on_cpu
+
+    def open(self, capacity: int) -> Slot:
+        """A new slot."""
+        slot = self._backend.open(capacity)
+        self.calls.append(Open(capacity, slot))
+        return slot
+
+    def close(self, slot: Slot) -> None:
+        """Forget a slot."""
+        self._backend.close(slot)
+        self.calls.append(Close(slot))
+
+    def fork_prefix(self, source: Slot, into: Slot, length: int) -> None:
+        """Let a slot begin like another one."""
+        self._backend.fork_prefix(source, into, length)
+        self.calls.append(ForkPrefix(source, into, length))
+
+    def run(self, step: Step) -> StepResult:
+        """Compute one step."""
+        result = self._backend.run(step)
+        self.calls.append(Run(step, result))
+        return result
+
+    def logits(self, slot: Slot, start: int, stop: int, temperature: float) -> Tensor:
+        """Logits of canvas positions: float32 ``[stop - start, vocab]`` on the host."""
+        result = self._backend.logits(slot, start, stop, temperature)
+        # A copy: the caller may change what it is given.
+        self.calls.append(ReadLogits(slot, start, stop, temperature, result.clone()))
+        return result
+
+    def label_logits(self, slot: Slot, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Logits of a few tokens each: per position float32 ``[labels]`` on the host."""
+        result = self._backend.label_logits(slot, positions, labels)
+        kept = tuple(row.clone() for row in result)
+        self.calls.append(ReadLabelLogits(slot, tuple(positions), tuple(map(tuple, labels)), kept))
+        return result
+
+    def slot_bytes(self, capacity: int) -> int:
+        """Bytes of keys and values of a slot."""
+        return self._backend.slot_bytes(capacity)
+
+    def free_unused(self) -> None:
+        """Give memory back that is held for reuse only."""
+        self._backend.free_unused()
+
+
+class Replayed(NamedTuple):
+    """A recorded call that was made again.
+
+    Attributes:
+        call: with the recording's slots.
+        recorded: its result then.
+        new: its result now.
+    """
+
+    call: Call
+    recorded: Result
+    new: Result
+
+
+@torch.inference_mode()
+def replay(recording: Recording, backend: Backend) -> Iterator[Replayed]:
+    """Make the same calls on another backend, one with each step of the iteration.
+
+    Args:
+        recording: from any backend with the same weights.
+        backend: its slots may have other names.
+    """
+    names: SlotNames = {}
+    for call in recording.calls:
+        yield Replayed(call, call.result, call.repeat(backend, names))

@@ -1,0 +1,103 @@
+"""How a recording is written to a file.
+
+A file is a gzipped `safetensors <https://github.com/huggingface/safetensors>`_ file. All tensors of one dtype lie end
+to end in one entry. The calls are JSON in the metadata, where ``{dtype: shape}`` stands for the next tensor of its
+entry.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import fields, is_dataclass
+from math import prod
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from dgemma_core.execution.backend import (
+    CanvasResult,
+    CanvasSegment,
+    EncodeSegment,
+    ImageInput,
+    PrefixCopy,
+    Step,
+    StepResult,
+)
+from dgemma_core.execution.calls import Call, Close, ForkPrefix, Open, ReadLabelLogits, ReadLogits, Run
+
+_TYPES: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        *(Open, Close, ForkPrefix, Run, ReadLogits, ReadLabelLogits),
+        *(Step, EncodeSegment, CanvasSegment, PrefixCopy, ImageInput, StepResult, CanvasResult),
+    )
+}
+
+
+def to_bytes(calls: tuple[Call, ...], weights: dict[str, Any]) -> bytes:
+    """A file's content. The same calls give the same bytes.
+
+    Args:
+        calls: with tensors on the host.
+        weights: values that JSON has.
+    """
+    writer = _Writer()
+    about = {"weights": weights, "calls": [writer.plain(call) for call in calls]}
+    content = save(writer.tensors(), {"recording": json.dumps(about, separators=(",", ":"))})
+    return gzip.compress(content, mtime=0)
+
+
+def from_bytes(packed: bytes) -> tuple[tuple[Call, ...], dict[str, Any]]:
+    """Calls and weights of a file's content. Nothing in it is executed.
+
+    Raises:
+        Exception: of any kind, where the content is something else.
+    """
+    content = gzip.decompress(packed)
+    # The library gives tensors only. A file begins with its header's length in 8 bytes, then the header in JSON.
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    about = json.loads(header["__metadata__"]["recording"])
+    reader = _Reader(load(content))
+    return tuple(reader.value(call) for call in about["calls"]), about["weights"]
+
+
+class _Writer:
+    """Turns calls into values that JSON has, and gathers their tensors by dtype."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[Tensor]] = {}
+
+    def plain(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            dtype = str(value.dtype).removeprefix("torch.")
+            self._parts.setdefault(dtype, []).append(value.flatten())
+            return {dtype: list(value.shape)}
+        if is_dataclass(value):
+            return {type(value).__name__: {f.name: self.plain(getattr(value, f.name)) for f in fields(value)}}
+        return [self.plain(item) for item in value] if isinstance(value, tuple) else value
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {dtype: torch.cat(parts) for dtype, parts in self._parts.items()}
+
+
+class _Reader:
+    """Turns values back into calls; tensors come in the order in which they were written."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self._tensors = tensors
+        self._read = dict.fromkeys(tensors, 0)
+
+    def value(self, plain: Any) -> Any:
+        if isinstance(plain, list):
+            return tuple(self.value(item) for item in plain)
+        if not isinstance(plain, dict):
+            return plain
+        ((name, content),) = plain.items()
+        if name in _TYPES:
+            return _TYPES[name](**{field: self.value(part) for field, part in content.items()})
+        start = self._read[name]
+        self._read[name] = start + prod(content)
+        return self._tensors[name][start : self._read[name]].view(content)

@@ -34,8 +34,8 @@ class Admission:
     Args:
         parts: of the checkpoint.
         spec: limits the context.
-        cancel: what a handle's ``cancel`` calls, held weakly here. A handle holds it, and the engine with it: an engine
-            is not forgotten while somebody waits for one of its requests.
+        cancel: weak reference to what a handle's ``cancel`` calls. Each handle gets a strong one, which keeps the
+            engine alive while somebody holds a handle.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Admission:
             timeout: seconds after which the sequence fails.
         """
         cancel = self._cancel()
-        assert cancel is not None, "the engine is there: it has called this"
+        assert cancel is not None, "the engine has called this, so it is alive"
         return Sequence(
             handle=RequestHandle(cancel),
             prompt=prompt.ids,

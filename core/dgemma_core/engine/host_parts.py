@@ -27,12 +27,12 @@ class HostParts:
         self.renew_locks()
 
     def renew_locks(self) -> None:
-        """In a forked child: locks that another thread held at the fork are held for ever there."""
+        """In a forked child: make new locks. The old ones may be held by a thread that exists in the parent only."""
         self._lock = threading.Lock()
-        # Of their own: meanwhile, requests that need neither grammar nor images go on.
+        # Locks of their own, so that requests without grammar and images need not wait for them.
         self._compiler_lock = threading.Lock()
         self._images_lock = threading.Lock()
-        # They hold locks, too: made again where they are needed.
+        # These hold locks, too, so they are made again at the next use.
         self._images: ImagePreprocessor | None = None
         self._compiler: GrammarCompiler | None = None
 

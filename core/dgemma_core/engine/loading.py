@@ -28,8 +28,8 @@ class Loader:
         parts: of the same checkpoint.
 
     Attributes:
-        progress: called with a line of text at every stage; forgotten once the weights are in.
-        make_backend: makes the backend of a loaded model; tests have it record its calls.
+        progress: called with a line of text at every stage; forgotten after loading.
+        make_backend: makes the backend of a loaded model. Tests put a recording backend here.
     """
 
     def __init__(self, spec: LoadSpec, parts: HostParts) -> None:

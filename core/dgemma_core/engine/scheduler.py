@@ -64,7 +64,7 @@ class Scheduler:
         return bool(self.waiting or self.running)
 
     def sequences(self) -> list[Sequence]:
-        """All of them, running ones first."""
+        """All sequences, running ones first."""
         return [*self.running, *self.waiting]
 
     def add(self, sequence: Sequence) -> None:

@@ -58,7 +58,7 @@ class Worker:
             self._check_usable()
             if self._thread is None:
                 thread = threading.Thread(target=self._main, name=self._name, daemon=True)
-                thread.start()  # May fail; then the next request tries again.
+                thread.start()  # If this fails, the next request tries again.
                 self._thread = thread
 
     def submit(self, *sequences: Sequence, wait: bool = False) -> None:
@@ -185,7 +185,7 @@ class Worker:
         try:
             if clearing:
                 loop.prefixes.clear()
-        finally:  # Whoever waits for it is not left waiting.
+        finally:  # Resolved even after a failure, so that no caller waits for ever.
             freed = held - loop.prefixes.nbytes
             for done in clearing:
                 done.set_result(freed)
@@ -194,12 +194,15 @@ class Worker:
             return False
         for sequence in cancelled:
             loop.finish(sequence, "cancelled")
-        # After the cancelled ones have left, so that none ends twice. Only what has been taken in: what still lies in
-        # the inbox would be taken in after its end.
+        # Checked after the cancelled ones have left, so that none ends twice. Sequences in the inbox are not checked,
+        # because they would still be taken in after their end.
         now = time.monotonic()
         for sequence in loop.scheduler.sequences():
             if sequence.costs.deadline is not None and sequence.costs.deadline <= now:
-                error = RequestTimeoutError("the request did not finish within its timeout; it was dropped")
+                error = RequestTimeoutError(
+                    "the request did not finish within its timeout and was dropped; give it more seconds, or lower "
+                    "max_new_tokens"
+                )
                 loop.fail(sequence, error)
         return True
 
@@ -212,7 +215,7 @@ class Worker:
             self._ended = error
             left = list(self._inbox.open.values())
             _, _, clearing = self._inbox.take()
-            # The backend goes with the loop, and all slots with it: none is closed, which might fail, too.
+            # Slots are not closed one by one, because that might fail. They go with the loop and its backend.
             loop, self._loop = self._loop, None
             self._counters.add(failed=len(left))
             self._inbox.wake()
@@ -226,7 +229,7 @@ class Worker:
 
 
 def _as_ending(error: BaseException) -> DGemmaError:
-    """What the worker ended with, as callers see it."""
+    """The error that ended the worker, as callers see it."""
     if isinstance(error, DGemmaError):
         return error
     dead = EngineDeadError(f"the engine's worker thread ended: {error!r}")

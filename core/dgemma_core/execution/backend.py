@@ -69,9 +69,8 @@ class CanvasSegment:
             conditioned on the distribution that the last step gave them.
         uniform: float32 ``[active]`` in [0, 1), random draws, one per sample.
         temperature: divisor of the logits.
-        reads: canvas positions that are read by a guide, where that is all that is wanted: no statistics are computed,
-            and hidden states of these positions only. No distribution is kept then to condition a later step on. None
-            for a canvas that is denoised.
+        reads: the positions whose hidden states a guide reads, if the canvas is only read. The step then computes no
+            statistics, and keeps no distribution to condition a later step. None for a canvas that is denoised.
         guided: whether :meth:`Backend.logits` and :meth:`Backend.label_logits` may be called after this step.
     """
 
@@ -94,9 +93,13 @@ class CanvasSegment:
 
 @dataclass(frozen=True)
 class PrefixCopy:
-    """Positions ``[start, stop)`` of one slot, taken over from another in the same pass, once that one has them.
+    """A copy of keys and values between two slots, in the pass that computes them.
 
-    Both slots hold the same tokens and images up to ``stop``.
+    Attributes:
+        into: the slot that receives them.
+        source: the other slot. It has the same tokens and images up to ``stop``.
+        start: first position.
+        stop: position after the last.
     """
 
     into: Slot
@@ -126,7 +129,7 @@ class CanvasResult:
 
     Attributes:
         argmax: int64 ``[active]``, the likeliest token.
-        sample: int64 ``[active]``, a token drawn from the distribution: the first, by token ids, up to which the
+        sample: int64 ``[active]``, a token drawn from the distribution. It is the first token id up to which the
             probabilities sum to more than the position's ``uniform``.
         entropy: float32 ``[active]``, nats.
     """
@@ -148,9 +151,9 @@ class StepResult:
 
 
 class Backend(Protocol):
-    """Weights, and the state of sequences in slots. For one thread only: the engine's worker.
+    """Weights, and the state of sequences in slots. Only the engine's worker thread calls it.
 
-    Methods are called in torch's inference mode. Those that take a slot raise ``ValueError`` for one that is not open.
+    Methods are called in torch's inference mode. A method that takes a slot raises ``ValueError`` if it is not open.
     """
 
     @property

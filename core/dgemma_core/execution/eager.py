@@ -95,7 +95,7 @@ class EagerBackend:
         return self.readout.label_logits(self._state(slot).hidden[list(positions)], labels)
 
     def run(self, step: Step) -> StepResult:
-        """One forward pass. What a repetition reads is written last, so a pass that fails can be repeated."""
+        """One forward pass. It writes last what a repetition reads, so a pass that fails can be repeated."""
         for segment in step.canvases:
             self._make_room(segment)
         segments = [self._causal(segment) for segment in step.encode]
@@ -109,7 +109,7 @@ class EagerBackend:
                 self._state(segment.slot).hidden[where] = part
         denoised = [c for c in step.canvases if c.reads is None]
         read = [part for c, part in zip(step.canvases, parts, strict=True) if c.reads is None]
-        # Last, after all that can fail: a repetition reads the soft embeddings of the step before.
+        # The soft embeddings are written last, because a repetition reads those of the step before.
         results = iter(self._statistics(read, denoised) if denoised else ())
         return StepResult(tuple(next(results) if c.reads is None else None for c in step.canvases))
 

@@ -67,8 +67,9 @@ class SamplingFields(BaseModel):
     temperature: float | None = Field(
         default=None,
         description=(
-            "0 makes answers repeatable (`seed=0` unless a seed is given); up to 0.8 is the checkpoint's own "
-            "schedule; above, `t_max=temperature, t_min=temperature / 2`: more variety, more denoising steps."
+            "0 makes answers repeatable (`seed=0` unless a seed is given); values up to 0.8 keep the checkpoint's "
+            "own schedule; higher ones set `t_max=temperature, t_min=temperature / 2`, for more variety in more "
+            "denoising steps."
         ),
     )
     seed: int | None = Field(
@@ -112,7 +113,7 @@ class SamplingFields(BaseModel):
     )
     timeout: float | None = Field(
         default=None,
-        description="Seconds from the call (weights loaded) to its end, else `RequestTimeoutError`.",
+        description="Most seconds for a request, without loading the weights; then `RequestTimeoutError`.",
     )
 
 

@@ -1,6 +1,6 @@
 """Block-diffusion text generation on the local machine: one engine, many requests batched step by step.
 
-Importing this package is cheap: torch and transformers come in when ``Engine`` is first touched.
+Importing this package is cheap. The first use of ``Engine`` imports torch and transformers.
 """
 
 from __future__ import annotations

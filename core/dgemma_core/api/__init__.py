@@ -1,4 +1,4 @@
-"""What adapters, a server, a command line and a remote client import: values and errors, no torch."""
+"""Values, errors and the engine's interface, for adapters, servers and clients. Imports no torch."""
 
 from dgemma_core.api.calibration import Calibration, fit_calibration
 from dgemma_core.api.error_form import error_from_dict

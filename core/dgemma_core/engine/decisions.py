@@ -21,11 +21,11 @@ from dgemma_core.structured.forms import FormWriter
 
 @dataclass(frozen=True)
 class AskedQuestions:
-    """Requests that ask questions, one canvas each.
+    """Queued requests that ask questions. Each is one canvas.
 
     Attributes:
         questions: by name.
-        asks: what each canvas asks.
+        asks: the questions and the layout of each canvas.
         sequences: one per canvas.
         guides: one per canvas.
     """
@@ -37,16 +37,16 @@ class AskedQuestions:
 
     @property
     def handles(self) -> list[RequestHandle]:
-        """To wait for."""
+        """The handles to wait for."""
         return [sequence.handle for sequence in self.sequences]
 
     def cancel(self) -> None:
-        """Drop what is still open. Without effect on finished requests."""
+        """Cancel the requests that have not ended."""
         for sequence in self.sequences:
             sequence.handle.cancel()
 
     def answers(self, calibration: Calibration | None) -> dict[str, Answer]:
-        """The answers by the questions' names, once all handles have resolved."""
+        """The answers by the questions' names. Call it when all handles have resolved."""
         return read_answers(zip(self.asks, self.guides, strict=True), self.questions, calibration)
 
 
@@ -60,20 +60,20 @@ def asked(
     timeout: float | None,
     wait: bool,
 ) -> AskedQuestions:
-    """Queue requests that ask the questions. The caller cancels them, whatever way its waiting ends.
+    """Queue requests that ask the questions. The caller must call ``cancel`` when it stops waiting, for any reason.
 
     Args:
         admission: makes the sequences.
-        worker: takes them.
-        context: what is asked about.
+        worker: takes the sequences.
+        context: the text or messages that the questions are about.
         questions: by name.
         draws: noise draws to average over.
         seed: of the noise.
-        timeout: seconds.
-        wait: where the queue is full, block until there is room.
+        timeout: seconds after which the requests are dropped.
+        wait: if the queue is full, block until there is room.
 
     Raises:
-        ValueError: bad questions, naming them.
+        ValueError: bad questions; the message names them.
         DGemmaError: as ``Engine.submit``.
     """
     check_timeout(timeout)
@@ -82,7 +82,7 @@ def asked(
     asks = plan_asks(context, questions, writer, description.canvas_limit)
     guides = [DecisionGuide(ask.form, description.pad_id, draws) for ask in asks]
     sequences = [_sequence(admission, ask, guide, seed, timeout) for ask, guide in zip(asks, guides, strict=True)]
-    worker.submit(*sequences, wait=wait)  # At once: they share a step, and the context in it.
+    worker.submit(*sequences, wait=wait)  # Together, so that they share a step and encode the context once.
     return AskedQuestions(questions, tuple(asks), tuple(sequences), tuple(guides))
 
 

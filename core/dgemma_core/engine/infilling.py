@@ -19,14 +19,14 @@ from dgemma_core.structured.infilling import Filling, check_params, hole_tokens,
 
 @dataclass(frozen=True)
 class HoledText:
-    """A text whose holes are to be filled.
+    """A text with holes, and the request that fills them.
 
     Attributes:
         pieces: texts and holes.
-        sequence: the request that fills them.
-        fillings: what the holes come to hold.
+        sequence: the request.
+        fillings: the tokens of each hole; the guide fills them in.
         closing: token ids that close a hole.
-        detokenizer: turns their tokens into text.
+        detokenizer: turns the tokens into text.
     """
 
     pieces: tuple[str | Hole, ...]
@@ -36,21 +36,21 @@ class HoledText:
     detokenizer: Detokenizer
 
     def cancel(self) -> None:
-        """Drop the request."""
+        """Cancel the request."""
         self.sequence.handle.cancel()
 
     def infilled(self, generation: Generation) -> Infilled:
-        """The filled text, once the request has ended."""
+        """The filled text. Call it when the request has ended."""
         decode = self.detokenizer.decode
         text, holes = join(self.pieces, [decode(hole_tokens(f.tokens, self.closing)) for f in self.fillings])
         return Infilled(text, holes, generation.usage)
 
 
 def holed_text(admission: Admission, pieces: Seq[str | Hole], params: SamplingParams) -> HoledText:
-    """Lay the pieces out on canvases.
+    """Lay the pieces out on canvases, and make the request that fills them.
 
     Raises:
-        ValueError: bad pieces or parameters, naming them.
+        ValueError: bad pieces or parameters; the message names them.
         GrammarError, ContextOverflowError, CheckpointError: as ``Engine.submit``.
     """
     check_params(params)

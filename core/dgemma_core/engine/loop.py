@@ -1,4 +1,4 @@
-"""The engine's loop: admit, schedule, run a step, hand out what it gave. For the worker thread only."""
+"""The engine's loop: admit, schedule, run a step, hand out its results. For the worker thread only."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the worker needs once the weights are in.
+    """A backend with its weights, and its limits.
 
     Attributes:
-        backend: holds them.
+        backend: holds the weights.
         prefix_cache_bytes: budget of the prefix cache; 0 turns it off.
         max_batch_tokens: positions in one forward pass.
         max_running: sequences that may hold slots at once.
@@ -46,8 +46,8 @@ class Loop:
 
     Args:
         loaded: weights and limits.
-        counters: of the engine; their lock is held where a sequence leaves.
-        on_end: told of a sequence whose handle has resolved.
+        counters: of the engine; their lock is held while a sequence leaves.
+        on_end: called with a sequence after its handle has resolved.
     """
 
     def __init__(self, loaded: Loaded, counters: Counters, on_end: Callable[[Sequence], None]) -> None:
@@ -62,9 +62,9 @@ class Loop:
         self._passes = 0
 
     def step(self) -> None:
-        """One step of whatever is due."""
+        """Run one step of the scheduled work."""
         for part, result, error in self._steps.run(self.scheduler.schedule()):
-            # Before a request of this pass can end, so that whoever waits for it finds the pass counted.
+            # Counted before a request of this pass can end, so that its caller finds the pass in the counters.
             self._count_passes()
             try:
                 self._advance((part, result, error))
@@ -72,13 +72,13 @@ class Loop:
                 self.fail(part.sequence, as_engine_error(failure))
 
     def admit(self) -> None:
-        """Give waiting sequences their slots, as far as there is room, and the longest known prefix with them."""
+        """Give waiting sequences their slots while there is room. A slot begins with the longest cached prefix."""
         for sequence in self.scheduler.admit():
             try:
                 self._open_slot(sequence)
             except Exception as error:
                 if is_out_of_memory(error) and len(self.scheduler.running) > 1:
-                    # Its turn comes again when a running sequence has given its memory back.
+                    # It is tried again after a running sequence has freed its memory.
                     self.scheduler.put_back(sequence)
                     break
                 self.fail(sequence, as_engine_error(error))
@@ -88,14 +88,14 @@ class Loop:
         """End a request with its answer so far."""
         detokenizer = sequence.detokenizer
         usage = sequence.usage()
-        # With a guide, calls are whole however the answer ended.
+        # With a guide all calls are whole, even if the answer was cut.
         if detokenizer.tool_calls and (reason == "stop" or (reason == "length" and sequence.guide is not None)):
             reason = "tool_calls"
         generation = Generation(
             detokenizer.text, tuple(detokenizer.kept), reason, usage, detokenizer.tool_calls, detokenizer.reasoning
         )
         ending = "cancelled" if reason == "cancelled" else "finished"
-        with self._counters.lock:  # No snapshot shows a request that has left and is not counted.
+        with self._counters.lock:  # So that no snapshot misses a request between leaving and being counted.
             self._forget(sequence)
             self._counters.add(**{ending: 1}, completion_tokens=usage.completion_tokens, canvases=usage.canvases)
         sequence.handle.finish(generation)
@@ -164,7 +164,7 @@ class Loop:
             self.finish(sequence, reason)
 
     def _remember(self, sequence: Sequence) -> None:
-        """Keep an encoded prompt for later requests, where there is memory for it."""
+        """Keep an encoded prompt for later requests, if there is memory for it."""
         try:
             self.prefixes.put(sequence.identities[: sequence.committed], slot_of(sequence))
         except Exception as error:
@@ -173,7 +173,7 @@ class Loop:
             self._on_out_of_memory()
 
     def _forget(self, sequence: Sequence) -> None:
-        # Before its handle resolves, so that whoever waits for it finds the engine idle.
+        # Called before the handle resolves, so that its caller finds the engine idle.
         self.scheduler.remove(sequence)
         slot, sequence.slot, sequence.canvas = sequence.slot, None, None
         if slot is not None:

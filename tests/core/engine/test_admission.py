@@ -9,7 +9,7 @@ import pytest
 
 from dgemma_core import Grammar, LoadSpec, Message, Request, RequestHandle, SamplingParams
 from dgemma_core.checkpoint.description import describe
-from dgemma_core.engine.admission import _LONG, Admission, answer_grammar, is_quick
+from dgemma_core.engine.admission import _LONG_PROMPT, Admission, answer_grammar, is_quick
 from dgemma_core.engine.host_parts import HostParts
 from dgemma_core.errors import ContextOverflowError
 from tests.checkpoints import make_model
@@ -98,11 +98,11 @@ def test_thoughts_before_a_grammar_make_another_one() -> None:
 @pytest.mark.parametrize(
     ("request_", "quick"),
     [
-        (Request("x" * (_LONG - 1)), True),
-        (Request("x" * _LONG), False),
+        (Request("x" * (_LONG_PROMPT - 1)), True),
+        (Request("x" * _LONG_PROMPT), False),
         (Request([2, 3, 4]), True),
         (Request(HELLO), True),
-        (Request([Message("user", "x" * (_LONG // 2)), Message("user", "x" * (_LONG // 2))]), False),
+        (Request([Message("user", "x" * (_LONG_PROMPT // 2)), Message("user", "x" * (_LONG_PROMPT // 2))]), False),
         (Request([Message("user", ["see ", img(1)])]), False),
         (Request(HELLO, tools=[TOOL]), False),
         (Request(HELLO, SamplingParams(grammar=GRAMMAR)), False),

@@ -6,8 +6,8 @@ import pytest
 
 from dgemma_core import Grammar
 from dgemma_core.structured.alphabet import Alphabet
+from dgemma_core.structured.ending_search import search_states
 from dgemma_core.structured.endings import short_ending
-from dgemma_core.structured.state_search import search_states
 from tests.core.structured.grammars import letters, matcher_of
 
 OBJECT = Grammar.json_schema(

@@ -7,7 +7,7 @@ import torch
 
 from dgemma_core import Grammar
 from dgemma_core.structured.alphabet import Alphabet
-from dgemma_core.structured.search import TokenSearch
+from dgemma_core.structured.beam_search import TokenSearch
 from tests.core.structured.grammars import END, cursor_of, letters, matcher_of, row, rows_for
 
 SEARCH = TokenSearch(frozenset({END}))

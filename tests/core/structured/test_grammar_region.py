@@ -7,7 +7,7 @@ import torch
 
 from dgemma_core import Grammar
 from dgemma_core.structured.alphabet import Alphabet
-from dgemma_core.structured.region import RENEWAL, GrammarRegion
+from dgemma_core.structured.grammar_region import RENEWAL, GrammarRegion
 from tests.core.structured.grammars import END, GivenRows, cursor_of, drafted_canvas, letters, rows_for
 
 WORD = Grammar.regex("ab[a-z]{10}")

@@ -1,4 +1,4 @@
-"""The state of one canvas while it is denoised, and the rule that says when it is done."""
+"""The state of one canvas while it is denoised."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dgemma_core.denoise.denoise_settings import DenoiseSettings
-from dgemma_core.denoise.sampling import entropy_bound_mask, first_end, renoise, temperature
+from dgemma_core.denoise.sampling import entropy_bound_mask, renoise, temperature
+from dgemma_core.denoise.stopping import StoppingRule
 
 STEADY_ENTROPY = 0.1  # nats; below it a position counts as sure
 _LENGTH_STEP = 8  # Canvas lengths are multiples of this: few different lengths, and whole rows for a GEMM.
@@ -30,12 +31,10 @@ def leading(marked: Tensor) -> int:
 class Canvas:
     """State of one canvas, on the host. A backend keeps its keys, values, soft embeddings and hidden states.
 
-    A canvas is done by the stopping rule of transformers' ``StableAndConfidentStoppingCriteria``: its likeliest tokens
-    have not changed for some steps, and its mean entropy is low. With ``stop_at_eos`` the rule is answer-aware. The
-    answer then ends at the first end token among the likeliest tokens, or where the request's token budget ends.
-    Positions after that end count as certain. Once the end has stayed in place for a step, they are frozen: they are
-    no longer computed, but their keys and values stay in the cache. If the end moves, the whole canvas is computed
-    again.
+    It is done by the :class:`~dgemma_core.denoise.stopping.StoppingRule`. With ``stop_at_eos`` the answer ends at the
+    first end token among the likeliest tokens, or where the request's token budget ends. Once that end has stayed in
+    place for a step, the positions after it are frozen: they are no longer computed, but their keys and values stay in
+    the cache. If the end moves, the whole canvas is computed again.
 
     Args:
         settings: of the request.
@@ -80,10 +79,8 @@ class Canvas:
         self._seen = self.argmax.clone()  # To compare the next step's likeliest tokens with; -1 where there are none.
         self.entropy = torch.zeros(self.length)
         self._vocab_size = vocab_size
-        self._end_ids = end_ids
-        self._budget = budget
+        self._stopping = StoppingRule(settings, end_ids, budget)
         self._generator = generator
-        self._unchanged = 0
         self._last_end = -1
         self._draws: tuple[Tensor, Tensor] | None = None
         self.tokens = self._noise()
@@ -149,13 +146,10 @@ class Canvas:
         self.tokens[computed] = torch.where(pinned, fixed, renoise(sample, noise, accepted))
         self.unconditioned[computed] = False
         self.steps += 1
-        end = self._answer_end()
-        self._unchanged = self._unchanged + 1 if bool(same[:end].all()) else 0
-        stable = self._unchanged >= self.settings.stability_threshold
-        # A mean over the whole canvas, as in the reference: positions after the end count as certain.
-        confident = float(self.entropy[:end].sum()) / self.length < self.settings.confidence_threshold
+        end = self._stopping.answer_end(self.argmax, self.horizon)
+        done = self._stopping.met(same[:end], self.entropy[:end])
         # If the end has just moved past the computed positions, the step says nothing of those up to the end.
-        if (stable and confident and end <= self.active) or self.exhausted:
+        if (done and end <= self.active) or self.exhausted:
             return True
         self._freeze(end)
         return False
@@ -182,19 +176,12 @@ class Canvas:
         self.unconditioned[where] |= ~pinned
         self._seen[where].masked_fill_(~pinned, -1)
         self._thaw()
-        self._unchanged = 0
+        self._stopping.restart()
 
     def draft(self, start: int, stop: int) -> list[int]:
         """The likeliest tokens of ``[start, stop)``, cut before the first position disturbed since the last step."""
         known = self._seen[start:stop] >= 0
         return self.argmax[start : start + leading(known)].tolist()
-
-    def _answer_end(self) -> int:
-        """Position after the answer's end token. Under the reference rule it is the end of the canvas."""
-        if not self.settings.stop_at_eos:
-            return self.length
-        end = first_end(self.argmax, self._end_ids) + 1 if self.horizon is None else self.horizon
-        return min(max(end, 1), self._budget, self.length)
 
     def _freeze(self, end: int) -> None:
         """Compute only the first ``end`` positions from now on if the end has not moved, else all."""

@@ -62,8 +62,8 @@ class Inbox:
             while self.waiting + len(sequences) > self.max_queue:
                 if not waits:
                     raise QueueFullError(
-                        f"max_queue={self.max_queue}: {self.waiting} requests are waiting, so {len(sequences)} more do "
-                        "not fit; wait for some of them, or raise LoadSpec.max_queue"
+                        f"{len(sequences)} more beside {self.waiting} waiting requests exceed "
+                        f"max_queue={self.max_queue}: wait for some of them, or raise LoadSpec.max_queue"
                     )
                 self._room.wait()
                 self._check_usable()

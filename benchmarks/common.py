@@ -77,7 +77,7 @@ def random_engine(engine: Engine) -> Engine:
 def wide_model(steps: int, vocab_size: int = 262_144, canvas_length: int = 256) -> Any:
     """A random model with the real vocabulary and canvas. It never converges, so a canvas takes all ``steps`` steps."""
     torch.manual_seed(0)
-    text = DiffusionGemmaTextConfig(  # type: ignore[call-arg]  # It takes the names of its file as well.
+    text = DiffusionGemmaTextConfig(  # type: ignore[call-arg]  # It takes every name of its file.
         vocab_size=vocab_size,
         hidden_size=128,
         intermediate_size=256,

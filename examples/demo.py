@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llama_index.core.query_engine import RetrieverQueryEngine
 
     from dgemma_core import Engine, EngineStats
-    from dgemma_core.api.spec import Dtype
+    from dgemma_core.api.load_spec import Dtype
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"

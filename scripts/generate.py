@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from dgemma_core.api.foreign_names import COUNTERPARTS
-from dgemma_core.api.params import SamplingParams
-from dgemma_core.api.settings import settings_of
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.load_spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
+from dgemma_core.api.setting_table import settings_of
 from dgemma_integrations.shared.adapter_settings import DRAFTS, load_settings_of, sampling_settings_of
 from scripts.render_fields import fields_source
 from scripts.render_tables import foreign_names_table, settings_table, with_blocks

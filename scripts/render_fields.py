@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, get_args, get_origin
 
-from dgemma_core.api.settings import Setting
+from dgemma_core.api.setting_table import Setting
 from dgemma_integrations.shared.adapter_settings import DRAFTS
 
 _HEAD = '''"""Settings of model objects as Pydantic fields.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from dgemma_core.api.foreign_names import Counterpart
-from dgemma_core.api.settings import Setting, number_text, quoted
+from dgemma_core.api.setting_table import Setting, number_text, quoted
 
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MIB = 2**20

@@ -9,8 +9,8 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import PrivateAttr, model_validator
 
-from dgemma_core.api.params import check_timeout
 from dgemma_core.api.questions import Answer, check_draws
+from dgemma_core.api.sampling_params import check_timeout
 from dgemma_integrations.langchain.errors import translated_errors
 from dgemma_integrations.langchain.inputs import text_or_messages
 from dgemma_integrations.langchain.loading import EngineSettings

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.protocol import Engine
-from dgemma_core.api.spec import LoadSpec
 from dgemma_integrations.shared.engines import aengine_for, engine_for
 from dgemma_integrations.shared.fields import LoadFields
 from dgemma_integrations.shared.keywords import reject_unknown

@@ -6,7 +6,7 @@ import importlib.util
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_integrations.shared.facts import checkpoint_facts
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from dgemma_core.api.events import DraftEvent
 from dgemma_core.api.messages import Message
-from dgemma_core.api.params import SamplingParams, check_timeout
 from dgemma_core.api.request import Prompt, Request
+from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_core.api.version import __version__
 from dgemma_integrations.langchain.loading import EngineSettings
 from dgemma_integrations.shared.adapter_settings import DRAFTS, SAMPLING_SETTINGS

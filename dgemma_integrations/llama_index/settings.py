@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dgemma_core.api.params import SamplingParams, check_timeout
 from dgemma_core.api.request import Prompt, Request
+from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_integrations.llama_index.loading import EngineSettings
 from dgemma_integrations.llama_index.tools import NAMES as TOOL_NAMES
 from dgemma_integrations.llama_index.tools import tool_use

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from dgemma_core.api.params import SamplingParams
-from dgemma_core.api.settings import Setting, settings_of
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.load_spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
+from dgemma_core.api.setting_table import Setting, settings_of
 
 # Names that users know from other integrations -> the engine's names.
 ALIASES = {"max_tokens": "max_new_tokens"}

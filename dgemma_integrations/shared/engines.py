@@ -6,8 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.protocol import Engine
-from dgemma_core.api.spec import LoadSpec
 
 if TYPE_CHECKING:
     from dgemma_core import Engine as LocalEngine

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
-from dgemma_core.api.spec import EMBEDDED, LoadSpec
+from dgemma_core.api.load_spec import EMBEDDED, LoadSpec
 from dgemma_integrations.shared.adapter_settings import LOAD_SETTINGS
 
 LOAD_FIELDS: tuple[str, ...] = tuple(LOAD_SETTINGS)

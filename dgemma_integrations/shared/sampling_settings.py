@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dgemma_core.api.params import SamplingParams
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_integrations.shared.adapter_settings import ALIASES, TEMPERATURE, call_names
 from dgemma_integrations.shared.keywords import reject_unknown
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, field_validator
 from pydantic_core import PydanticCustomError
 
-from dgemma_core.api.settings import is_integer
+from dgemma_core.api.setting_table import is_integer
 from dgemma_integrations.shared.adapter_settings import LOAD_SETTINGS, SAMPLING_SETTINGS
 
 _INTEGERS = tuple(name for name, s in {**LOAD_SETTINGS, **SAMPLING_SETTINGS}.items() if s.base_type is int)

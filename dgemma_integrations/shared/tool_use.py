@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dgemma_core.api.grammar import Grammar
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.request import Prompt, Request
+from dgemma_core.api.sampling_params import SamplingParams
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.images import Image
 from dgemma_core.api.infilling import Hole, Infilled
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message, ToolCall
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.protocol import Engine, EngineFacts, Progress
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Prompt, Request, Tools
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.usage import EngineStats, Usage
 
 __all__ = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.json_form import JsonForm
-from dgemma_core.api.settings import is_integer
+from dgemma_core.api.setting_table import is_integer
 from dgemma_core.api.usage import Usage
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dgemma_core.api.json_form import JsonForm
-from dgemma_core.api.settings import is_integer
+from dgemma_core.api.setting_table import is_integer
 
 QuestionType = Literal["bool", "choice", "score"]
 QUESTION_TYPES: tuple[str, ...] = get_args(QuestionType)

@@ -9,8 +9,8 @@ from typing import Any
 
 from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.messages import Message
-from dgemma_core.api.params import SamplingParams, check_timeout
-from dgemma_core.api.settings import is_integer
+from dgemma_core.api.sampling_params import SamplingParams, check_timeout
+from dgemma_core.api.setting_table import is_integer
 
 Prompt = str | Seq[int] | Seq[Message]
 Tools = Seq[Mapping[str, Any]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from dgemma_core.api.spec import EMBEDDED, LoadSpec
+from dgemma_core.api.load_spec import EMBEDDED, LoadSpec
 from dgemma_core.errors import CheckpointError
 
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "tokenizer*")

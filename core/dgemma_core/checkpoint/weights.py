@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from dgemma_core.api.load_spec import EMBEDDED, LoadSpec
 from dgemma_core.api.protocol import Progress
-from dgemma_core.api.spec import EMBEDDED, LoadSpec
 from dgemma_core.checkpoint.description import CheckpointDescription
 from dgemma_core.checkpoint.devices import pick_device, pick_dtype
 from dgemma_core.checkpoint.files import check_weight_files, checkpoint_folder

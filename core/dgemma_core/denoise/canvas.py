@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.denoise.sampling import entropy_bound_mask, first_end, renoise, temperature
-from dgemma_core.denoise.settings import DenoiseSettings
 
 STEADY_ENTROPY = 0.1  # nats; below it a position counts as sure
 _LENGTH_STEP = 8  # Canvas lengths are multiples of this: few different lengths, and whole rows for a GEMM.

@@ -8,18 +8,18 @@ from collections.abc import Sequence as Seq
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.handle import RequestHandle
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.request import Prompt, Request, Tools
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import Rendered
+from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.denoise.guide import Guide
-from dgemma_core.denoise.settings import DenoiseSettings
-from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.errors import ContextOverflowError
-from dgemma_core.structured.cursor import GrammarCursor
+from dgemma_core.structured.grammar_cursor import GrammarCursor
 from dgemma_core.structured.grammar_guide import GrammarGuide
 from dgemma_core.structured.hints import string_hints
 from dgemma_core.structured.tool_grammar import tool_grammar
@@ -39,7 +39,7 @@ class Admission:
     """
 
     def __init__(
-        self, parts: HostParts, spec: LoadSpec, cancel: weakref.ReferenceType[Callable[[RequestHandle], None]]
+        self, parts: CheckpointParts, spec: LoadSpec, cancel: weakref.ReferenceType[Callable[[RequestHandle], None]]
     ) -> None:
         self.parts = parts
         self.spec = spec

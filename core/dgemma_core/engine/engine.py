@@ -13,26 +13,26 @@ from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.events import Generation
 from dgemma_core.api.handle import RequestHandle, submit_in_thread
 from dgemma_core.api.infilling import Hole, Infilled
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.protocol import Progress
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Prompt, Request, Tools
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.usage import EngineStats
 from dgemma_core.checkpoint.description import describe
 from dgemma_core.engine.admission import Admission, is_quick
-from dgemma_core.engine.decisions import asked
-from dgemma_core.engine.host_parts import HostParts
-from dgemma_core.engine.host_side import HostSide
-from dgemma_core.engine.infilling import HoledText, holed_text
+from dgemma_core.engine.checkpoint_parts import CheckpointParts
+from dgemma_core.engine.decision_requests import asked
+from dgemma_core.engine.infill_requests import HoledText, holed_text
 from dgemma_core.engine.loading import Loader
-from dgemma_core.engine.registry import SharedEngines, register
+from dgemma_core.engine.shared_engines import SharedEngines, register
+from dgemma_core.engine.weightless import Weightless
 from dgemma_core.engine.worker import Worker
 from dgemma_core.errors import EngineClosedError, QueueFullError
 
 
-class Engine(HostSide):
+class Engine(Weightless):
     r"""Runs one set of weights for any number of threads and event loops.
 
     The constructor loads nothing. The first call that needs tokenizer and configuration reads them. The worker thread
@@ -55,7 +55,7 @@ class Engine(HostSide):
 
     def __init__(self, spec: LoadSpec | None = None) -> None:
         spec = spec or LoadSpec()
-        parts = HostParts(spec)
+        parts = CheckpointParts(spec)
         self._closed = False
         self._in_memory = False
         self._loader = Loader(spec, parts)

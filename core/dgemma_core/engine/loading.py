@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.protocol import Progress
-from dgemma_core.api.spec import LoadSpec
 from dgemma_core.checkpoint.weights import load_weights
-from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.loop import Loaded
 from dgemma_core.errors import CheckpointError, DGemmaError, OutOfMemoryError, is_out_of_memory
 from dgemma_core.execution.backend import Backend
@@ -32,7 +32,7 @@ class Loader:
         make_backend: makes the backend of a loaded model. Tests put a recording backend here.
     """
 
-    def __init__(self, spec: LoadSpec, parts: HostParts) -> None:
+    def __init__(self, spec: LoadSpec, parts: CheckpointParts) -> None:
         self._spec = spec
         self._parts = parts
         self._model: Any = None

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from dgemma_core.engine.loans import Lenders, Loan
 from dgemma_core.engine.sequence import Sequence
-from dgemma_core.engine.sharing import Lenders, Loan
 
 
 @dataclass(frozen=True)

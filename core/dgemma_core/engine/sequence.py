@@ -16,8 +16,8 @@ from dgemma_core.api.usage import Usage
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.image_patches import PlacedImage, image_identities
 from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.denoise.guide import Guide, Rows
-from dgemma_core.denoise.settings import DenoiseSettings
 from dgemma_core.engine.costs import Costs
 from dgemma_core.execution.backend import Slot
 

@@ -82,8 +82,10 @@ class Backbone:
         Returns:
             ``[tokens, hidden]``.
         """
-        embedded: Tensor = self._self_conditioning(self._embed(ids), soft)
-        return embedded
+        padded = pad_rows(soft, row_multiple(soft.device))
+        ids = F.pad(ids, (0, len(padded) - len(ids)))
+        embedded: Tensor = self._self_conditioning(self._embed(ids), padded)
+        return embedded[: len(soft)]
 
     def forward(self, hidden: Tensor, segments: Sequence[Segment], copies: Sequence[Copy] = ()) -> Tensor:
         """Take the flat batch through all layers, writing keys and values in place.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgemma_core.execution.backend import Backend, Slot, Step, StepResult
-from dgemma_core.execution.calls import (
+from dgemma_core.execution.backend_calls import (
     Call,
     Close,
     ForkPrefix,

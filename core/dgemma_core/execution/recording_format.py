@@ -26,7 +26,7 @@ from dgemma_core.execution.backend import (
     Step,
     StepResult,
 )
-from dgemma_core.execution.calls import Call, Close, ForkPrefix, Open, ReadLabelLogits, ReadLogits, Run
+from dgemma_core.execution.backend_calls import Call, Close, ForkPrefix, Open, ReadLabelLogits, ReadLogits, Run
 
 _TYPES: dict[str, Any] = {
     kind.__name__: kind

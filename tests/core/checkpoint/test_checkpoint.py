@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import DiffusionGemmaForBlockDiffusion
 
-from dgemma_core import Engine, LoadSpec
+from dgemma_core import Engine, LoadSpec, SamplingParams
 from dgemma_core.errors import CheckpointError, OutOfMemoryError
 
 
@@ -138,8 +138,15 @@ def test_quantization_needs_cuda(tiny_checkpoint: str) -> None:
 
 
 def test_dtype_choice(tiny_checkpoint: str) -> None:
+    lines: list[str] = []
     with Engine(LoadSpec(model=tiny_checkpoint, dtype="bfloat16")) as engine:
-        assert engine.generate([[2, 50, 51]])[0].usage.canvases >= 1
+        engine.load(lines.append)
+        assert engine.generate([[2, 50, 51]], SamplingParams(max_new_tokens=5))[0].usage.completion_tokens == 5
+        half = engine.stats().prefix_cache_bytes
+    assert "bfloat16 on" in lines[0]
+    with Engine(LoadSpec(model=tiny_checkpoint, dtype="float32")) as engine:
+        engine.generate([[2, 50, 51]], SamplingParams(max_new_tokens=5))
+        assert engine.stats().prefix_cache_bytes == 2 * half
 
 
 def test_progress_is_told(tiny_checkpoint: str) -> None:
@@ -160,6 +167,7 @@ def test_bad_specs_are_named(field: str, value: object) -> None:
         LoadSpec(**{field: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.landing
 def test_importing_the_core_is_light_and_needs_no_framework() -> None:
     code = (
         "import sys, dgemma_core; heavy = {'torch', 'transformers'} & set(sys.modules); assert not heavy, heavy\n"

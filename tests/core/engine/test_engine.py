@@ -97,10 +97,9 @@ def test_chunked_prefill_gives_the_same_tokens(tiny_checkpoint: str) -> None:
 @pytest.mark.parametrize("limit", [1, 5, 16, 17, 40])
 def test_max_new_tokens_is_exact(tiny_engine: Engine, limit: int) -> None:
     generation = tiny_engine.generate([[2, 50, 51]], SamplingParams(seed=3, max_new_tokens=limit))[0]
-    assert len(generation.token_ids) <= limit
-    assert generation.usage.completion_tokens == len(generation.token_ids)
-    if generation.finish_reason == "length":
-        assert len(generation.token_ids) == limit
+    # These weights never end an answer by themselves.
+    assert generation.finish_reason == "length"
+    assert len(generation.token_ids) == generation.usage.completion_tokens == limit
 
 
 def test_stop_string(embedded_engine: Engine) -> None:
@@ -121,13 +120,16 @@ def test_several_canvases_and_a_smaller_one(embedded_engine: Engine) -> None:
 
 
 def test_answer_aware_canvas_computes_fewer_positions(embedded_engine: Engine) -> None:
+    # The canvas has to stay the same for four steps: at least two of them know its end.
     aware, reference = (
-        embedded_engine.generate([ask(QUESTIONS[0])], SamplingParams(seed=0, stop_at_eos=flag))[0]
+        embedded_engine.generate([ask(QUESTIONS[0])], SamplingParams(seed=0, stop_at_eos=flag, stability_threshold=3))[
+            0
+        ]
         for flag in (True, False)
     )
     assert aware.text == reference.text
     assert reference.usage.positions == reference.usage.denoising_steps * embedded_engine.canvas_length
-    assert aware.usage.positions <= reference.usage.positions
+    assert aware.usage.positions < aware.usage.denoising_steps * embedded_engine.canvas_length
 
 
 # Events.
@@ -277,7 +279,7 @@ def test_too_long_is_refused_with_the_numbers_before_any_work(tiny_engine: Engin
     assert "2100" in str(caught.value)
     assert not isinstance(caught.value, ValueError)
     assert tiny_engine.stats().weight_loads == 0
-    assert tiny_engine.generate([[2] * 2040], SamplingParams(seed=0))[0].usage.completion_tokens <= 8
+    assert tiny_engine.generate([[2] * 2040], SamplingParams(seed=0))[0].usage.completion_tokens == 8
 
 
 def test_other_misuse_is_named(tiny_engine: Engine) -> None:
@@ -405,6 +407,7 @@ def test_a_dead_worker_fails_everyone_at_once(tiny_engine: Engine, monkeypatch: 
     assert tiny_engine.closed
 
 
+@pytest.mark.landing
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_is_told(tiny_checkpoint: str) -> None:
     code = (

@@ -54,6 +54,18 @@ def test_budget_is_kept_and_the_oldest_goes_first(backend: EagerBackend) -> None
     assert len(prefixes) == 2
 
 
+def test_what_was_used_lately_stays(backend: EagerBackend) -> None:
+    prefixes = PrefixCache(backend, 2 * backend.slot_bytes(4))
+    first, second, third = ([start, start + 1, start + 2, start + 3] for start in (10, 20, 30))
+    into = backend.open(16)
+    for tokens in (first, second):
+        prefixes.put(tokens, filled(backend, tokens))
+    assert prefixes.take([*first, 9], into) == 4
+    prefixes.put(third, filled(backend, third))
+    assert prefixes.take([*second, 9], into) == 0
+    assert prefixes.take([*first, 9], into) == 4
+
+
 def test_a_longer_entry_replaces_its_own_prefix(backend: EagerBackend) -> None:
     prefixes = PrefixCache(backend, 10**6)
     held = len(backend._slots)

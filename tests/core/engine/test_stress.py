@@ -17,7 +17,7 @@ from dgemma_core import Engine, LoadSpec, SamplingParams
 from dgemma_core.engine.step import StepRunner
 from dgemma_core.errors import DGemmaError
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.landing]
 REQUESTS, THREADS, LOOPS = 500, 64, 4
 POISON = 77
 
@@ -129,6 +129,7 @@ def test_every_handle_ends_with_its_own_outcome(tiny_checkpoint: str) -> None:
         assert (stats.waiting, stats.running, stats.kv_bytes) == (0, 0, 0)
         assert stats.failed == sum(kind == "error" for kind, _, _ in requests)
         assert stats.finished + stats.cancelled + stats.failed == stats.submitted == REQUESTS + 5
+        assert stats.cancelled > 0
         assert stats.prefix_cache_bytes <= 2**20
         outcomes.clear()
         gc.collect()

@@ -17,7 +17,7 @@ import PIL.Image
 import torch
 
 from dgemma_core import Engine, Grammar, Hole, Image, LoadSpec, Message, Question, Request, SamplingParams
-from dgemma_core.engine.decisions import asked
+from dgemma_core.engine.decision_requests import asked
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.execution.eager import EagerBackend
 from dgemma_core.execution.recording import Recording, RecordingBackend

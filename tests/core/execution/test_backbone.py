@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 
 from dgemma_core.execution.backbone import Backbone
@@ -32,3 +35,49 @@ def test_wanted_positions_are_those_of_the_whole_canvas() -> None:
     assert torch.equal(walk((3, 4, 15), None), full[[3, 4, 15, *range(16, 32)]])
     assert torch.equal(walk((0,), (9, 2)), full[[0, 25, 18]])
     assert torch.equal(walk((), (5,)), full[[21]])
+
+
+def rows_of(module: Any, rows: list[int]) -> None:
+    """Notes how many rows the module is called with."""
+    module.register_forward_pre_hook(lambda _module, args: rows.append(args[0].shape[0]))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "canvas", "wanted", "last"),
+    [
+        (40, 0, None, []),  # The keys and values of a prompt are all that is wanted of it.
+        (40, 32, None, [32]),
+        (40, 32, (3, 30), [16]),  # Of two positions, padded.
+        (0, 32, (3, 30), [16]),
+        (0, 32, None, [32]),
+    ],
+)
+@torch.inference_mode()
+def test_the_last_layer_computes_what_is_wanted(
+    prompt: int, canvas: int, wanted: tuple[int, ...] | None, last: list[int]
+) -> None:
+    model = make_model(canvas_length=32)
+    backbone = Backbone(model)
+    # A pass without a canvas goes through the encoder's layers.
+    layers = (model.model.decoder if canvas else model.model.encoder.language_model).layers
+    queries: list[list[int]] = [[], []]
+    dense: list[list[int]] = [[], []]
+    keys: list[list[int]] = [[], []]
+    for layer, q, d, k in zip(layers, queries, dense, keys, strict=True):
+        rows_of(layer.self_attn.q_proj, q)
+        rows_of(layer.mlp, d)
+        rows_of(layer.self_attn.k_proj, k)
+    cache = SequenceCache(backbone.layouts, 128, backbone.device, backbone.dtype)
+    segments, embedded = [], []
+    if prompt:
+        segments.append(Segment(cache, 0, prompt, True, prompt))
+        embedded.append(backbone.embed(torch.arange(prompt)))
+    if canvas:
+        segments.append(Segment(cache, prompt, canvas, False, prompt + canvas, wanted=wanted))
+        soft = torch.zeros(canvas, backbone.hidden_size)
+        embedded.append(backbone.embed_canvas(torch.arange(canvas), soft))
+    hidden = backbone.forward(torch.cat(embedded), segments)
+    assert len(hidden) == (canvas if wanted is None else len(wanted))
+    every = -(-(prompt + canvas) // 16) * 16
+    assert keys == [[every], [every]]
+    assert queries == dense == [[every], last]

@@ -106,7 +106,7 @@ def test_every_step_agrees(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
                 expected = soft_embedding(model, recorded.processed_logits)
                 torch.testing.assert_close(statistics.soft, expected, atol=1e-4, rtol=1e-4)
                 done = canvas.advance(statistics.argmax, statistics.sample, statistics.entropy)
-                assert done == recorded.stopped or canvas.steps == settings.max_denoising_steps
+                assert done == (recorded.stopped or canvas.steps == settings.max_denoising_steps)
                 if not done:
                     recorded = next(steps, None)
             stopped_at.append(canvas.steps)

@@ -194,7 +194,7 @@ async def test_a_chain_with_parallel_parts(chat: ChatDiffusionGemma) -> None:
     state = await chain.ainvoke(given)
     assert state["answers"]["plain"] == ask.invoke(given) == "".join(ask.stream(given))
     assert "1931" in state["answers"]["plain"]
-    assert state["answers"]["short"].usage_metadata["output_tokens"] <= 4
+    assert state["answers"]["short"].usage_metadata["output_tokens"] == 4
     chunks = [chunk async for chunk in chain.astream(given)]
     assert reduce_texts(chunks) == state["answers"]["plain"]
 

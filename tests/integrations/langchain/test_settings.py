@@ -116,7 +116,7 @@ def test_configurable_fields_go_on_streaming(chat: ChatDiffusionGemma, engine: E
     )
     loads = engine.stats().weight_loads
     answer = configurable.invoke("fox", config={"configurable": {"length": 5}})
-    assert answer.usage_metadata["output_tokens"] <= 5
+    assert answer.usage_metadata["output_tokens"] == 5
     assert len(list(configurable.stream("fox", config={"configurable": {"length": 40, "seed": 3}}))) > 2
     assert engine.stats().weight_loads == loads
 

@@ -41,7 +41,7 @@ def test_the_templates_own_markup_may_cost_answer_tokens(tiny_checkpoint: str) -
     llm = DiffusionGemma(model=tiny_checkpoint, max_tokens=16, max_denoising_steps=1)
     prompt = llm.engine.count_tokens([Message("user", "a short question")])
     tight = DiffusionGemma(model=tiny_checkpoint, max_tokens=16, max_denoising_steps=1, max_context=prompt + 14)
-    assert tight.complete("a short question").raw["usage"]["completion_tokens"] <= 14
+    assert tight.complete("a short question").raw["usage"]["completion_tokens"] == 14
     too_tight = DiffusionGemma(model=tiny_checkpoint, max_tokens=200, max_denoising_steps=1, max_context=prompt + 14)
     with pytest.raises(ContextOverflowError):
         too_tight.complete("a short question")

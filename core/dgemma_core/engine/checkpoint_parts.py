@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.chat.image_patches import ImagePreprocessor
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.checkpoint.description import CheckpointDescription, read_description
@@ -13,7 +13,7 @@ from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.matcher import GrammarCompiler
 
 
-class HostParts:
+class CheckpointParts:
     """Description, chat template, image preprocessor and grammar compiler of one checkpoint. Thread-safe.
 
     Args:

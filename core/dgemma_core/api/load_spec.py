@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dgemma_core.api.json_form import JsonForm
-from dgemma_core.api.settings import check_settings, documented, setting
+from dgemma_core.api.setting_table import check_settings, documented, setting
 
 Device = str
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]

@@ -8,13 +8,13 @@ import threading
 import weakref
 from typing import Any, Generic, Protocol, TypeVar
 
-from dgemma_core.api.spec import LoadSpec
-from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.api.load_spec import LoadSpec
+from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.worker import Worker
 
 # Workers, not engines: a worker's thread may still run when its engine is already gone.
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
-_parts: weakref.WeakSet[HostParts] = weakref.WeakSet()
+_parts: weakref.WeakSet[CheckpointParts] = weakref.WeakSet()
 
 
 class _Closable(Protocol):
@@ -67,7 +67,7 @@ class SharedEngines(Generic[T]):
 _shared: weakref.WeakSet[SharedEngines[Any]] = weakref.WeakSet()
 
 
-def register(worker: Worker, parts: HostParts) -> None:
+def register(worker: Worker, parts: CheckpointParts) -> None:
     """Note a worker to close at exit. In a forked child, worker and parts get new locks."""
     _workers.add(worker)
     _parts.add(parts)

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from dgemma_core.api.images import Image
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.protocol import EngineFacts
 from dgemma_core.api.request import Prompt, Request, Tools
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.engine.admission import Admission
 
 
-class HostSide:
+class Weightless:
     """Facts, tokens and checks. Reads the checkpoint's small files at the first call that needs them.
 
     Args:

@@ -7,7 +7,7 @@ import torch
 
 from dgemma_core import Grammar
 from dgemma_core.structured.alphabet import Alphabet
-from dgemma_core.structured.search import TokenSearch
+from dgemma_core.structured.beam_search import TokenSearch
 from tests.core.structured.grammars import END, cursor_of, letters, matcher_of, row, rows_for
 
 SEARCH = TokenSearch(frozenset({END}))
@@ -58,8 +58,16 @@ def test_candidates_are_the_allowed_tokens_and_ends_in_order(alphabet: Alphabet)
     assert END not in SEARCH.candidates(matcher_of(alphabet, grammar), logits)
 
 
+def test_what_closes_a_hole_is_allowed_where_the_text_is_complete(alphabet: Alphabet) -> None:
+    pad, logits = 0, rows_for(alphabet, 1, [0])[0]
+    search = TokenSearch(frozenset({pad, END}))
+    grammar = Grammar.choice(["a", "ab"])
+    assert next(search.candidates(matcher_of(alphabet, grammar, b"a"), logits)) == pad
+    assert pad not in search.candidates(matcher_of(alphabet, grammar), logits)
+
+
 def test_a_mistake_is_looked_for_before_where_it_shows(alphabet: Alphabet) -> None:
-    """`setch_lunch` is refused at its second letter; by the letters behind it the first one is wrong."""
+    """`setch_lunch` is refused at its second letter; the letters after it show that the first one is wrong."""
     cursor = cursor_of(alphabet, Grammar.choice(["fetch_lunch", "start_car", "stop"]), 40)
     draft = letters(alphabet, b"setch_lunch")
     first = letters(alphabet, b"f")
@@ -76,9 +84,11 @@ def test_a_mistake_is_looked_for_before_where_it_shows(alphabet: Alphabet) -> No
     assert cursor.stopped
 
 
-@pytest.mark.parametrize("text", [b"see ", b"s", b"plaid"])
-def test_a_search_does_not_take_a_control_token_for_its_characters(alphabet: Alphabet, text: bytes) -> None:
+@pytest.mark.parametrize(("text", "text_found"), [(b"see ", None), (b"s", None), (b"plaid", b"plain")])
+def test_a_search_does_not_take_a_control_token_for_its_characters(
+    alphabet: Alphabet, text: bytes, text_found: bytes | None
+) -> None:
     """Where characters spell a control token, the grammar engine's mask holds the token, which it then refuses."""
     cursor = cursor_of(alphabet, Grammar.choice(["plain", "see <|think|>"]), 40)
     found = cursor.search(rows_for(alphabet, 9, letters(alphabet, text)), 7)
-    assert found is None or b"see <|think|>plain".find(alphabet.bytes_of(found[0])) in (0, 13)
+    assert (None if found is None else alphabet.bytes_of(found[0])) == text_found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from dgemma_core.api.params import SamplingParams
+from dgemma_core.api.sampling_params import SamplingParams
 
 
 @dataclass(frozen=True)

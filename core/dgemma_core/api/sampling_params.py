@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.json_form import JsonForm
-from dgemma_core.api.settings import check_settings, documented, is_number, setting, settings_of
+from dgemma_core.api.setting_table import check_settings, documented, is_number, setting, settings_of
 
 
 def check_timeout(timeout: object) -> None:

@@ -8,13 +8,13 @@ from functools import partial
 
 from dgemma_core.api.events import Generation
 from dgemma_core.api.infilling import Hole, Infilled
-from dgemma_core.api.params import SamplingParams
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import Rendered
 from dgemma_core.engine.admission import Admission
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.structured.infill_guide import InfillGuide
-from dgemma_core.structured.infilling import Filling, check_params, hole_tokens, join, lay_out
+from dgemma_core.structured.infill_layout import Filling, check_params, hole_tokens, join, lay_out
 
 
 @dataclass(frozen=True)

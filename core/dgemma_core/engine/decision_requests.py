@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.messages import Message
-from dgemma_core.api.params import SamplingParams, check_timeout
 from dgemma_core.api.questions import Answer, Question
+from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_core.engine.admission import Admission
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.engine.worker import Worker
 from dgemma_core.structured.decision_guide import DecisionGuide, read_answers
-from dgemma_core.structured.decisions import Ask, plan_asks
+from dgemma_core.structured.decision_plan import Ask, plan_asks
 from dgemma_core.structured.forms import FormWriter
 
 

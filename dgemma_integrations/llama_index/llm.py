@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
-    """A block-diffusion language model that runs in this process. Use it wherever LlamaIndex takes an LLM.
+    """A block-diffusion language model that runs in this process, for all components that take an LLM.
 
     Making an object is cheap, because weights load at the first request. All objects with the same load settings share
     one engine, which denoises concurrent requests together. Any thread and any event loop may call every method.

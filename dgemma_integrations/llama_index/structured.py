@@ -80,7 +80,7 @@ class StructuredPrediction(Generic[Model]):
         return self._read(await self._llm.achat(**self._arguments))
 
     def stream(self) -> Generator[Model | FlexibleModel]:
-        """The object as far as it is known after each canvas. The last one is whole."""
+        """A partial object after each canvas; the last one is whole."""
         reader = self._reader()
         for chunk in self._llm.stream_chat(**self._arguments):
             yield from reader.partial(chunk)

@@ -32,7 +32,7 @@ class Canvas:
 
     A canvas is done by the stopping rule of transformers' ``StableAndConfidentStoppingCriteria``: its likeliest tokens
     have not changed for some steps, and its mean entropy is low. With ``stop_at_eos`` the rule is answer-aware. The
-    answer then ends at the first end token among the likeliest tokens, or where the request's token budget ends.
+    answer then ends at the first end token among the likeliest tokens, or at the end of the request's token budget.
     Positions after that end count as certain. Once the end has stayed in place for a step, they are frozen: they are
     no longer computed, but their keys and values stay in the cache. If the end moves, the whole canvas is computed
     again.

@@ -115,7 +115,7 @@ def describe(tokenizer: Any, config: Any, generation: Any, folder: Path | None =
     """
     if config.text_config.use_bidirectional_attention == "all":
         raise CheckpointError(
-            "use_bidirectional_attention='all': this engine reuses keys and values, so it needs a causal encoder; use "
+            "use_bidirectional_attention='all': keys and values of an encoder that is not causal cannot be reused; use "
             "a checkpoint with None or 'vision'"
         )
     unset = generation._get_default_generation_params()

@@ -31,10 +31,10 @@ def leading(marked: Tensor) -> int:
 class Canvas:
     """State of one canvas, on the host. A backend keeps its keys, values, soft embeddings and hidden states.
 
-    A canvas is done by the :class:`~dgemma_core.denoise.stopping.StoppingRule`. With ``stop_at_eos`` the answer ends at the
-    first end token among the likeliest tokens, or at the end of the request's token budget. Once that end has stayed in
-    place for a step, the positions after it are frozen: they are no longer computed, but their keys and values stay in
-    the cache. If the end moves, the whole canvas is computed again.
+    :class:`~dgemma_core.denoise.stopping.StoppingRule` says when a canvas is done. With ``stop_at_eos`` the answer ends
+    at the first end token among the likeliest tokens, or at the end of the request's token budget. Once that end has
+    stayed in place for a step, the positions after it are frozen: they are no longer computed, but their keys and
+    values stay in the cache. If the end moves, the whole canvas is computed again.
 
     Args:
         settings: of the request.

@@ -62,9 +62,9 @@ class Admission:
         grammar = answer_grammar(request)
         guide = None if grammar is None else GrammarGuide(self.grammar_cursor(grammar, room))
         settings = self.parts.description.defaults.with_params(params)
-        return self.guided(prompt, settings, params, room, guide, request.timeout)
+        return self.rendered_sequence(prompt, settings, params, room, guide, request.timeout)
 
-    def guided(
+    def rendered_sequence(
         self,
         prompt: Rendered,
         settings: DenoiseSettings,

@@ -93,4 +93,6 @@ def _sequence(
     length = ask.canvas_length
     params = SamplingParams(max_new_tokens=length, canvas_length=length, seed=seed)
     settings = admission.parts.description.defaults.with_params(params)
-    return admission.guided(prompt, settings, params, admission.room(len(prompt.ids), length), guide, timeout)
+    return admission.rendered_sequence(
+        prompt, settings, params, admission.room(len(prompt.ids), length), guide, timeout
+    )

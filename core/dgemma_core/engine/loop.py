@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dgemma_core.api.events import BlockEvent, DraftEvent, FinishReason, Generation
-from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.api.events import FinishReason
+from dgemma_core.engine.answers import close_canvas, draft_event, finished
 from dgemma_core.engine.counters import Counters
 from dgemma_core.engine.isolation import IsolatedSteps, Outcome, as_engine_error, retry_once
 from dgemma_core.engine.prefixes import PrefixCache
 from dgemma_core.engine.scheduler import Scheduler
-from dgemma_core.engine.sequence import Sequence, before_end
+from dgemma_core.engine.sequence import Sequence
 from dgemma_core.engine.step import StepRunner, book, slot_of
 from dgemma_core.errors import is_out_of_memory
 from dgemma_core.execution.backend import Backend
@@ -86,14 +86,8 @@ class Loop:
 
     def finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End a request with its answer so far."""
-        detokenizer = sequence.detokenizer
-        usage = sequence.usage()
-        # With a guide all calls are whole, even if the answer was cut.
-        if detokenizer.tool_calls and (reason == "stop" or (reason == "length" and sequence.guide is not None)):
-            reason = "tool_calls"
-        generation = Generation(
-            detokenizer.text, tuple(detokenizer.kept), reason, usage, detokenizer.tool_calls, detokenizer.reasoning
-        )
+        generation = finished(sequence, reason)
+        usage = generation.usage
         ending = "cancelled" if reason == "cancelled" else "finished"
         with self._counters.lock:  # So that no snapshot misses a request between leaving and being counted.
             self._forget(sequence)
@@ -141,27 +135,13 @@ class Loop:
         if sequence.guide is not None:
             done = sequence.review(done, self._runner.rows(sequence, canvas))
         if sequence.drafts:
-            self._show_draft(sequence, canvas)
+            sequence.handle.emit(draft_event(sequence, canvas, self._end_ids))
         if done:
-            self._close_canvas(sequence)
-
-    def _show_draft(self, sequence: Sequence, canvas: Canvas) -> None:
-        text = sequence.detokenizer.decode(before_end(canvas.argmax.tolist(), self._end_ids))
-        sequence.handle.emit(DraftEvent(text, canvas.steps, tuple(canvas.entropy.tolist())))
-
-    def _close_canvas(self, sequence: Sequence) -> None:
-        tokens, reason = sequence.close_canvas(self._end_ids)
-        detokenizer = sequence.detokenizer
-        thoughts, calls = len(detokenizer.reasoning), len(detokenizer.tool_calls)
-        text, kept, stopped = detokenizer.add(tokens, last=reason is not None)
-        if stopped:
-            reason = "stop"
-        if text or kept or (reason and not sequence.blocks):
-            reasoning, called = detokenizer.reasoning[thoughts:], detokenizer.tool_calls[calls:]
-            sequence.handle.emit(BlockEvent(text, kept, sequence.blocks, reasoning, called))
-            sequence.blocks += 1
-        if reason:
-            self.finish(sequence, reason)
+            block, reason = close_canvas(sequence, self._end_ids)
+            if block is not None:
+                sequence.handle.emit(block)
+            if reason is not None:
+                self.finish(sequence, reason)
 
     def _remember(self, sequence: Sequence) -> None:
         """Keep an encoded prompt for later requests, if there is memory for it."""

@@ -1,1 +1,1 @@
-"""Side-by-side measurements; each prints a table and a ratio."""
+"""Side-by-side measurements. Each prints a table and a ratio."""

@@ -1,8 +1,10 @@
 """The answer-aware canvas against the reference rule: ``python -m benchmarks.answer_canvas``.
 
-On held-out prompts of the embedded checkpoint: exact match, how often the two rules give the same answer (and how often
-two seeds of the reference do, which is the noise to compare with), steps, computed positions and time. Then a random
-model with vocabulary 262,144 and canvas 256 whose answer is made to end at position 15.
+The first table is for held-out prompts of the embedded checkpoint. It shows exact matches, how often a rule gives the
+reference rule's answer, steps, computed positions and time. A second seed of the reference rule shows how much answers
+vary anyway.
+
+The second table is for a random model with vocabulary 262,144 and canvas 256. Its answer is made to end at position 15.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ WIDE_STEPS = 8
 
 
 def ending_model() -> Any:
-    """The wide random model with an end token at position ``END_AT`` of a lone canvas.
+    """The wide random model, with an end token at position ``END_AT`` if a canvas runs alone.
 
-    The last layer's output outweighs what came before. At that position it points along the end token's embedding,
-    elsewhere the other way.
+    The last layer's output outweighs all other layers'. At that position it points along the end token's embedding,
+    and at all others against it.
     """
     model = wide_model(WIDE_STEPS)
     decoder = model.model.decoder
@@ -52,7 +54,7 @@ def ending_model() -> Any:
 
 
 def run(engine: Engine, prompts: list[list[int]], **params: Any) -> tuple[list[Generation], float]:
-    """All prompts at once, without reused prefixes."""
+    """Answer all prompts together, without reused prefixes. Returns the answers and the seconds they took."""
     engine.clear_prefix_cache()
     began = time.perf_counter()
     generations = engine.generate(prompts, SamplingParams(**params))
@@ -60,7 +62,7 @@ def run(engine: Engine, prompts: list[list[int]], **params: Any) -> tuple[list[G
 
 
 def embedded(model: str, count: int) -> None:
-    """The held-out prompts."""
+    """Measure held-out prompts of the embedded checkpoint."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     share = -(-count // len(CHAT_TASKS))
     cases = [(task, case) for task in CHAT_TASKS for case in make_cases(tokenizer, task, share, seed=2)][:count]
@@ -86,7 +88,7 @@ def embedded(model: str, count: int) -> None:
 
 
 def wide(model: str, runs: int) -> None:
-    """Canvas 256, answer of 15 tokens."""
+    """Measure the wide random model: canvas 256, an answer of 15 tokens."""
     prompt = [2, *range(1000, 1063)]
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     with Engine.from_model(ending_model(), tokenizer, prefix_cache_bytes=0) as engine:

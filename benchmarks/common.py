@@ -1,4 +1,4 @@
-"""What the measurements share: timing, the machine's description, random models, a table."""
+"""Helpers of the measurements: timing, the machine's description, random models, a table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ console = Console(width=120)
 
 
 def median_seconds(runs: int, *variants: Callable[[], object]) -> list[float]:
-    """Median wall time of each variant, taken in turn so that drift hits all; one warm-up round first."""
+    """Median seconds of each variant. They run in turn, so that drift hits all, after one round of warm-up."""
     times: list[list[float]] = [[] for _ in variants]
     for round_number in range(runs + 1):
         for index, variant in enumerate(variants):
@@ -61,12 +61,12 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def checkpoint_folder(model: str) -> str:
-    """The folder, or the Hub id, that transformers loads for an engine's ``model``."""
+    """The folder or Hub id of an engine's ``model``, for transformers."""
     return str(EMBEDDED) if model == "embedded" else model
 
 
 def random_engine(engine: Engine) -> Engine:
-    """A checkpoint's architecture and tokenizer with random weights."""
+    """An engine with the architecture and tokenizer of another engine's checkpoint, and random weights."""
     torch.manual_seed(0)
     config = DiffusionGemmaConfig.from_pretrained(checkpoint_folder(engine.spec.model))
     model = DiffusionGemmaForBlockDiffusion(config)
@@ -75,9 +75,9 @@ def random_engine(engine: Engine) -> Engine:
 
 
 def wide_model(steps: int, vocab_size: int = 262_144, canvas_length: int = 256) -> Any:
-    """A random model with the real vocabulary and canvas; it never converges, so every canvas takes ``steps`` steps."""
+    """A random model with the real vocabulary and canvas. It never converges, so a canvas takes all ``steps`` steps."""
     torch.manual_seed(0)
-    text = DiffusionGemmaTextConfig(  # type: ignore[call-arg]  # It takes the names of its file as well.
+    text = DiffusionGemmaTextConfig(  # type: ignore[call-arg]  # It takes every name of its file.
         vocab_size=vocab_size,
         hidden_size=128,
         intermediate_size=256,

@@ -1,6 +1,6 @@
-"""How many model objects a second can be made: frameworks make one per request, or per configured call.
+"""Model objects made per second: ``python -m benchmarks.construction``.
 
-Run ``python -m benchmarks.construction``. Nothing is loaded: no torch, no weights.
+Frameworks make a model object per request, or per configured call. No weights are loaded, and no torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ KEYWORDS: dict[str, Any] = {"temperature": 0, "max_tokens": 100}
 
 
 def per_second(make: Callable[[], object], count: int, rounds: int) -> float:
-    """Objects per second of processor time, the median of some rounds: other processes' load does not count."""
+    """Objects per second, the median of the rounds. It is processor time, so other processes' load does not count."""
     make()
     rates = []
     for _ in range(rounds):
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000, help="objects a round")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    # Imports take seconds and are not what is measured.
+    # Imported before the clock starts: imports take seconds and are not measured.
     from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaLLM
     from dgemma_integrations.llama_index import DiffusionGemma
 

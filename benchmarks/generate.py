@@ -1,7 +1,7 @@
-"""Ours against transformers' ``generate`` on the same weights: ``python -m benchmarks.generate``.
+"""The engine against transformers' ``generate``: ``python -m benchmarks.generate``.
 
-Same prompts, same dtype, same sampler settings. ``generate`` runs with the faster of upstream's expert
-implementations for CPUs.
+Weights, prompts, dtype and sampler settings are the same. ``generate`` runs with the implementation of experts that is
+faster on CPUs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_NEW_TOKENS = 128
 
 
 def reference(model: Any, prompts: list[list[int]], **options: Any) -> Any:
-    """``generate`` on left-padded prompts."""
+    """Run ``generate`` on left-padded prompts."""
     width = max(len(p) for p in prompts)
     ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
@@ -32,7 +32,7 @@ def reference(model: Any, prompts: list[list[int]], **options: Any) -> Any:
 
 
 def requests(prompts: list[list[int]], model: Any, engine: Engine, runs: int) -> None:
-    """One request, and all of them at once."""
+    """Measure one request, and all of them at once."""
     params = SamplingParams(seed=0, max_new_tokens=MAX_NEW_TOKENS)
     options = {"max_new_tokens": MAX_NEW_TOKENS}
 
@@ -70,7 +70,7 @@ def requests(prompts: list[list[int]], model: Any, engine: Engine, runs: int) ->
 
 
 def wide(tokenizer: Any, runs: int) -> None:
-    """Vocabulary 262,144, canvas 256, the same number of steps for both."""
+    """Measure the wide random model: vocabulary 262,144, canvas 256, the same number of steps for both."""
     model = wide_model(WIDE_STEPS)
     model.set_experts_implementation("eager")
     prompt = [2, *range(1000, 1063)]
@@ -92,7 +92,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=str(EMBEDDED), help="checkpoint folder")
-    parser.add_argument("--runs", type=int, default=3, help="of which the median is shown; one takes minutes on a CPU")
+    parser.add_argument("--runs", type=int, default=3, help="runs to take the median of; one takes minutes on a CPU")
     parser.add_argument("--skip-wide", action="store_true", help="leave out the wide random model")
     args = parser.parse_args()
     console.print(machine())

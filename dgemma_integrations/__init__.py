@@ -1,5 +1,5 @@
-"""Adapters that put one shared DiffusionGemma engine behind LangChain and LlamaIndex.
+"""Adapters that give LangChain and LlamaIndex one shared DiffusionGemma engine.
 
-Import the framework you use: ``dgemma_integrations.langchain`` or ``dgemma_integrations.llama_index``. Neither imports
-the other's framework, and neither loads torch before the first request.
+Import the one you use: ``dgemma_integrations.langchain`` or ``dgemma_integrations.llama_index``. Neither imports the
+other's framework. Neither loads torch before the first request.
 """

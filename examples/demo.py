@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llama_index.core.query_engine import RetrieverQueryEngine
 
     from dgemma_core import Engine, EngineStats
-    from dgemma_core.api.spec import Dtype
+    from dgemma_core.api.load_spec import Dtype
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
@@ -131,7 +131,7 @@ class Assistant:
         llm = DiffusionGemma(**settings)
         self.engine = cast("Engine", llm.engine)  # It runs in this process.
         # LlamaIndex packs prompts by this count; its default tokenizer is that of another model.
-        Settings.tokenizer = self.engine.tokenizer
+        Settings.tokenizer = self.engine.encode_text
         retriever = LlamaIndexBM25(self.index, top_k)
         self.streaming_query_engine: RetrieverQueryEngine = RetrieverQueryEngine.from_args(
             retriever, llm=llm, streaming=True

@@ -1,4 +1,4 @@
-"""Writes what is derived from the one description of the settings. ``make generate`` runs it.
+"""Writes the fields and tables that are derived from the settings. ``make generate`` runs it.
 
 With ``--check`` it writes nothing and fails if a file is out of date.
 """
@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from dgemma_core.api.foreign_names import COUNTERPARTS
-from dgemma_core.api.params import SamplingParams
-from dgemma_core.api.settings import settings_of
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.load_spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
+from dgemma_core.api.setting_table import settings_of
 from dgemma_integrations.shared.adapter_settings import DRAFTS, load_settings_of, sampling_settings_of
 from scripts.render_fields import fields_source
 from scripts.render_tables import foreign_names_table, settings_table, with_blocks
@@ -23,7 +23,7 @@ PAGES = ROOT / "docs"
 
 
 def blocks(spec: type = LoadSpec, params: type = SamplingParams) -> dict[str, str]:
-    """What pages may have between ``<!-- generated: NAME -->`` and ``<!-- end -->``, by name.
+    """The texts between ``<!-- generated: NAME -->`` and ``<!-- end -->`` in the docs, by name.
 
     Args:
         spec: the dataclass of load settings.
@@ -40,14 +40,14 @@ def blocks(spec: type = LoadSpec, params: type = SamplingParams) -> dict[str, st
 
 
 def generated(spec: type = LoadSpec, params: type = SamplingParams) -> dict[Path, str]:
-    """The text every generated file should have. Arguments as for :func:`blocks`."""
+    """The text that every generated file should have. Arguments as for :func:`blocks`."""
     tables = blocks(spec, params)
     pages = {page: with_blocks(page.read_text("utf-8"), tables) for page in sorted(PAGES.glob("*.md"))}
     return {FIELDS: fields_source(load_settings_of(spec), sampling_settings_of(params)), **pages}
 
 
 def stale() -> dict[Path, str]:
-    """The files that differ from what they should be, with the text they should have."""
+    """The files that are out of date, with the text that they should have."""
     return {path: text for path, text in generated().items() if not path.exists() or path.read_text("utf-8") != text}
 
 

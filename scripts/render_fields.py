@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, get_args, get_origin
 
-from dgemma_core.api.settings import Setting
+from dgemma_core.api.setting_table import Setting
 from dgemma_integrations.shared.adapter_settings import DRAFTS
 
 _HEAD = '''"""Settings of model objects as Pydantic fields.
@@ -69,9 +69,9 @@ def _declared(setting: Setting) -> tuple[str, str]:
     """Type and default as source text."""
     kind: Any = setting.base_type
     if get_origin(kind) is tuple:
-        # LangChain's models hold lists, LlamaIndex's tuples: each declares its own.
+        # LangChain's models hold lists and LlamaIndex's tuples, so each adapter declares its own field.
         return f"Sequence[{get_args(kind)[0].__name__}] | None", "None"
-    # Choices are checked by the engine, whose error names the setting, and torch's own objects may stand for them.
+    # Not a Literal: the engine checks choices and names the setting, and a torch object may stand for a choice.
     return kind.__name__ + (" | None" if setting.optional else ""), _value(setting.default)
 
 
@@ -80,7 +80,7 @@ def _value(value: object) -> str:
 
 
 def _string(text: str) -> str:
-    """A string literal with the quotes that need no escapes, as the formatter prefers."""
+    """A string literal as the formatter writes it: with the quotes that need no escapes."""
     return f"'{text}'" if '"' in text and "'" not in text else json.dumps(text, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""Renders tables of the docs: settings and foreign names, between markers in the pages."""
+"""Renders the docs' tables of settings and foreign names. They stand between markers in the pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from dgemma_core.api.foreign_names import Counterpart
-from dgemma_core.api.settings import Setting, number_text, quoted
+from dgemma_core.api.setting_table import Setting, number_text, quoted
 
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MIB = 2**20
@@ -19,7 +19,7 @@ def settings_table(settings: Mapping[str, Setting]) -> str:
 
 
 def foreign_names_table(counterparts: Iterable[Counterpart]) -> str:
-    """One row per answer: the foreign names with the classes that have them, and what to write here."""
+    """One row per counterpart: foreign names with the classes that have them, and what to write here."""
     rows = []
     for row in counterparts:
         by_classes: dict[str, list[str]] = {}
@@ -31,7 +31,7 @@ def foreign_names_table(counterparts: Iterable[Counterpart]) -> str:
 
 
 def with_blocks(page: str, blocks: Mapping[str, str]) -> str:
-    """A page whose marked blocks hold what they should.
+    """A page with the text of its marked blocks replaced.
 
     Raises:
         KeyError: a marker names no block.
@@ -40,7 +40,7 @@ def with_blocks(page: str, blocks: Mapping[str, str]) -> str:
 
 
 def _values(setting: Setting) -> str:
-    """What is accepted, in a few words."""
+    """The accepted values, in a few words."""
     if setting.choices:
         return ", ".join(quoted(choice) for choice in setting.choices)
     words = {int: "integer", float: "number", bool: "`True`, `False`", str: "text", tuple[str, ...]: "texts"}

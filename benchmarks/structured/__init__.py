@@ -1,9 +1,9 @@
-"""Grammar-true output, decisions, infilling and tool calls: `python -m benchmarks.structured [PART ...]`.
+"""Answers to grammars, decisions, infilling and tool calls: `python -m benchmarks.structured [PART ...]`.
 
-Parts are `schemas`, `json`, `decisions`, `infill`, `tools` and `auto`; all of them if none is named.
+Parts are `schemas`, `json`, `decisions`, `infill`, `tools` and `auto`. Without a part, all of them run.
 
-`schemas` and `tools` take a file of JSON lines with `id` (`subset/name`) and `schema`, such as an extract of
-JSONSchemaBench, and have every schema answered, or called as a tool's, by the embedded checkpoint and by the same
-architecture with random weights; every answer is parsed and validated with `jsonschema`. The others ask tasks of the
-embedded checkpoint over held-out names.
+`schemas` and `tools` take a file of JSON lines with `id` (`subset/name`) and `schema`, for example an extract of
+JSONSchemaBench. `schemas` asks for an answer to every schema, and `tools` for a call of a tool with that schema. The
+embedded checkpoint answers, and the same architecture with random weights. Every answer is parsed and validated with
+`jsonschema`. The other parts are tasks of the embedded checkpoint over held-out names.
 """

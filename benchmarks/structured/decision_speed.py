@@ -13,10 +13,10 @@ from dgemma_core import Engine, Message, Question, SamplingParams
 
 
 def compare_speed(engine: Engine, sample: list[tuple[str, dict[str, Question]]], runs: int) -> None:
-    """Decisions per second over contexts that are all asked at once and not cached.
+    """Print decisions per second, over contexts that are all asked at once and are not in the prefix cache.
 
-    By decide, as single prompts by the engine's own generate, and by transformers' generate, which is slow: in one
-    padded batch, the first context's questions only.
+    Three ways are compared: ``decide``, the engine's ``generate`` with one prompt per question, and transformers'
+    ``generate``. The last one is slow, so it gets only the first context's questions, in one padded batch.
     """
     singly = [_single(text, q) for text, questions in sample for q in questions.values()]
     few = singly[: len(sample[0][1])]
@@ -24,7 +24,7 @@ def compare_speed(engine: Engine, sample: list[tuple[str, dict[str, Question]]],
     ids = [engine.tokenizer.apply_chat_template(t, add_generation_prompt=True)["input_ids"] for t in turns]
     folder = checkpoint_folder(engine.spec.model)
     model = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=torch.float32).eval()
-    model.set_experts_implementation("eager")  # The faster one on a CPU.
+    model.set_experts_implementation("eager")  # The fastest on a CPU.
 
     async def all_at_once() -> None:
         await asyncio.gather(*(engine.adecide(text, questions) for text, questions in sample))

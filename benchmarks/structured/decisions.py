@@ -14,7 +14,7 @@ from training.data.mixture import source_for
 
 
 def decision_cases(count: int, seed: int) -> list[tuple[str, list[tuple[Question, str]]]]:
-    """Contexts over held-out names with typed questions and the right option of each."""
+    """Contexts over held-out names. Each has typed questions, with the right option of every question."""
     source = source_for(f"decide-{seed}", held_out=True)
     cases: list[tuple[str, list[tuple[Question, str]]]] = []
     while sum(len(asked) for _, asked in cases) < count:
@@ -25,7 +25,7 @@ def decision_cases(count: int, seed: int) -> list[tuple[str, list[tuple[Question
 
 
 def decisions(args: argparse.Namespace) -> None:
-    """Accuracy, calibration and speed of decisions, against asking one by one."""
+    """Measure accuracy, calibration and speed of decisions."""
     engine = Engine(LoadSpec(model=args.model))
     engine.load()
     cases = decision_cases(args.n, args.seed)

@@ -1,4 +1,4 @@
-"""JSON extraction with and without a grammar."""
+"""JSON extraction, with and without a grammar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.evaluate import make_cases
 
 
 def extraction(args: argparse.Namespace) -> None:
-    """JSON extraction with and without a grammar."""
+    """Measure JSON extraction, with and without a grammar."""
     engine = Engine(LoadSpec(model=args.model))
     cases = make_cases(engine.tokenizer, "json", args.n, args.seed)
     rows = []
@@ -33,10 +33,10 @@ def extraction(args: argparse.Namespace) -> None:
 
 
 def _schema_of(value: dict[str, Any]) -> dict[str, Any]:
-    """What a caller knows beforehand: names and types of the fields, each of which may be null."""
+    """The schema that a caller knows beforehand: names and types of the fields. Each field may be null."""
     kinds = {str: "string", int: "number", float: "number"}
     properties = {
-        # A missing field is null in this task; its type is not told by the target, and any will do.
+        # In this task a missing field is null. Its target has no type, so any type will do.
         key: {"type": [kinds.get(type(item), "string"), "null"]}
         for key, item in value.items()
     }

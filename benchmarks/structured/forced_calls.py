@@ -1,4 +1,4 @@
-"""Forced calls over random tool schemas: all parse and validate."""
+"""Forced calls of tools with real-world schemas: do they all parse and validate?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dgemma_core.errors import AnswerBudgetError, ContextOverflowError, GrammarE
 
 
 def tools(args: argparse.Namespace) -> None:
-    """Forced calls over random tool schemas: all parse and validate."""
+    """Measure how many forced calls parse and validate."""
     embedded = Engine(LoadSpec(model=args.model))
     usable, _, _ = compile_schemas(args.schemas)
     rng = random.Random(args.seed)
@@ -27,7 +27,7 @@ def tools(args: argparse.Namespace) -> None:
         engine.load()
         handles: list[tuple[Any, RequestHandle]] = []
         refused, too_small, too_long = 0, 0, 0
-        # Where the file has fewer schemas than calls are asked for, they are called again with another seed.
+        # If the file has too few schemas, they are called again with another seed.
         for number, (again, schema) in enumerate(product(range(args.n), wanted)):
             if len(handles) == args.n or (again and not handles):
                 break

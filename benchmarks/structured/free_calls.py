@@ -1,4 +1,4 @@
-"""The held-out tool task with free choice: turns that call, and turns that answer in words."""
+"""The held-out tool task, where the model may call a tool or answer in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.evaluate import Case, make_cases
 
 
 def auto(args: argparse.Namespace) -> None:
-    """The held-out tool task with free choice: turns that call, and turns that answer in words."""
+    """Measure turns that should call, and turns that should answer in words."""
     engine = Engine(LoadSpec(model=args.model))
     cases = make_cases(engine.tokenizer, "tools", args.n, args.seed, args.level)
     rows = []
@@ -32,7 +32,7 @@ def auto(args: argparse.Namespace) -> None:
 
 
 def _ask(engine: Engine, case: Case, held: bool, params: SamplingParams) -> RequestHandle:
-    """Queues a case; its calls are held to the tools' schemas, or are free text."""
+    """Queue a case. If ``held``, its calls fit the tools' schemas; else they are free text."""
     if not held:
         return engine.submit(case.prompt, params)
     messages = [_message(message) for message in case.branch.messages]
@@ -40,7 +40,7 @@ def _ask(engine: Engine, case: Case, held: bool, params: SamplingParams) -> Requ
 
 
 def _message(message: dict[str, Any]) -> Message:
-    """A message in OpenAI's form as the engine takes it."""
+    """An OpenAI message as the engine's ``Message``."""
     calls = [call["function"] | {"id": call.get("id", "")} for call in message.get("tool_calls") or ()]
     return Message(
         message["role"],

@@ -16,7 +16,11 @@ from dgemma_core.errors import AnswerBudgetError, GrammarError
 
 
 def compile_schemas(path: Path) -> tuple[list[tuple[str, Any, Grammar]], Counter[str], Counter[str]]:
-    """Schemas with their grammars, the number of schemas per subset, and why the others are refused."""
+    """Compile the schemas of a file.
+
+    Returns:
+        Subset, schema and grammar of each schema that compiles; schemas per subset; refused schemas per reason.
+    """
     usable, subsets, refused = [], Counter[str](), Counter[str]()
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -30,7 +34,7 @@ def compile_schemas(path: Path) -> tuple[list[tuple[str, Any, Grammar]], Counter
 
 
 def schemas(args: argparse.Namespace) -> None:
-    """Validity over real-world schemas, on trained and on random weights."""
+    """Measure the validity of answers to real-world schemas, on trained and on random weights."""
     usable, subsets, refused = compile_schemas(args.schemas)
     embedded = Engine(LoadSpec(model=args.model))
     rows = []

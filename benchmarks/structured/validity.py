@@ -11,7 +11,7 @@ import jsonschema
 
 
 def _decimal(number: str) -> Decimal | float:
-    """A number as it is written; one with an exponent beyond decimals' limits as Python's JSON reads it."""
+    """A number as it is written. If its exponent is too large for a decimal, a float."""
     try:
         return Decimal(number)
     except InvalidOperation:
@@ -19,7 +19,7 @@ def _decimal(number: str) -> Decimal | float:
 
 
 def _multiple_of(_validator: Any, divisor: Any, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
-    """JSON Schema's ``multipleOf`` in whole numbers: a decimal's remainder is limited in its digits."""
+    """JSON Schema's ``multipleOf``, computed in integers, because a decimal's remainder has limited digits."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return
     (_, digits, low), (_, of, of_low) = (Decimal(n).as_tuple() for n in (value, divisor))

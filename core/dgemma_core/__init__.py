@@ -1,6 +1,6 @@
 """Block-diffusion text generation on the local machine: one engine, many requests batched step by step.
 
-Importing this package is cheap: torch and transformers come in when ``Engine`` is first touched.
+Importing this package is cheap. The first use of ``Engine`` imports torch and transformers.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.images import Image
 from dgemma_core.api.infilling import Hole, Infilled
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message, ToolCall
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Request
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.usage import EngineStats, Usage
 from dgemma_core.api.version import __version__
 from dgemma_core.errors import DGemmaError

@@ -1,8 +1,8 @@
 """Errors a caller can catch.
 
-Everything that goes wrong while loading or generating derives from :class:`DGemmaError`, a ``RuntimeError``. None of
-them is a ``ValueError`` or ``TypeError``: LlamaIndex's response synthesizers swallow those two and answer
-"Empty Response". Wrong *arguments* (a bad ``SamplingParams``, an empty prompt) are plain ``ValueError`` at the call.
+An error while loading or generating derives from :class:`DGemmaError`, a ``RuntimeError``. It is never a ``ValueError``
+or ``TypeError``, because LlamaIndex's response synthesizers swallow those two and answer "Empty Response". A wrong
+*argument* (a bad ``SamplingParams``, an empty prompt) is a plain ``ValueError`` at the call.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class RequestTimeoutError(DGemmaError, TimeoutError):
 
 
 class OutOfMemoryError(DGemmaError):
-    """The weights did not fit into memory, or a request could not run even alone, with the prefix cache dropped."""
+    """The weights do not fit into memory, or a request does not, although it ran alone with an empty prefix cache."""
 
 
 class EngineClosedError(DGemmaError):
@@ -71,13 +71,13 @@ class EngineDeadError(DGemmaError):
 
 
 class CheckpointError(DGemmaError):
-    """A checkpoint could not be found or is not one this engine can run. The message says what was looked for."""
+    """A checkpoint was not found, or this engine cannot run it. The message says what was looked for."""
 
 
 class GrammarError(ValueError):
-    """A grammar that cannot be used: not well formed, unsatisfiable, or with something that cannot be enforced.
+    """A grammar cannot be used: it is malformed, it is unsatisfiable, or a part of it cannot be enforced.
 
-    A wrong argument, hence a ``ValueError``; raised before any work is done.
+    A grammar is an argument, so this is a ``ValueError``. It is raised before any work is done.
 
     Attributes:
         grammar: the ``Grammar``, or None if none could be made.
@@ -97,7 +97,7 @@ class GrammarError(ValueError):
 
 
 class AnswerBudgetError(GrammarError):
-    """``max_new_tokens`` is below what the shortest answer that fits the grammar takes.
+    """``max_new_tokens`` is too small for the shortest answer that fits the grammar.
 
     Attributes:
         shortest: tokens of the shortest answer that was found; None if the search found none.
@@ -127,7 +127,7 @@ class AnswerBudgetError(GrammarError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on any device."""
-    # Looked up, not imported: an error of torch can only exist once torch is loaded.
+    # torch is not imported here: if it is not loaded, no error can be one of torch's.
     of_torch: type[BaseException] | tuple[()] = getattr(sys.modules.get("torch"), "OutOfMemoryError", ())
     if isinstance(error, (MemoryError, of_torch)):
         return True

@@ -1,6 +1,6 @@
 """DiffusionGemma for LangChain.
 
-Importing this module and constructing its classes load neither torch nor weights; the first request does.
+Importing this module and making its objects load neither torch nor weights. The first request loads both.
 """
 
 from dgemma_integrations.langchain.chat_models import ChatDiffusionGemma

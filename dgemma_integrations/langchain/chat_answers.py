@@ -1,4 +1,4 @@
-"""The ways LangChain asks a chat model: whole, streamed, as protocol events, each also on an event loop."""
+"""The methods by which LangChain asks a chat model: whole, streamed or as protocol events, each also async."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ChatAnswers(ChatSettings, BaseChatModel):
         with closing(requests.stream(self._engine(call.model), prompt, call)) as events:
             for event in events:
                 chunk = writer.chunk(event)
-                # LangChain passes no run manager where it reports the token itself.
+                # Without a run manager, LangChain itself reports the token.
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -79,7 +79,7 @@ class ChatAnswers(ChatSettings, BaseChatModel):
         call = self._call(stop, kwargs)
         prompt = await self._aprompt(messages)
         writer = ChunkWriter(call.model)
-        # An async generator left early is otherwise closed only when it is collected.
+        # Without aclosing, an async generator that is left early is closed only when it is collected.
         async with aclosing(requests.astream(await self._aengine(call.model), prompt, call)) as events:
             async for event in events:
                 chunk = writer.chunk(event)

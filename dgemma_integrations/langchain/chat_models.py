@@ -33,19 +33,19 @@ class ChatDiffusionGemma(ChatAnswers):
         ```
 
     Key init args — completion params:
-        max_tokens, temperature, seed, stop, ...: the fields of `dgemma_core.SamplingParams`, with `max_tokens` for
-            `max_new_tokens` and `temperature` beside them. `None` means the checkpoint's own default. A call's own
-            `stop` replaces the object's.
+        max_tokens, temperature, seed, stop, ...: `temperature`, and the fields of `dgemma_core.SamplingParams`, with
+            `max_tokens` for `max_new_tokens`. `None` means the checkpoint's own default. A call's own `stop` replaces
+            the object's.
 
     Key init args — engine params:
         model, device, dtype, ...: the fields of `dgemma_core.LoadSpec`: which weights, where and how.
-        engine: a `dgemma_core` engine to use instead. It is not serialised: a pickled model finds its engine by the
-            load settings again; one made by `Engine.from_model` cannot be pickled.
-        timeout: seconds a request may take.
+        engine: a `dgemma_core` engine to use instead. It is not serialised. A pickled model finds its engine again by
+            the load settings. A model with an engine of `Engine.from_model` cannot be pickled.
+        timeout: most seconds for a request.
         on_draft: called with the canvas after every denoising step.
-        draft_events: send it as an event of `stream_events(version="v3")`, too.
+        draft_events: also send the canvas as an event of `stream_events(version="v3")`.
         parallel_tool_calls: whether one answer may hold several tool calls.
-        thinking: ask the model to think before it answers; its thoughts come as reasoning blocks.
+        thinking: ask the model to think before it answers. Its thoughts come as reasoning blocks.
 
     Unknown keyword arguments raise a `ValueError`, here and at every call.
 
@@ -63,7 +63,7 @@ class ChatDiffusionGemma(ChatAnswers):
         ```
 
     Stream:
-        One chunk per confirmed block of text, usually a canvas; the last chunk carries usage and metadata.
+        One chunk per confirmed block of text, usually a canvas. The last chunk holds usage and metadata.
 
         ```python
         for chunk in llm.stream("Who keeps the lighthouse?"):
@@ -71,7 +71,7 @@ class ChatDiffusionGemma(ChatAnswers):
         ```
 
     Async:
-        Native: nothing runs on a thread pool, and cancelling the task frees the request's place.
+        Native: the answer does not block a thread, and cancelling the task ends the request.
 
         ```python
         await llm.ainvoke("Who keeps the lighthouse?")
@@ -86,7 +86,7 @@ class ChatDiffusionGemma(ChatAnswers):
         ```
 
     Tool calls and structured output:
-        A call always fits its tool's schema, a structured answer its schema.
+        A call always fits its tool's schema. A structured answer always fits its schema.
 
         ```python
         llm.bind_tools([get_weather], tool_choice="any").invoke("What is the weather in Zonel?").tool_calls
@@ -118,7 +118,7 @@ class ChatDiffusionGemma(ChatAnswers):
         messages: list[BaseMessage],
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
-        """Tokens of the prompt the checkpoint's chat template makes of these messages, tool declarations included."""
+        """Tokens of the prompt that the chat template makes of these messages, with tool declarations."""
         declarations = [openai_tool(tool) for tool in tools] if tools else None
         return self._count_messages(self._prompt(messages), declarations, self.thinking)
 
@@ -133,14 +133,14 @@ class ChatDiffusionGemma(ChatAnswers):
 
         Args:
             tools: in any form that LangChain converts: tools, functions, Pydantic classes, schemas.
-            tool_choice: `"auto"` (the default), `"none"`, `"any"`, `"required"` or `True` (some call), or a tool's
-                name, also in OpenAI's form. A call always fits its tool's schema.
-            kwargs: `parallel_tool_calls`, `response_format` (the form of an answer without calls), `strict` (without
+            tool_choice: `"auto"` (the default), `"none"`, a call of any tool (`"any"`, `"required"` or `True`), or a
+                tool's name, also in OpenAI's form. A call always fits its tool's schema.
+            kwargs: `parallel_tool_calls`, `response_format` (the form of an answer without calls), `strict` (has no
                 effect), and every setting of a call.
 
         Raises:
-            ValueError: a choice that no tool answers to.
-            GrammarError: a tool's schema that cannot be enforced, when the model is called.
+            ValueError: a choice that names no tool.
+            GrammarError: when the model is called, if a tool's schema cannot be enforced.
         """
         declared = [openai_tool(tool) for tool in tools]
         choice = normal_choice(tool_choice, declared)
@@ -156,20 +156,20 @@ class ChatDiffusionGemma(ChatAnswers):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """A model whose answers are objects of a schema: they always parse and validate.
+        """A model whose answers are objects of a schema. They always parse and validate.
 
         Args:
-            schema: a Pydantic class, a TypedDict, or a JSON schema or OpenAI function as dict. The model is not shown
-                it: say in the prompt what is wanted.
-            method: `"json_schema"` (JSON held to the schema), `"function_calling"` (a forced call of a tool with this
-                schema) or `"json_mode"` (JSON, held to the schema if there is one).
+            schema: a Pydantic class, a TypedDict, or a JSON schema or OpenAI function as dict. The model does not see
+                it, so say in the prompt what you want.
+            method: `"json_schema"` (JSON that fits the schema), `"function_calling"` (a forced call of a tool with this
+                schema) or `"json_mode"` (JSON that fits the schema, or any JSON without one).
             include_raw: return a dict with `raw`, `parsed` and `parsing_error`.
-            strict: accepted and without effect: answers are always held to the schema.
+            strict: has no effect, because answers always fit the schema.
             kwargs: none are known.
 
         Raises:
             ValueError: an unknown method or keyword argument.
-            GrammarError: a schema that cannot be enforced, when the model is called.
+            GrammarError: when the model is called, if the schema cannot be enforced.
         """
         reject_unknown(kwargs, ("schema", "method", "include_raw", "strict"), owner="with_structured_output")
         return structured(self, schema, method, include_raw, strict)

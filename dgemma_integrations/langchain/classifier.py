@@ -9,8 +9,8 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import PrivateAttr, model_validator
 
-from dgemma_core.api.params import check_timeout
 from dgemma_core.api.questions import Answer, check_draws
+from dgemma_core.api.sampling_params import check_timeout
 from dgemma_integrations.langchain.errors import translated_errors
 from dgemma_integrations.langchain.inputs import text_or_messages
 from dgemma_integrations.langchain.loading import EngineSettings
@@ -24,10 +24,10 @@ _CALL_NAMES = ("draws", "seed", "timeout", "calibration", "threshold", "include_
 
 
 class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageModelInput | BaseMessage, Any]):
-    r"""Routes, grades and guards: labels for a text instead of a text, all of them in one denoising step.
+    r"""Answers typed questions about a text, all in one denoising step. Use it to route, grade or guard.
 
-    A runnable: it takes a string, messages or a prompt, and stands in chains, batches and graphs like any other. It
-    shares the engine, and its forward passes, with the models of the same load settings.
+    It is a runnable: it takes a string, messages or a prompt, and works in chains, batches and graphs. It shares the
+    engine and the forward passes with all models that have the same load settings.
 
     Setup:
         ```bash
@@ -35,20 +35,20 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
         ```
 
     Key init args:
-        questions: what is asked: `dgemma_core.Question`s by name, or a Pydantic class or TypedDict whose fields are
-            `bool`, `Literal` or `Enum` and whose descriptions are the questions. Strings make a choice, integers an
-            ordered score. Results are dicts or objects of that class.
-        threshold: probability of yes from which a `bool` question is answered True; one number, or some by name.
-            `None` takes the likelier one.
-        include_probabilities: results are dicts with `value` and `answers`: a `dgemma_core` `Answer` with all
-            probabilities for every name.
+        questions: `dgemma_core.Question`s by name, or a Pydantic class or TypedDict. The class's fields are `bool`,
+            `Literal` or `Enum`, and their descriptions are the questions. Strings make a choice, integers an ordered
+            score. The results are dicts, or objects of the Pydantic class.
+        threshold: probability of yes from which a `bool` question is answered True: one number, or numbers by name.
+            `None` takes the likelier answer.
+        include_probabilities: the results are dicts with `value` and `answers`. `answers` has a `dgemma_core` `Answer`
+            with all probabilities for every name.
         calibration: from `dgemma_core.fit_calibration`; without it probabilities are the model's own.
         draws: noise draws to average over, one denoising step each.
-        seed: of the noise; the same one gives the same answers.
-        timeout: seconds a request may take.
+        seed: of the noise. Equal seeds give equal answers.
+        timeout: most seconds for a request.
         model, device, dtype, ..., engine: see `ChatDiffusionGemma`.
 
-    All but `questions` and those of the last line may also be given to a call, or bound.
+    All but `questions` and the last line may also be given to a call, or bound.
 
     Instantiate:
         ```python
@@ -76,9 +76,9 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
     """
 
     questions: Any
-    """What is asked: `Question`s by name, a Pydantic class or a TypedDict."""
+    """`Question`s by name, a Pydantic class or a TypedDict."""
     threshold: float | dict[str, float] | None = None
-    """Probability of yes from which a `bool` question is answered True; one number, or some by name."""
+    """Probability of yes from which a `bool` question is answered True: one number, or numbers by name."""
     include_probabilities: bool = False
     """Return `{"value": ..., "answers": {name: Answer}}`."""
     calibration: Any = None
@@ -86,9 +86,9 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
     draws: int = 1
     """Noise draws to average over, one denoising step each."""
     seed: int | None = 0
-    """Of the noise."""
+    """Seed of the noise."""
     timeout: float | None = None
-    """Seconds a request may take."""
+    """Most seconds for a request."""
 
     _set: QuestionSet = PrivateAttr()
     _thresholds: dict[str, float] = PrivateAttr()
@@ -108,11 +108,11 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Answers the questions about one input.
+        """Answer the questions about one input.
 
         Args:
-            input: a text, messages or a prompt value; one message counts as its text.
-            config: name, tags, callbacks and the like.
+            input: a text, messages or a prompt value. Of a single message the text is used.
+            config: the run's name, tags, callbacks and other options.
             kwargs: `draws`, `seed`, `timeout`, `calibration`, `threshold`, `include_probabilities` for this call.
 
         Raises:
@@ -137,7 +137,7 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
         return await self._acall_with_config(ask, input, config)
 
     def decide(self, context: LanguageModelInput | BaseMessage) -> dict[str, Answer]:
-        """The answers with all their probabilities, by name; without config and callbacks."""
+        """The answers with all their probabilities, by name. Without config and callbacks."""
         given = text_or_messages(context)
         prompt = given if isinstance(given, str) else to_engine_messages(given)
         engine = self._engine()

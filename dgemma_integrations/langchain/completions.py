@@ -35,7 +35,7 @@ def llm_result(answers: list[EngineGeneration], model: str) -> LLMResult:
 
 
 def completion_chunk(event: BlockEvent | FinishedEvent, model: str) -> GenerationChunk:
-    """A block's text, or the empty last chunk with everything that must not be merged twice."""
+    """A block's text as a chunk. The last chunk has no text but the metadata, so that it is merged once."""
     if isinstance(event, BlockEvent):
         return GenerationChunk(text=event.text)
     return GenerationChunk(text="", generation_info=_info(event.generation, model))

@@ -1,4 +1,4 @@
-"""Errors that are both this engine's and LangChain's, so that code written for either catches them."""
+"""Errors that belong to both this engine and LangChain, so that code for either one catches them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dgemma_core.errors import ContextOverflowError as EngineContextOverflowErro
 
 
 class ContextOverflowError(EngineContextOverflowError, LangChainContextOverflowError):
-    """Prompt plus answer do not fit the context window; carries the numbers of the engine's error.
+    """Prompt plus answer do not fit the context window. Has the attributes of the engine's error.
 
-    LangChain's summarization middleware catches ``langchain_core.exceptions.ContextOverflowError`` and retries with a
-    shorter history; everything else can go on catching ``dgemma_core.errors.ContextOverflowError``.
+    LangChain's summarization middleware catches ``langchain_core.exceptions.ContextOverflowError`` and tries again with
+    a shorter history. Other code can catch ``dgemma_core.errors.ContextOverflowError``.
     """
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turns the engine's context overflow into the one LangChain knows, too."""
+    """Turn the engine's context overflow into the one that LangChain knows as well."""
     try:
         yield
     except EngineContextOverflowError as error:

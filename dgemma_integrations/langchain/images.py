@@ -9,7 +9,7 @@ from dgemma_core.api.images import Image
 from dgemma_integrations.shared.images import Fetch
 
 IMAGE_BLOCKS = frozenset(("image", "image_url", "input_image"))
-"""Types of the content blocks that hold one."""
+"""Types of content blocks that hold an image."""
 
 
 def to_image(block: Mapping[str, Any], where: str, fetch: Fetch | None) -> Image:
@@ -17,11 +17,11 @@ def to_image(block: Mapping[str, Any], where: str, fetch: Fetch | None) -> Image
 
     Args:
         block: the block.
-        where: what it is part of, for error messages.
-        fetch: downloads images, if that is allowed.
+        where: the message that it is part of, for error messages.
+        fetch: downloads images; None if that is not allowed.
 
     Raises:
-        ValueError: an image that cannot be read, or a web address that may not be downloaded.
+        ValueError: the image cannot be read, or its web address may not be downloaded.
         DGemmaError: an image could not be downloaded.
     """
     source, encoded = _image_source(block)
@@ -39,11 +39,11 @@ def to_image(block: Mapping[str, Any], where: str, fetch: Fetch | None) -> Image
 
 
 def _image_source(block: Mapping[str, Any]) -> tuple[str, bool]:
-    """An image's base64 text or its address, in LangChain's, OpenAI's and Anthropic's forms; True for base64."""
+    """An image's base64 text (and True) or its address (and False), from LangChain's, OpenAI's or Anthropic's form."""
     for holder in (block, block.get("source")):
         if not isinstance(holder, Mapping):
             continue
-        # LangChain's "base64", and its older and Anthropic's "data".
+        # LangChain writes "base64"; older versions of it, and Anthropic, write "data".
         for name in ("base64", "data"):
             if isinstance(holder.get(name), str):
                 return holder[name], True

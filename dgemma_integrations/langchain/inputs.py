@@ -1,4 +1,4 @@
-"""What LangChain's models take, in one of two forms."""
+"""Turns the inputs that LangChain's models take into a text or messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from langchain_core.prompt_values import PromptValue, StringPromptValue
 
 
 def text_or_messages(given: Any) -> str | list[BaseMessage]:
-    """A text, or messages.
+    """An input as a text or as messages. Of a single message the text is used.
 
     Raises:
         ValueError: neither text nor messages.

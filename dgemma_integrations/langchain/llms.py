@@ -22,8 +22,8 @@ from dgemma_integrations.langchain.settings import DiffusionGemmaSettings
 class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
     r"""DiffusionGemma in this process, as a string model: text in, text out.
 
-    Takes the settings of `ChatDiffusionGemma` and shares its engine. `batch`, `abatch` and `generate` hand all prompts
-    to the engine at once, which denoises them together.
+    It takes the settings of `ChatDiffusionGemma` and shares its engine. `batch`, `abatch` and `generate` give all
+    prompts to the engine at once, and the engine denoises them together.
 
     Setup:
         ```bash
@@ -31,8 +31,8 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         ```
 
     Key init args:
-        raw: `False` (default) sends each prompt as one user message of the checkpoint's chat template, which is what
-            the checkpoints are trained for; `True` sends it as it stands.
+        raw: `False` (default) sends each prompt as a user message of the chat template; checkpoints are trained on
+            that. `True` sends the prompt as it stands.
         max_tokens, temperature, seed, stop, ...: see `ChatDiffusionGemma`.
 
     Instantiate:
@@ -75,7 +75,7 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
     raw: bool = False
     """Send prompts as they stand instead of as a user message of the chat template."""
 
-    # Keyword arguments of the call this copy serves, see generate().
+    # Keyword arguments of the call that this copy serves, see _for_call().
     _call_settings: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
@@ -101,7 +101,7 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         run_id: uuid.UUID | list[uuid.UUID | None] | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """Answers all prompts, together; see `BaseLLM.generate`."""
+        """Answer all prompts together; see `BaseLLM.generate`."""
         return super(DiffusionGemmaLLM, self._for_call(kwargs)).generate(
             prompts, stop, callbacks, tags=tags, metadata=metadata, run_name=run_name, run_id=run_id, **kwargs
         )
@@ -118,13 +118,13 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         run_id: uuid.UUID | list[uuid.UUID | None] | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """Answers all prompts, together; see `BaseLLM.agenerate`."""
+        """Answer all prompts together; see `BaseLLM.agenerate`."""
         return await super(DiffusionGemmaLLM, self._for_call(kwargs)).agenerate(
             prompts, stop, callbacks, tags=tags, metadata=metadata, run_name=run_name, run_id=run_id, **kwargs
         )
 
     def _for_call(self, kwargs: dict[str, Any]) -> Self:
-        """BaseLLM's cache key leaves a call's keyword arguments out; a copy that knows them brings them in."""
+        """A copy that knows a call's keyword arguments, because BaseLLM leaves them out of its cache key."""
         settings = {name: value for name, value in kwargs.items() if value is not None and name != "on_draft"}
         if not settings:
             return self
@@ -182,7 +182,7 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         call = self._call(stop, kwargs)
-        # An async generator left early is otherwise closed only when it is collected.
+        # Without aclosing, an async generator that is left early is closed only when it is collected.
         async with aclosing(requests.astream(await self._aengine(call.model), self._prompt(prompt), call)) as events:
             async for event in events:
                 chunk = completion_chunk(event, call.model)
@@ -194,5 +194,5 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         return text if self.raw else [Message("user", text)]
 
     def _streams(self, prompts: list[str], kwargs: Mapping[str, Any]) -> bool:
-        """Whether a call should report its text to callbacks as it comes; only single prompts can."""
+        """Whether a call reports its text to callbacks as it comes. Only single prompts can."""
         return bool(kwargs.get("stream", self.streaming)) and len(prompts) == 1

@@ -1,4 +1,4 @@
-"""Which engine serves a LangChain object: load settings as keyword arguments, copies and pickles that find it again."""
+"""Finds the engine of a LangChain object by its load settings. Copies and pickles find it again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.protocol import Engine
-from dgemma_core.api.spec import LoadSpec
 from dgemma_integrations.shared.engines import aengine_for, engine_for
 from dgemma_integrations.shared.fields import LoadFields
 from dgemma_integrations.shared.keywords import reject_unknown
@@ -16,12 +16,12 @@ from dgemma_integrations.shared.loading import GivenEngine, as_name, check_pickl
 
 
 class EngineSettings(LoadFields):
-    """Keyword arguments of everything that runs on an engine. ``None`` means the default."""
+    """Keyword arguments of all objects that use an engine. ``None`` means the default."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     engine: GivenEngine = Field(default=None, exclude=True, repr=False)
-    """A ``dgemma_core.Engine`` to use instead of the one for the settings above. Not serialised."""
+    """A ``dgemma_core.Engine`` to use instead of the shared one of these settings. Not serialised."""
 
     # --- construction ---
 
@@ -35,7 +35,7 @@ class EngineSettings(LoadFields):
     @field_validator("model", "device", "dtype", mode="before")
     @classmethod
     def _name_of(cls, value: Any) -> Any:
-        """Takes ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
+        """Accept ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
         return as_name(value)
 
     @model_validator(mode="after")
@@ -46,9 +46,9 @@ class EngineSettings(LoadFields):
         return self
 
     def _adopt_engine(self) -> None:
-        """Makes the load settings say what the given engine holds."""
+        """Take the load settings from the given engine."""
         given = {name: getattr(self, name) for name in LOAD_FIELDS if name in self.model_fields_set}
-        # Past __setattr__, which would count the fields as set by the caller.
+        # Not by __setattr__, which would count the fields as set by the caller.
         self.__dict__.update(load_settings(self.engine, given))
 
     # --- copies ---
@@ -57,7 +57,7 @@ class EngineSettings(LoadFields):
         state = super().__getstate__()
         if self.engine is not None:
             check_picklable(self.engine, owner=type(self).__name__)
-            # The copy finds its engine by the load settings, which say what this engine holds.
+            # The copy finds its engine by the load settings, which are this engine's.
             state = {**state, "__dict__": {**state["__dict__"], "engine": None}}
         return state
 
@@ -77,7 +77,7 @@ class EngineSettings(LoadFields):
         return load_spec(**settings)
 
     def _engine(self, model: str | None = None) -> Engine:
-        """The engine that serves this object, without loading anything."""
+        """The engine that serves this object. Loads nothing."""
         return engine_for(self._spec(model)) if self.engine is None else self._checked(self.engine, model)
 
     async def _aengine(self, model: str | None = None) -> Engine:
@@ -85,10 +85,14 @@ class EngineSettings(LoadFields):
         return await aengine_for(self._spec(model)) if self.engine is None else self._checked(self.engine, model)
 
     def _checked(self, engine: Engine, model: str | None) -> Engine:
-        """The given engine, if it holds what is asked for."""
+        """The given engine.
+
+        Raises:
+            ValueError: it has other load settings than are asked for.
+        """
         wanted = self._spec(model)
         for name in LOAD_FIELDS:
-            # By a call's `model`, or a copy's update of load settings.
+            # They differ if a call gives `model`, or if a copy has updated load settings.
             if getattr(wanted, name) != getattr(engine.spec, name):
                 raise ValueError(
                     f"{name}={getattr(wanted, name)!r}: this object was given an engine that holds "

@@ -1,8 +1,8 @@
-"""LangChain messages to the engine's messages, one to one and in order.
+"""LangChain messages -> the engine's messages, one to one and in order.
 
-Texts and images keep their order. What has no place in a prompt is either dropped because it never belongs there
-(reasoning of earlier answers, provider bookkeeping in assistant messages) or refused with a ``ValueError`` that names
-it (audio, files).
+Texts and images keep their order. Two kinds of content never belong in a prompt and are dropped: reasoning of earlier
+answers, and provider bookkeeping in assistant messages. All other content (audio, files) is refused with a
+``ValueError`` that names it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CHAT_ROLES: dict[str, Role] = {
     "model": "assistant",
 }
 _MEDIA = frozenset(("audio", "input_audio", "video", "file", "input_file", "media", "document"))
-# Earlier answers' thoughts and provider bookkeeping: never sent back to a model.
+# Earlier answers' thoughts and provider bookkeeping are never sent back to a model.
 _ASSISTANT_ONLY = frozenset(
     (
         "reasoning",
@@ -56,14 +56,14 @@ _CALLS = frozenset(
 
 
 def to_engine_messages(messages: Sequence[BaseMessage], *, allow_image_urls: bool = False) -> list[Message]:
-    """Translates a conversation.
+    """Translate a conversation.
 
     Args:
         messages: the conversation.
-        allow_image_urls: whether images that are only named by their web address are downloaded. Blocks meanwhile.
+        allow_image_urls: download images that are named by a web address. This blocks.
 
     Raises:
-        ValueError: on a message type, a role or a content block the model cannot be given, an image that cannot be
+        ValueError: a message type, a role or a content block that the model does not take, an image that cannot be
             read, or a web address that may not be downloaded.
         DGemmaError: an image could not be downloaded.
         ImportError: there are images, and Pillow is not installed.
@@ -91,7 +91,7 @@ class _Translator:
     """Translates message by message.
 
     Args:
-        fetch: downloads images, if that is allowed.
+        fetch: downloads images; None if that is not allowed.
     """
 
     def __init__(self, fetch: Fetch | None) -> None:
@@ -116,10 +116,12 @@ class _Translator:
                 raise ValueError(f"ChatMessage(role={message.role!r}): must be one of {', '.join(_CHAT_ROLES)}")
             yield Message(role, self._content(message, assistant=role == "assistant"))
         else:
-            raise ValueError(f"{type(message).__name__} is not a message a model can be given")
+            raise ValueError(
+                f"{type(message).__name__} is no message for a model: give a system, human, AI or tool message"
+            )
 
     def _human(self, message: HumanMessage) -> Iterator[Message]:
-        """One user message; tool results inside it (Anthropic's form) become tool messages before it."""
+        """One user message. Tool results inside it (Anthropic's form) become tool messages before it."""
         if isinstance(message.content, str):
             yield Message("user", message.content)
             return
@@ -141,11 +143,11 @@ class _Translator:
         return [self._part(block, type(message).__name__, assistant=assistant) for block in message.content]
 
     def _part(self, block: str | Mapping[str, Any], where: str, *, assistant: bool = False) -> str | Image:
-        """One content block; texts are joined without a separator, as ``BaseMessage.text`` does."""
+        """One content block. ``Message`` joins texts without a separator, as ``BaseMessage.text`` does."""
         if isinstance(block, str):
             return block
         kind = block.get("type")
-        # A dict with nothing but text, and v1's "text-plain" documents, count as text.
+        # A dict that has only text, and v1's "text-plain" documents, count as text.
         if kind in (None, "text", "input_text", "output_text", "text-plain") and isinstance(block.get("text"), str):
             return str(block["text"])
         if kind == "refusal":
@@ -162,7 +164,7 @@ class _Translator:
 
 
 def _result(parts: _Parts, failed: bool) -> _Parts:
-    """A tool's result; the model only sees what is in it, so a failure has to say that it is one."""
+    """A tool's result. The model sees nothing else of the message, so the text must say that a call has failed."""
     text = "".join(part for part in parts if isinstance(part, str))
     return ["Error: ", *parts] if failed and not text.lower().startswith("error") else parts
 
@@ -173,11 +175,11 @@ def _tool_calls(message: AIMessage) -> Iterator[ToolCall]:
         seen.add(call["id"])
         yield ToolCall(call["name"], call["args"], call["id"] or "")
     for invalid in message.invalid_tool_calls:
-        # Its arguments were not valid JSON; the result that answers it still needs the call before it.
+        # Its arguments were not valid JSON. It stays, because the tool's result needs a call before it.
         seen.add(invalid["id"])
         yield ToolCall(invalid["name"] or "unknown", {"arguments": invalid["args"] or ""}, invalid["id"] or "")
     if isinstance(message.content, list):
-        # Calls that another integration left in the content only.
+        # Calls that another integration wrote into the content only.
         for block in message.content:
             if not isinstance(block, dict) or block.get("type") not in ("tool_use", "tool_call"):
                 continue

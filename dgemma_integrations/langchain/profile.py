@@ -1,4 +1,4 @@
-"""``ModelProfile`` of a checkpoint, from its configuration files alone: no weights, no network, no torch."""
+"""``ModelProfile`` of a checkpoint, from its configuration files. Needs no weights, no network and no torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_integrations.shared.facts import checkpoint_facts
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def model_profile(spec: LoadSpec, *, allow_image_urls: bool = False) -> ModelProfile:
-    """What the model object can do; its context window and eyes where the checkpoint's config is on this machine.
+    """The profile of a model object. Context window and images need the checkpoint's config on this machine.
 
     Args:
         spec: of the engine.
@@ -29,7 +29,7 @@ def model_profile(spec: LoadSpec, *, allow_image_urls: bool = False) -> ModelPro
         "text_outputs": True,
         "image_inputs": images,
         "image_url_inputs": images and allow_image_urls,
-        # Gemma 4's chat template writes a tool's images behind its text; with one that does not, a call says so.
+        # Gemma 4's chat template writes a tool's images after its text. With another template a call raises an error.
         "image_tool_message": images,
         "pdf_inputs": False,
         "pdf_tool_message": False,

@@ -1,4 +1,4 @@
-"""A request's events as LangChain's protocol events (``stream_events(version="v3")``)."""
+"""A request's events -> LangChain's protocol events (``stream_events(version="v3")``)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class EventWriter:
-    """A request's events as LangChain's protocol events, drafts included.
+    """Turns a request's events into LangChain's protocol events, with drafts.
 
-    A draft is an event of its own, ``{"event": "draft", "text", "step", "entropy"}``; readers that do not know it pass
-    over it, and it is no part of the message.
+    A draft is an event of its own: ``{"event": "draft", "text", "step", "entropy"}``. It is no part of the message, and
+    readers that do not know it ignore it.
 
     Args:
-        model: named by the first event and by ``response_metadata``.
-        message_id: of the message; empty where the reader has one.
+        model: the model's name, for the first event and for ``response_metadata``.
+        message_id: of the message; empty if the reader has an id.
     """
 
     def __init__(self, model: str, message_id: str) -> None:
@@ -33,7 +33,7 @@ class EventWriter:
         self._index = -1
 
     def events(self, event: BlockEvent | DraftEvent | FinishedEvent) -> Iterator[MessagesData]:
-        """What to send for one event of the request."""
+        """The protocol events for one event of the request."""
         for message in self._events(event):
             yield cast("MessagesData", message)
 

@@ -1,4 +1,4 @@
-"""Typed questions from a schema, and objects of that schema from their answers."""
+"""Schema -> typed questions, and their answers -> objects of the schema."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import typing_extensions
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dgemma_core.api.questions import Question
-
-if TYPE_CHECKING:
-    from dgemma_core.api.questions import Answer
+from dgemma_core.api.questions import Answer, Question
 
 _ACCEPTED = "a mapping from names to Question, a Pydantic class or a TypedDict"
 
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """Questions by name, and what becomes of their answers.
+    """Questions by name, and how their answers become a result.
 
     Attributes:
-        questions: what the engine is asked.
-        values: per question and option, the value it stands for; names that are missing stand for themselves.
+        questions: the questions for the engine.
+        values: the value of each option, per question. A missing option is its own value.
         build: makes the result from the values by name.
     """
 
@@ -36,11 +33,11 @@ class QuestionSet:
     build: Callable[[dict[str, Any]], Any]
 
     def result(self, answers: Mapping[str, Answer], thresholds: Mapping[str, float]) -> Any:
-        """The object the answers make.
+        """The result of the answers.
 
         Args:
             answers: one per question.
-            thresholds: for questions of type ``bool``, the probability of yes from which the answer is True.
+            thresholds: probability of yes from which the answer to a ``bool`` question is True, by name.
         """
         return self.build({name: self._value(name, answer, thresholds) for name, answer in answers.items()})
 
@@ -51,13 +48,13 @@ class QuestionSet:
 
 
 def question_set(schema: Any) -> QuestionSet:
-    """Reads what a classifier was given.
+    """The questions of a classifier.
 
-    ``bool`` becomes a question of type ``bool``; a ``Literal`` or an ``Enum`` of strings one of type ``choice``; of
-    integers one of type ``score``, from the lowest to the highest. The field's description is the question.
+    A field's description is its question. A ``bool`` field becomes a question of type ``bool``. A ``Literal`` or
+    ``Enum`` of strings becomes a ``choice``; one of integers becomes a ``score``, from the lowest to the highest.
 
     Raises:
-        ValueError: another form, a field without a description, or a type no question can be made of.
+        ValueError: an unknown form, a field without a description, or a type that makes no question.
     """
     if isinstance(schema, Mapping):
         for name, question in schema.items():
@@ -67,11 +64,11 @@ def question_set(schema: Any) -> QuestionSet:
             raise ValueError("questions={}: give at least one Question")
         return QuestionSet(dict(schema), {}, dict)
     if isinstance(schema, type) and issubclass(schema, BaseModel):
-        # Types that were not defined yet when the class was; raises where they still are not.
+        # Resolves types that were defined after the class. Raises if they still are not defined.
         schema.model_rebuild()
         fields = {name: _of_pydantic(schema, name, field) for name, field in schema.model_fields.items()}
         return _of_fields(schema, fields, partial(_object_of, schema))
-    # On Python before 3.13 typing knows only its own TypedDict.
+    # Before Python 3.13, typing knows only its own TypedDict.
     if typing_extensions.is_typeddict(schema):
         hints = typing_extensions.get_type_hints(schema, include_extras=True)
         return _of_fields(schema, {name: _of_hint(hint) for name, hint in hints.items()}, dict)
@@ -93,7 +90,7 @@ def _of_fields(
 
 
 def _question(where: str, kind: Any, text: str) -> tuple[Question, dict[str, Any]]:
-    """The question of a field, and what its options stand for."""
+    """The question of a field, and the value of each of its options."""
     if kind is bool:
         return Question("bool", text), {}
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
@@ -115,12 +112,12 @@ def _question(where: str, kind: Any, text: str) -> tuple[Question, dict[str, Any
 
 
 def _of_pydantic(schema: type[BaseModel], name: str, field: FieldInfo) -> tuple[Any, str]:
-    # An alias of a type, or one kept in Annotated, hides what it is.
+    # An alias may hide the type in an Annotated.
     return _of_hint(field.annotation)[0], field.description or ""
 
 
 def _object_of(schema: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
-    """An object of the class, whatever names it takes its fields by."""
+    """An object of the class, with values by the names or aliases that it takes."""
     aliases = {name: field.validation_alias for name, field in schema.model_fields.items()}
     return schema.model_validate(
         {alias if isinstance(alias := aliases[name], str) else name: value for name, value in values.items()}
@@ -128,7 +125,7 @@ def _object_of(schema: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
 
 
 def _of_hint(hint: Any) -> tuple[Any, str]:
-    """A type without its annotations, and the description among them."""
+    """A type without its annotations, and the description among the annotations."""
     if get_origin(hint) in (typing.Required, typing.NotRequired):
         (hint,) = get_args(hint)
     if get_origin(hint) is not typing.Annotated:

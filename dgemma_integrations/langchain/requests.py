@@ -1,4 +1,4 @@
-"""Requests to the engine on behalf of one LangChain call: every way out of a call ends its requests."""
+"""Sends the requests of one LangChain call to the engine. When the call ends, for any reason, its requests end too."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dgemma_integrations.langchain.settings import Call
 
 
 def generate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Generation]:
-    """Submits all prompts at once, so that they share forward passes, and waits for all answers.
+    """Submit all prompts at once, so that they share forward passes, and wait for all answers.
 
-    Prompts that the queue has no room for wait for the first ones' answers.
+    If the queue is full, later prompts wait for room.
     """
     with _submitted(engine, prompts, call) as handles:
         if call.on_draft is None:
@@ -36,7 +36,7 @@ async def agenerate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> li
 
 
 def stream(engine: Engine, prompt: Prompt, call: Call) -> Generator[BlockEvent | FinishedEvent]:
-    """Confirmed text as it comes, then the end. Closing the generator early frees the request's place."""
+    """Confirmed text as it comes, then the end. Closing the generator early ends the request."""
     with _submitted(engine, [prompt], call) as (handle,):
         yield from _events(handle, call)
 
@@ -49,7 +49,7 @@ async def astream(engine: Engine, prompt: Prompt, call: Call) -> AsyncGenerator[
 
 
 def watch(engine: Engine, prompt: Prompt, call: Call) -> Generator[BlockEvent | DraftEvent | FinishedEvent]:
-    """:func:`stream` with the drafts in between, where the call asks for draft events."""
+    """:func:`stream`, with the drafts in between if the call asks for draft events."""
     with _submitted(engine, [prompt], _drafting(call)) as (handle,):
         for event in _all_events(handle, call):
             if call.draft_events or not isinstance(event, DraftEvent):
@@ -68,14 +68,17 @@ async def awatch(engine: Engine, prompt: Prompt, call: Call) -> AsyncGenerator[B
 @contextmanager
 def _submitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> Iterator[list[RequestHandle]]:
     if inspect.iscoroutinefunction(call.on_draft):
-        raise ValueError(f"on_draft={call.on_draft!r}: nothing would await it here; use it with the async methods")
-    # Before the clock of `timeout` starts.
+        raise ValueError(
+            f"on_draft={call.on_draft!r}: only async methods await a coroutine function; use one, or give a plain "
+            "function"
+        )
+    # Loaded before the clock of `timeout` starts.
     engine.load()
     handles: list[RequestHandle] = []
     try:
         with translated_errors():
             for prompt in prompts:
-                # A first prompt that finds the queue full is refused; later ones wait for room.
+                # If the queue is full, the first prompt is refused, and later ones wait for room.
                 handles.append(engine.submit(call.request(prompt), wait=bool(handles)))
         yield handles
     finally:
@@ -90,14 +93,14 @@ async def _asubmitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> 
         with translated_errors():
             for prompt in prompts:
                 handles.append(await engine.asubmit(call.request(prompt), wait=bool(handles)))
-                await asyncio.sleep(0)  # A long list of prompts must not hold up the loop.
+                await asyncio.sleep(0)  # A long list of prompts must not block the loop.
         yield handles
     finally:
         _cancel(handles)
 
 
 def _cancel(handles: Sequence[RequestHandle]) -> None:
-    # Without effect on requests that have finished.
+    # This has no effect on requests that have finished.
     for handle in handles:
         handle.cancel()
 

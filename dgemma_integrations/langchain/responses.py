@@ -1,4 +1,4 @@
-"""The engine's answers as LangChain messages, whole and in chunks."""
+"""The engine's answers -> LangChain messages, whole and in chunks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chat_result(generation: Generation, model: str) -> ChatResult:
 
 
 def _content(generation: Generation) -> str | list[str | dict[str, Any]]:
-    """Plain text, or content blocks where there is reasoning to show."""
+    """Plain text, or content blocks if there is reasoning."""
     if not generation.reasoning:
         return generation.text
     blocks: list[str | dict[str, Any]] = [{"type": "reasoning", "reasoning": generation.reasoning}]
@@ -35,7 +35,7 @@ def _content(generation: Generation) -> str | list[str | dict[str, Any]]:
 
 
 def usage_metadata(generation: Generation) -> UsageMetadata:
-    """Tokens of the prompt and of what was kept of the answer, not canvas positions."""
+    """Tokens of the prompt and kept tokens of the answer, not canvas positions."""
     usage = generation.usage
     return UsageMetadata(
         input_tokens=usage.prompt_tokens,
@@ -47,13 +47,13 @@ def usage_metadata(generation: Generation) -> UsageMetadata:
 
 
 class ChunkWriter:
-    """A request's events as chunks that add up to the message of ``invoke``.
+    """Turns a request's events into chunks that add up to the message of ``invoke``.
 
-    Plain text stays a string. From the first reasoning on, content comes in blocks, and every block and every call has
-    a number of its own: LangChain merges by number, whatever the types are, and would write a call into a thought.
+    Plain text stays a string. From the first reasoning or call on, content comes in blocks. Every block and every call
+    then has its own number, because LangChain merges by number and ignores types.
 
     Args:
-        model: what ``response_metadata`` names.
+        model: the model's name, for ``response_metadata``.
     """
 
     def __init__(self, model: str) -> None:
@@ -63,7 +63,7 @@ class ChunkWriter:
         self._plain = True
 
     def chunk(self, event: BlockEvent | FinishedEvent) -> ChatGenerationChunk:
-        """The next chunk; the last one is empty and carries everything that must not be merged twice."""
+        """The next chunk. The last one has no text but usage and metadata, so that they are merged once."""
         if isinstance(event, FinishedEvent):
             message = AIMessageChunk(
                 content="",
@@ -87,11 +87,11 @@ class ChunkWriter:
         if self._plain:
             return event.text
         text = [{"type": "text", "text": event.text, "index": index}] if event.text else []
-        # An empty list would be content of its own beside a string.
+        # An empty list would count as content when it is merged with a string.
         return [*reasoning, *text] or ""
 
     def _call(self, call: EngineToolCall) -> ToolCallChunk:
-        # Text that follows a call is a block of its own, so it needs a number, too.
+        # Text after a call is a block of its own, so it needs a number, too.
         self._plain = False
         return ToolCallChunk(
             name=call.name, args=arguments_json(call), id=call.id, index=self._number("call", new=True)
@@ -110,5 +110,5 @@ def generation_info(generation: Generation, model: str) -> dict[str, Any]:
 
 
 def arguments_json(call: EngineToolCall) -> str:
-    """A call's arguments as LangChain's chunks carry them."""
+    """A call's arguments as JSON, for LangChain's chunks."""
     return json.dumps(dict(call.arguments), ensure_ascii=False)

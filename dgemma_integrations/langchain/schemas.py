@@ -1,7 +1,7 @@
-"""JSON schemas of what LangChain takes as a tool or as the form of an answer.
+"""JSON schemas of tools and of structured answers, from any form that LangChain takes.
 
-LangChain's own conversion writes every definition where it is used. One that contains itself has no end, and is
-replaced by a schema that anything fits: such schemas keep their definitions here.
+LangChain's own conversion writes every definition where it is used. It cannot do so for a definition that contains
+itself, and puts a schema there that anything fits. So schemas that contain themselves keep their definitions here.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def openai_tool(tool: Mapping[str, Any] | type | Callable[..., Any] | BaseTool) 
     """A tool in any form that LangChain knows, as OpenAI function dict.
 
     Raises:
-        ValueError: not in such a form.
+        ValueError: an unknown form.
     """
     schema = _own_schema(_arguments_of(tool))
     if schema is None or not _contains_itself(schema):
         return _converted(convert_to_openai_tool, tool)
     parameters = _without_titles(with_root(schema))
     description = parameters.pop("description", "")
-    if _is_typed_dict(tool):  # LangChain's conversion of one that contains itself does not end.
+    if _is_typed_dict(tool):  # LangChain's conversion does not end if a TypedDict contains itself.
         function = {"name": tool.__name__, "description": description}  # type: ignore[union-attr]
     else:
         function = _converted(convert_to_openai_tool, tool)["function"]
@@ -47,7 +47,7 @@ def answer_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
         schema: a Pydantic class, a TypedDict, a JSON schema, or an OpenAI function or tool dict.
 
     Raises:
-        ValueError: not in such a form.
+        ValueError: an unknown form.
     """
     described = _own_schema(schema)
     if described is not None and _contains_itself(described):
@@ -64,7 +64,7 @@ def _converted(convert: Callable[[Any], dict[str, Any]], given: Any) -> dict[str
         return convert(given)
     except RecursionError:
         raise ValueError(
-            f"{given!r}: a typing.TypedDict that contains itself needs Python 3.12; give a Pydantic class, or one of "
+            f"{given!r}: a typing.TypedDict that contains itself needs Python 3.12; give a Pydantic class, or a "
             "typing_extensions.TypedDict"
         ) from None
 
@@ -90,7 +90,7 @@ def _arguments_of(tool: Any) -> Any:
 
 
 def _own_schema(kind: Any) -> dict[str, Any] | None:
-    """The JSON schema as its maker writes it, with definitions; None where there is none."""
+    """The JSON schema that Pydantic or the user has written, with definitions; None if there is none."""
     if isinstance(kind, Mapping):
         return dict(kind)
     if _is_typed_dict(kind):
@@ -126,7 +126,7 @@ def _references(node: Any) -> Iterator[str]:
 
 
 def _without_titles(node: Any, named: bool = False) -> Any:
-    """The schema without Pydantic's titles, which say nothing new; under ``named`` keys are names, not keywords."""
+    """The schema without Pydantic's titles, which say nothing new. If ``named``, the keys are names, not keywords."""
     if isinstance(node, list):
         return [_without_titles(item) for item in node]
     if not isinstance(node, Mapping):

@@ -10,8 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from dgemma_core.api.events import DraftEvent
 from dgemma_core.api.messages import Message
-from dgemma_core.api.params import SamplingParams, check_timeout
 from dgemma_core.api.request import Prompt, Request
+from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_core.api.version import __version__
 from dgemma_integrations.langchain.loading import EngineSettings
 from dgemma_integrations.shared.adapter_settings import DRAFTS, SAMPLING_SETTINGS
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 PROVIDER = "diffusiongemma"
 
-# Drafts are asked for with on_draft.
+# Without drafts: here on_draft asks for them.
 _SAMPLING_FIELDS = tuple(sorted(set(SAMPLING_SETTINGS) - {*DRAFTS, "timeout"}))
-# What one call may override.
+# Keyword arguments of one call.
 _CALL_NAMES = (set(PARAMETER_NAMES) - {*DRAFTS}) | {"model", "timeout", "on_draft", "stream", "stop"}
 _TOOL_NAMES = ("tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "response_format")
 
 
 @dataclass(frozen=True)
 class Call:
-    """Settings of one call: the model object's, with the call's own keyword arguments on top."""
+    """Settings of one call: its own keyword arguments, else the model object's settings."""
 
     model: str
     params: SamplingParams
@@ -53,9 +53,9 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields):
     """Keyword arguments of both model classes. ``None`` means the checkpoint's own default."""
 
     max_retries: int | None = None
-    """Accepted for compatibility; without effect, as there is no network between this object and the model."""
+    """Accepted for compatibility. It has no effect, because there is no network between this object and the model."""
     allow_image_urls: bool = False
-    """Whether images that a message only names by an ``http(s)`` address are downloaded."""
+    """Whether to download images that a message names by an ``http(s)`` address."""
     streaming: bool | None = None
     """``True`` makes ``invoke`` stream to callbacks; ``False`` makes a chat model's ``stream`` yield one chunk."""
     on_draft: Callable[[DraftEvent], Any] | None = Field(default=None, exclude=True, repr=False)
@@ -90,10 +90,10 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields):
         return sampling_params(settings, overrides, owner=type(self).__name__)
 
     def _call(self, stop: list[str] | str | None, kwargs: Mapping[str, Any]) -> Call:
-        """Merges and checks a call's keyword arguments.
+        """Merge and check a call's keyword arguments.
 
         Raises:
-            ValueError: on a keyword this model does not know, or a bad value.
+            ValueError: an unknown keyword argument or a bad value.
         """
         owner = type(self).__name__
         for name in _TOOL_NAMES:
@@ -101,7 +101,7 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields):
                 raise ValueError(f"{owner}: {name}= is not supported here: use ChatDiffusionGemma")
         given = {name: value for name, value in kwargs.items() if name not in _TOOL_NAMES}
         reject_unknown(given, _CALL_NAMES, owner=owner)
-        # LangChain's own switch, already acted upon.
+        # LangChain's own switch, which has had its effect already.
         given.pop("stream", None)
         model, timeout, on_draft = (given.pop(name, None) for name in ("model", "timeout", "on_draft"))
         timeout = self.timeout if timeout is None else timeout
@@ -116,11 +116,11 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields):
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
-        """Everything that decides the output: LangChain's caches use it as the key.
+        """Everything that decides the output. LangChain's caches use it as the key.
 
-        Grouped, because LangChain writes a call's ``stop`` and keyword arguments over equal names of the top level.
+        It is grouped, because LangChain overwrites top-level names with a call's ``stop`` and keyword arguments.
         """
-        # Another in-memory model may go by the same name; its answers must not be taken for this one's.
+        # Another in-memory model may have the same name, and its answers must not be taken for this model's.
         held = {"engine": id(self.engine)} if self.engine is not None and self.engine.in_memory else {}
         return {
             "model_name": self.model,
@@ -129,7 +129,7 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields):
         }
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Token ids of a text alone, without a begin token; control tokens typed in it count as text."""
+        """Token ids of a text alone, without a begin token. A control token typed in it stays text."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         return self._engine().encode_text(text)
@@ -144,7 +144,7 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields):
         return self._engine().count_tokens(list(messages), tools, thinking=thinking) if messages else 0
 
     def _ls_settings(self, stop: list[str] | None, params: LangSmithParams) -> LangSmithParams:
-        """Tracing parameters as LangChain derives them, under this provider's name and with the default stops."""
+        """LangChain's tracing parameters, with this provider's name and the default stops."""
         params["ls_provider"] = PROVIDER
         if stops := self.stop if stop is None else stop:
             params["ls_stop"] = list(stops)

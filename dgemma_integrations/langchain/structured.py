@@ -22,7 +22,7 @@ def structured(
     """The runnable that ``with_structured_output`` returns.
 
     Raises:
-        ValueError: an unknown method, or no schema where one is needed.
+        ValueError: an unknown method, or a method that needs a schema without one.
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r}: must be one of {', '.join(METHODS)}")

@@ -1,4 +1,4 @@
-"""From which probability of yes a question is answered True."""
+"""Thresholds: the probability of yes from which a question is answered True."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dgemma_core.api.questions import Question
 def thresholds_by_name(
     given: float | Mapping[str, float] | None, questions: Mapping[str, Question]
 ) -> dict[str, float]:
-    """Thresholds by the names of the questions they are for.
+    """Thresholds by the names of their questions.
 
     Args:
-        given: one for all questions of type ``bool``, or some by name.
+        given: one threshold for all questions of type ``bool``, or thresholds by name.
         questions: by name.
 
     Raises:
-        ValueError: a name without such a question, or a threshold that is no probability.
+        ValueError: a name that is not a ``bool`` question, or a threshold that is no probability.
     """
     if given is None:
         return {}

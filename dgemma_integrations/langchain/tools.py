@@ -1,4 +1,4 @@
-"""LangChain's ways to ask for tool calls and structured answers, as the engine takes them."""
+"""LangChain's keyword arguments for tool calls and structured answers -> ``ToolUse``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ NAMES = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_form
 
 
 def tool_use(kwargs: Mapping[str, Any], parallel: bool | None = None, thinking: bool = False) -> ToolUse:
-    """Reads a call's keyword arguments of :data:`NAMES`.
+    """Read a call's keyword arguments of :data:`NAMES`.
 
-    ``strict`` is accepted and without effect: calls and answers always fit their schema.
+    ``strict`` has no effect, because calls and answers always fit their schema.
 
     Args:
         kwargs: of the call.
-        parallel: ``parallel_tool_calls`` where the call does not say.
-        thinking: the same of ``thinking``.
+        parallel: ``parallel_tool_calls`` if the call does not give it.
+        thinking: ``thinking`` if the call does not give it.
 
     Raises:
         ValueError: naming the argument, its value and what is accepted.

@@ -21,7 +21,7 @@ from dgemma_integrations.llama_index.llm import DiffusionGemma
 from dgemma_integrations.llama_index.rerank import RELEVANCE_LEVELS, DiffusionGemmaRerank
 from dgemma_integrations.llama_index.selector import DiffusionGemmaSelector
 
-# Components that hold an LLM (extractors, for one) are restored from a dict by its class name.
+# Components that hold an LLM, like extractors, restore it from a dict by its class name.
 RECOGNIZED_LLMS[DiffusionGemma.class_name()] = DiffusionGemma
 
 __all__ = [

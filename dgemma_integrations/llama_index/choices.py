@@ -1,4 +1,4 @@
-"""The choices of a selection: names that tell them apart, the options of a question, groups of them."""
+"""The choices of a selection: their names, the options of a question, and groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llama_index.core.tools.types import ToolMetadata
 
 from dgemma_core.api.questions import one_line
 
-_LONGEST_NAME = 40  # characters of a name that is answered as it is
+_LONGEST_NAME = 40  # Most characters of a name that is an option; longer ones are replaced by letters.
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Choice:
     """One choice.
 
     Attributes:
-        index: its place among the given ones.
-        name: no other choice has it.
-        description: what it is for; may be empty.
+        index: its place among the given choices.
+        name: unique among the choices.
+        description: its purpose; may be empty.
     """
 
     index: int
@@ -33,10 +33,10 @@ class Choice:
 
 
 def named_choices(choices: Sequence[ToolMetadata]) -> list[Choice]:
-    """The choices with names that are all different, on one line each.
+    """The choices, with unique names. Names and descriptions are on one line.
 
     Raises:
-        ValueError: there are none, or one without a name and a description.
+        ValueError: there are no choices, or one has neither a name nor a description.
     """
     if not choices:
         raise ValueError("choices=[]: there is nothing to select")
@@ -44,7 +44,7 @@ def named_choices(choices: Sequence[ToolMetadata]) -> list[Choice]:
     taken: set[str] = set()
     for index, choice in enumerate(choices):
         name, description = (one_line(text or "") for text in (choice.name, choice.description))
-        if not name:  # A choice given as a plain string.
+        if not name:  # LlamaIndex puts a plain string into the description.
             name, description = description, ""
         if not name:
             raise ValueError(f"choices[{index}]={choice!r}: needs a name or a description")
@@ -57,7 +57,11 @@ def named_choices(choices: Sequence[ToolMetadata]) -> list[Choice]:
 
 
 def options_of(choices: Sequence[Choice]) -> dict[str, str]:
-    """The choices as options: names where they tell choices apart, else letters, as names are what is answered."""
+    """The choices as options of a question: option -> description.
+
+    The options are the choices' names, because the model answers with an option. They are letters if a name is too long
+    or begins another name.
+    """
     names = [choice.name for choice in choices]
     telling = all(len(name) <= _LONGEST_NAME for name in names)
     if telling and not any(a != b and a.startswith(b) for a in names for b in names):
@@ -66,7 +70,7 @@ def options_of(choices: Sequence[Choice]) -> dict[str, str]:
 
 
 def groups_of(choices: Sequence[Choice], size: int) -> list[Sequence[Choice]]:
-    """As few groups of at most ``size`` as there can be, of about equal size."""
+    """The choices in as few groups of at most ``size`` as possible. The groups are of about equal size."""
     count = -(-len(choices) // size)
     bounds = [len(choices) * group // count for group in range(count + 1)]
     return [choices[begin:end] for begin, end in pairwise(bounds)]

@@ -1,4 +1,4 @@
-"""Coroutines side by side, and coroutines for callers that have no event loop or may not use theirs."""
+"""Runs coroutines side by side, and runs coroutines for callers without an event loop of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results of everything run side by side, in order; the first error cancels the rest."""
+    """Run coroutines side by side. Returns their results in order; the first error cancels the others."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         return list(await asyncio.gather(*tasks))
@@ -22,14 +22,14 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine, from any thread, also from one whose event loop is running.
+    """Run a coroutine from any thread, also from one whose event loop is running.
 
-    LlamaIndex's own ``asyncio_run`` takes every ``RuntimeError`` for a problem with event loops and replaces it with a
-    hint about nested ones, which would hide what really went wrong.
+    LlamaIndex's own ``asyncio_run`` takes every ``RuntimeError`` for a problem with event loops. It replaces the error
+    with a hint about nested loops, which hides the real cause.
     """
 
     def run() -> T:
-        # With a factory the runner leaves the thread's current event loop alone.
+        # With a factory, the runner does not change the thread's current event loop.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             return runner.run(work)
 

@@ -1,4 +1,4 @@
-"""What the selector, the reranker and the evaluators share: asking one LLM's engine typed questions, many at a time."""
+"""Asks an LLM's engine many typed questions at a time, for the selector, the reranker and the evaluators."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ from dgemma_integrations.llama_index.concurrency import together
 from dgemma_integrations.llama_index.llm import DiffusionGemma
 from dgemma_integrations.llama_index.long_texts import LongText, split_text
 
-# A piece of a text with fewer tokens says too little to be judged: the questions themselves are too long then.
+# Tokens. A shorter piece of a text says too little to be judged; then the questions themselves are too long.
 _SHORTEST_PIECE = 16
 
 
 def resolve_llm(llm: Any, owner: str) -> DiffusionGemma:
     """The LLM to ask: the given one, else ``Settings.llm``.
 
+    Args:
+        llm: what the user passed.
+        owner: class name of the component, for the message.
+
     Raises:
-        ValueError: there is none, or it has no engine that can decide.
+        ValueError: there is no LLM, or it is not a ``DiffusionGemma``.
     """
     remedy = f"pass {owner}(llm=DiffusionGemma(...)), or set Settings.llm to one"
     if llm is None:
         try:
             llm = Settings.llm
-        except (ImportError, ValueError) as error:  # Nothing is set, and LlamaIndex's own default is not installed.
+        except (ImportError, ValueError) as error:  # No LLM is set, and LlamaIndex's own default is not installed.
             raise ValueError(f"llm=None and Settings.llm is not usable: {remedy}") from error
     if not isinstance(llm, DiffusionGemma):
         raise ValueError(f"llm={type(llm).__name__}: {owner} reads label probabilities of a DiffusionGemma; {remedy}")
@@ -40,15 +44,15 @@ def resolve_llm(llm: Any, owner: str) -> DiffusionGemma:
 
 
 class Decisions:
-    """Asks an engine questions for one operation of a component; belongs to the event loop it is used on.
+    """Asks an engine questions for one operation of a component. Belongs to the event loop that uses it.
 
     Args:
-        engine: loaded.
+        engine: a loaded engine.
         seed: of the noise.
         draws: noise draws to average over, one denoising step each.
         calibration: scales the probabilities.
-        timeout: seconds for each request.
-        limit: questions in the engine's hands at a time; it batches as many of them as fit.
+        timeout: most seconds for each request.
+        limit: requests that are open at a time; the engine batches as many as fit.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class Decisions:
     async def open(
         cls, llm: DiffusionGemma, draws: int = 1, calibration: Calibration | None = None, limit: int | None = None
     ) -> Decisions:
-        """For the LLM's engine, with its seed and timeout; loads the weights without blocking the event loop."""
+        """Decisions by an LLM's engine, with the LLM's seed and timeout. Loads the weights off the event loop."""
         # The first use of an engine in a process imports torch, which takes seconds.
         engine = await asyncio.to_thread(lambda: llm.engine)
         await engine.aload()
@@ -78,10 +82,10 @@ class Decisions:
         return cls(engine, seed=seed, draws=draws, calibration=calibration, timeout=llm.timeout, limit=limit)
 
     async def ask(self, context: str, questions: Mapping[str, Question]) -> dict[str, Answer]:
-        """Answers to questions about one context, read in one denoising step.
+        """Answer questions about one context in one denoising step.
 
         Raises:
-            ContextOverflowError: context and questions do not fit the window.
+            ContextOverflowError: context and questions do not fit the context window.
             DGemmaError: as ``Engine.adecide``.
         """
         async with self._turns:
@@ -92,8 +96,8 @@ class Decisions:
                 self._under_way -= 1
 
     async def _ask(self, context: str, questions: Mapping[str, Question]) -> dict[str, Answer]:
-        # As long as others of ours are under way there will be room in the queue. The first one is refused where the
-        # queue is full, unless others that were begun later got ahead of it.
+        # While other requests of ours are under way, waiting for room always ends. The first one does not wait: if the
+        # queue is full, it is refused, unless later ones of ours have got ahead of it.
         ask = partial(self._engine.adecide, context, questions, **self._options)
         try:
             return await ask(wait=self._under_way > 1)
@@ -110,14 +114,15 @@ class Decisions:
         Args:
             context: the text.
             questions: by name.
-            long_text: for a text that does not fit the window: ``"truncate"`` asks about its beginning, ``"split"``
-                about each of its parts, ``"error"`` raises.
+            long_text: what to do if the text does not fit the context window: ``"truncate"`` asks about its beginning,
+                ``"split"`` about each of its parts, ``"error"`` raises.
 
         Returns:
-            The answers for each part that was asked about.
+            The answers for each part of the text.
 
         Raises:
-            ContextOverflowError: with ``"error"``, or the questions alone do not fit.
+            ContextOverflowError: the text does not fit and ``long_text`` is ``"error"``, or the questions alone do not
+                fit.
         """
         try:
             return [await self.ask(context, questions)]
@@ -134,7 +139,7 @@ class Decisions:
             try:
                 return await together(self.ask(part, questions) for part in parts)
             except ContextOverflowError as error:
-                # A text and what surrounds it may take a few tokens more together than alone.
+                # A text may take a few more tokens inside the prompt than alone.
                 overflow = error
                 room -= error.prompt_tokens + error.max_new_tokens - error.context_window
         overflow.add_note("The questions alone leave no room for the text: shorten them.")

@@ -1,4 +1,4 @@
-"""Evaluators that read the probability of "yes" instead of looking for the word in a generated answer."""
+"""The base of evaluators that read the probability of "yes" instead of looking for the word in an answer."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _VARIABLES = ("query", "response", "reference")
 
 
 class DiffusionGemmaEvaluator(BaseEvaluator):
-    """Asks yes/no questions about a response; it passes if "yes" is likely enough for each of them.
+    """Asks yes/no questions about a response. It passes if "yes" is likely enough for every question.
 
-    ``score`` is the probability of yes (the lowest one where there are several questions), ``feedback`` says each
-    question's. All questions about one response are read in one denoising step. The text they are about comes first, so
-    several evaluators of the same contexts compute its keys and values once.
+    ``score`` is the probability of yes, the lowest one if there are several questions. ``feedback`` has the probability
+    for each question. One denoising step answers all questions about a response. The contexts come first in the prompt,
+    so several evaluators of the same contexts compute their keys and values once.
 
-    Subclasses set what they need and what they ask; this class asks a question of your own about the contexts.
+    Subclasses set the arguments they need and the question. This class asks your own question about the contexts.
 
     Args:
-        llm: whose engine is asked; ``Settings.llm`` if not given.
-        question: what is asked; may contain ``{query}``, ``{response}`` and ``{reference}``.
+        llm: the LLM whose engine is asked; ``Settings.llm`` if not given.
+        question: the question; may contain ``{query}``, ``{response}`` and ``{reference}``.
         threshold: probability of yes from which a response passes, 0 to 1.
         raise_error: raise a ``ValueError`` for a response that does not pass.
         draws: noise draws to average over, one denoising step each.
         calibration: from ``dgemma_core.fit_calibration``; without it the probabilities are the model's own.
 
     Raises:
-        ValueError: on a bad value, or an LLM that is not a ``DiffusionGemma``.
+        ValueError: a bad value, or an LLM that is not a ``DiffusionGemma``.
 
     Examples:
         ```python
@@ -51,10 +51,10 @@ class DiffusionGemmaEvaluator(BaseEvaluator):
         ```
     """
 
-    # What aevaluate() cannot do without; the contexts are the text asked about where they are among them.
+    # Arguments that aevaluate() must get. If contexts are among them, the questions are about the contexts.
     needs: ClassVar[tuple[str, ...]] = ("response", "contexts")
     default_question: ClassVar[str | None] = None
-    # The text asked about where there are no contexts.
+    # Without contexts, the questions are about this text.
     text: ClassVar[str] = ""
 
     def __init__(
@@ -103,19 +103,19 @@ class DiffusionGemmaEvaluator(BaseEvaluator):
         sleep_time_in_seconds: float = 0,
         **kwargs: Any,
     ) -> EvaluationResult:
-        """Asks about one response.
+        """Ask about one response.
 
         Args:
-            query: what was asked.
-            response: what was answered.
-            contexts: what was retrieved. Where they do not fit the window they are asked about in parts, and the best
-                part counts.
+            query: the user's question.
+            response: the answer to it.
+            contexts: the retrieved texts. If they do not fit the context window, the questions are asked about their
+                parts, and the best part counts.
             reference: the right answer.
-            sleep_time_in_seconds: to wait before.
-            **kwargs: those of other evaluators in the same run; ignored.
+            sleep_time_in_seconds: seconds to wait first.
+            **kwargs: arguments of other evaluators in the same run; ignored.
 
         Raises:
-            ValueError: something this evaluator needs was not given, or ``raise_error`` is set and the response fails.
+            ValueError: a needed argument is missing, or ``raise_error`` is set and the response fails.
             ContextOverflowError: question and text do not fit the context window.
             DGemmaError: as ``Engine.adecide``.
         """
@@ -151,7 +151,7 @@ class DiffusionGemmaEvaluator(BaseEvaluator):
 
     async def _chances(self, text: str, questions: Mapping[str, Question]) -> dict[str, float]:
         decisions = await Decisions.open(self._llm, self._draws, self._calibration)
-        # Half of a response is not the response: only contexts may be taken apart.
+        # Only contexts may be split, because half of a response is not the response.
         answers = await decisions.ask_long(text, questions, "split" if "contexts" in self.needs else "error")
         return {name: max(answer[name].probabilities["yes"] for answer in answers) for name in questions}
 

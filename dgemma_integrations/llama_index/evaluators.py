@@ -36,7 +36,7 @@ class DiffusionGemmaAnswerRelevancyEvaluator(DiffusionGemmaEvaluator):
 class DiffusionGemmaCorrectnessEvaluator(DiffusionGemmaEvaluator):
     """Whether the response says what the reference says. Arguments as :class:`DiffusionGemmaEvaluator`.
 
-    Unlike LlamaIndex's ``CorrectnessEvaluator`` it cannot do without ``reference``, and its score is a probability.
+    Unlike LlamaIndex's ``CorrectnessEvaluator`` it always needs ``reference``, and its score is a probability.
     """
 
     needs = ("query", "response", "reference")

@@ -21,13 +21,16 @@ DEFAULT_GUIDELINES: Final = (
 
 
 class DiffusionGemmaGuidelineEvaluator(DiffusionGemmaEvaluator):
-    """Whether the response follows guidelines: a question for each, read in one denoising step.
+    """Whether the response follows guidelines. Each is a question, and one denoising step answers them all.
 
     Args:
-        llm: whose engine is asked; ``Settings.llm`` if not given.
-        guidelines: a list of them, or a text with one per line.
-        question: what is asked for each; must contain ``{guideline}``.
+        llm: the LLM whose engine is asked; ``Settings.llm`` if not given.
+        guidelines: a list of guidelines, or a text with one per line.
+        question: the question for each guideline; must contain ``{guideline}``.
         **settings: as for :class:`DiffusionGemmaEvaluator`.
+
+    Raises:
+        ValueError: no guideline, a bad value, or an LLM that is not a ``DiffusionGemma``.
     """
 
     needs = ("query", "response")

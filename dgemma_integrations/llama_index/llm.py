@@ -38,23 +38,23 @@ if TYPE_CHECKING:
 
 
 class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
-    """A block-diffusion language model that runs in this process, for everything in LlamaIndex that takes an LLM.
+    """A block-diffusion language model that runs in this process, for all components that take an LLM.
 
-    Building one is cheap: weights load at the first request, and all objects with the same load settings share one
-    engine, which denoises concurrent requests together. Every method may be called from any thread and any event loop.
+    Making an object is cheap, because weights load at the first request. All objects with the same load settings share
+    one engine, which denoises concurrent requests together. Any thread and any event loop may call every method.
 
-    Keyword arguments are fields, each with a sentence of its own; ``None`` means the default.
+    Keyword arguments are fields, and each field has a description. ``None`` means the default.
 
     - Which weights, where and how: the fields of ``dgemma_core.LoadSpec``. Or ``engine``, which is used instead.
-    - Of an answer: the fields of ``dgemma_core.SamplingParams``, with ``max_tokens`` for ``max_new_tokens``; also
-      ``temperature``, ``timeout`` and ``thinking``. All of these may also be given per call.
+    - Settings of an answer: the fields of ``dgemma_core.SamplingParams``, with ``max_tokens`` for ``max_new_tokens``;
+      also ``temperature``, ``timeout`` and ``thinking``. All of these may also be given per call.
     - ``thinking``: chat responses hold the model's thoughts as a ``ThinkingBlock``.
-    - ``drafts``: streams also yield a chunk per denoising step, with ``delta=""`` and the canvas as it reads now in
+    - ``drafts``: streams also yield a chunk per denoising step. It has ``delta=""``, and the canvas as text is in
       ``additional_kwargs["draft"]`` (``text``, ``step``, ``entropy``).
-    - ``allow_image_urls``: whether images that a message only names by an ``http(s)`` address are downloaded.
+    - ``allow_image_urls``: download images that a message names by an ``http(s)`` address.
 
     Raises:
-        ValueError: on an unknown keyword argument or a bad value.
+        ValueError: an unknown keyword argument or a bad value.
 
     Examples:
         ```python
@@ -72,12 +72,12 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
 
     @classmethod
     def class_name(cls) -> str:
-        """Name under which LlamaIndex stores and restores this LLM."""
+        """The name under which LlamaIndex stores and restores this LLM."""
         return "DiffusionGemma"
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What LlamaIndex plans prompts with. Reads the checkpoint's configuration once, never its weights."""
+        """Facts with which LlamaIndex plans prompts. Reads the checkpoint's configuration once, never its weights."""
         window, length = self._limits()
         return LLMMetadata(
             context_window=window,
@@ -88,25 +88,24 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
         )
 
     def to_payload(self) -> dict[str, Any]:
-        """This object's settings for events and callbacks; unlike ``metadata`` it never touches a file."""
+        """This object's settings, for events and callbacks. Unlike ``metadata`` it never reads a file."""
         named = {"class_name": self.class_name(), "model_name": self.model, "is_chat_model": True}
         return {**named, **self._shown_settings()}
 
-    # --- the eight endpoints; each fires one LLM event, so none calls another ---
+    # --- the eight endpoints; none calls another, because each fires one LLM event ---
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answers a conversation.
+        """Answer a conversation.
 
         Args:
             messages: the conversation.
-            **kwargs: settings for this call alone, such as ``max_tokens``, ``seed``, ``stop`` or ``timeout``; ``tools``
-                (OpenAI function dicts), ``tool_choice``, ``tool_required`` and ``allow_parallel_tool_calls``, which
-                :meth:`chat_with_tools` fills in; ``response_format`` (OpenAI's form) or ``grammar`` for an answer that
-                always fits.
+            **kwargs: settings for this call alone, like ``max_tokens``, ``seed``, ``stop`` or ``timeout``. An answer
+                always fits ``response_format`` (OpenAI's form) or ``grammar``. :meth:`chat_with_tools` fills in
+                ``tools`` (OpenAI function dicts), ``tool_choice``, ``tool_required`` and ``allow_parallel_tool_calls``.
 
         Raises:
-            ValueError: on an unknown keyword argument or a bad value.
+            ValueError: an unknown keyword argument or a bad value.
             ContextOverflowError: prompt plus answer do not fit the context window.
             DGemmaError: loading or generating failed.
         """
@@ -114,32 +113,32 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answers a prompt.
+        """Answer a prompt.
 
         Args:
             prompt: the text of one user message.
-            formatted: the prompt already carries the chat template's markup, with its control tokens.
+            formatted: whether the prompt already has the chat template's markup, with its control tokens.
             **kwargs: as for :meth:`chat`, without those about tools.
         """
         return self._answer(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """As :meth:`chat`, one chunk per finished canvas; the last chunk carries the usage.
+        """As :meth:`chat`, in one chunk per finished canvas. The last chunk has the usage.
 
-        Closing the generator, or dropping it, cancels the request.
+        Closing or dropping the generator cancels the request.
         """
         return cast(ChatResponseGen, self._stream(self._messages(messages), kwargs, _chat_respond(kwargs)))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """As :meth:`complete`, streamed like :meth:`stream_chat`."""
+        """As :meth:`complete`, in chunks as :meth:`stream_chat`."""
         asked = _completion_prompt(prompt, formatted, kwargs)
         return cast(CompletionResponseGen, self._stream(asked, kwargs, completion_response))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """As :meth:`chat`, without blocking the event loop; cancelling the task cancels the request."""
+        """As :meth:`chat`, without blocking the event loop. Cancelling the task cancels the request."""
         return await self._aanswer(await self._amessages(messages), kwargs, _chat_respond(kwargs))
 
     @llm_completion_callback()
@@ -185,7 +184,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
         """The tool calls of a response, or of a chunk of a stream.
 
         Raises:
-            ValueError: there are none and ``error_on_no_tool_call``.
+            ValueError: there are no calls, and ``error_on_no_tool_call`` is true.
         """
         calls = selections(response)
         if error_on_no_tool_call and not calls:

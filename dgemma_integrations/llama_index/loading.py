@@ -1,4 +1,4 @@
-"""Which engine serves an LLM: load settings as keyword arguments, copies and pickles that find it again."""
+"""Finds the engine of an LLM by its load settings. Copies and pickles find it again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.protocol import Engine
-from dgemma_core.api.spec import LoadSpec
 from dgemma_integrations.shared.engines import aengine_for, engine_for
 from dgemma_integrations.shared.facts import checkpoint_facts
 from dgemma_integrations.shared.fields import LoadFields
@@ -16,22 +16,22 @@ from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings,
 from dgemma_integrations.shared.loading import GivenEngine, as_name, check_picklable
 from dgemma_integrations.shared.strict_integers import StrictIntegers
 
-# Objects of this process: they stay behind when the LLM is pickled.
+# Objects of this process, which are not pickled with the LLM.
 _PROCESS_FIELDS = frozenset(("callback_manager", "rate_limiter", "given_engine"))
 
 
 class EngineSettings(StrictIntegers, LoadFields):
-    """Keyword arguments that say which engine answers. ``None`` means the default."""
+    """Keyword arguments that decide which engine answers. ``None`` means the default."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    # The keyword argument is called engine=, and so is the property, which also knows the shared engines.
+    # The keyword argument is called engine=. The property of that name also finds the shared engines.
     given_engine: GivenEngine = Field(
         default=None,
         alias="engine",
         exclude=True,
         repr=False,
-        description="A dgemma_core.Engine to use instead of the shared one for the settings above.",
+        description="A dgemma_core.Engine to use instead of the shared one of these settings.",
     )
 
     # --- construction ---
@@ -39,10 +39,10 @@ class EngineSettings(StrictIntegers, LoadFields):
     @model_validator(mode="before")
     @classmethod
     def _read_keywords(cls, values: Any) -> Any:
-        """Refuses unknown names; a given engine says what the load settings are."""
+        """Refuse unknown names. Take the load settings from a given engine."""
         if not isinstance(values, dict):
             return values
-        # A dumped LLM carries its class name.
+        # A dumped LLM has its class name among its settings.
         values = {name: value for name, value in values.items() if name != "class_name"}
         reject_unknown(values, {*cls.model_fields, "engine"} - {"given_engine"}, owner=cls.__name__)
         if values.get("engine") is not None:
@@ -53,7 +53,7 @@ class EngineSettings(StrictIntegers, LoadFields):
     @field_validator("model", "device", "dtype", mode="before")
     @classmethod
     def _name_of(cls, value: Any) -> Any:
-        """Takes ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
+        """Accept ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
         return as_name(value)
 
     @model_validator(mode="after")
@@ -64,7 +64,7 @@ class EngineSettings(StrictIntegers, LoadFields):
     # --- copies ---
 
     def __getstate__(self) -> dict[Any, Any]:
-        """The settings, from which an equal object is built; LlamaIndex's own deletes fields of the live object."""
+        """The settings, to make an equal object from. LlamaIndex's own method deletes fields of the live object."""
         check_picklable(self.given_engine, owner=type(self).__name__)
         return {"__dict__": {name: getattr(self, name) for name in self.model_fields_set - _PROCESS_FIELDS}}
 
@@ -72,7 +72,7 @@ class EngineSettings(StrictIntegers, LoadFields):
         type(self).__init__(self, **state["__dict__"])
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        # Settings are immutable values; the engine and the handlers are the same ones.
+        # A shallow copy is enough: settings are immutable values, and engine and handlers stay the same.
         return self.model_copy()
 
     # --- engine ---
@@ -91,14 +91,14 @@ class EngineSettings(StrictIntegers, LoadFields):
 
     def _given_engine(self) -> Engine | None:
         engine = self.given_engine
-        # Load settings assigned later win over the engine given at the start.
+        # If load settings were assigned later, they decide, not the engine that was given.
         return engine if engine is not None and engine.spec == self._spec() else None
 
     def _limits(self) -> tuple[int, int]:
-        """Tokens of the context window, and of an answer unless a call says.
+        """Tokens of the context window, and of an answer by default.
 
-        From the configuration files where they are at hand: LlamaIndex asks on event loops, and an engine would import
-        torch and read the tokenizer first.
+        They come from the configuration files if these are on this machine. LlamaIndex asks on event loops, and an
+        engine would import torch and read the tokenizer first.
         """
         engine = self._given_engine()
         if engine is None:

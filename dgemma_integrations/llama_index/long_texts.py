@@ -1,4 +1,4 @@
-"""Texts that do not fit the context window, in pieces that do."""
+"""Splits a text that does not fit the context window into pieces that do."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Literal, get_args
 from dgemma_core.api.protocol import Engine
 
 LongText = Literal["truncate", "split", "error"]
-"""What happens to a text that does not fit the context window next to its questions."""
+"""What to do with a text that does not fit the context window together with its questions."""
 LONG_TEXT: tuple[str, ...] = get_args(LongText)
 
-# Characters per token that are looked at, so that cutting a text takes time in proportion to its length.
+# Characters to tokenize per token of room. With a limit, the time to split a text is proportional to its length.
 _LONGEST_TOKEN = 16
 
 
 def split_text(engine: Engine, text: str, room: int) -> Iterator[str]:
-    """The text in pieces of at most ``room`` tokens, cut between words where there are any."""
+    """The text in pieces of at most ``room`` tokens, cut between words if possible."""
     begin, length = 0, len(text)
     while begin < length:
         if text[begin].isspace():
@@ -30,7 +30,7 @@ def split_text(engine: Engine, text: str, room: int) -> Iterator[str]:
 
 
 def _prefix_length(engine: Engine, text: str, room: int) -> int:
-    """Characters of the longest prefix found that has at most ``room`` tokens; at least one."""
+    """Length, in characters, of a prefix of at most ``room`` tokens. It is found by binary search and is at least 1."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2

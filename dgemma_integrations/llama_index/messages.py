@@ -1,7 +1,8 @@
-"""LlamaIndex chat messages to the engine's messages, one to one and in order.
+"""LlamaIndex chat messages -> the engine's messages, one to one and in order.
 
-Texts and images keep their order. Thoughts of earlier answers and cache hints are left out: neither belongs in a
-prompt. Any other block is refused by name, since an answer that ignores half of the question is worse than an error.
+Texts and images keep their order. Thoughts of earlier answers and cache hints are dropped, because they do not belong
+in a prompt. Any other block is refused by name, because an answer that ignores half of the question is worse than an
+error.
 """
 
 from __future__ import annotations
@@ -36,21 +37,21 @@ _ROLES: dict[MessageRole, Role] = {
     MessageRole.TOOL: "tool",
     MessageRole.FUNCTION: "tool",
 }
-# Thoughts of earlier answers and hints to other engines' caches.
+# Thoughts of earlier answers, and hints to other engines' caches.
 _NEVER_PROMPTED = (ThinkingBlock, CachePoint)
 
 
 def to_engine_messages(messages: Sequence[ChatMessage], *, allow_image_urls: bool = False) -> list[Message]:
-    """Translates a conversation.
+    """Translate a conversation.
 
     Args:
         messages: any roles in any order; consecutive user messages and a system message at the end are fine.
-        allow_image_urls: whether images that are only named by their web address are downloaded. Blocks meanwhile.
+        allow_image_urls: download images that are named by a web address. This blocks.
 
     Raises:
-        NotImplementedError: a content block that is neither text nor an image. Not a ``ValueError``: response
-            synthesizers swallow those and answer "Empty Response".
-        DGemmaError: an image that cannot be read, or may not or could not be downloaded.
+        NotImplementedError: a content block that is neither text nor an image. It is not a ``ValueError``, because
+            response synthesizers swallow those and answer "Empty Response".
+        DGemmaError: an image cannot be read, may not be downloaded, or could not be downloaded.
         ImportError: there are images, and Pillow is not installed.
 
     Example:
@@ -80,7 +81,7 @@ def _translate(message: ChatMessage, fetch: Fetch | None) -> Message:
 
 
 def _content(message: ChatMessage, role: Role, fetch: Fetch | None) -> list[str | Image]:
-    """Texts beside each other are joined the way ``ChatMessage.content`` joins them."""
+    """Texts and images of a message. Neighbouring texts are joined as in ``ChatMessage.content``."""
     left_out = (*_NEVER_PROMPTED, ToolCallBlock) if role == "assistant" else _NEVER_PROMPTED
     parts: list[str | Image] = []
     for block in message.blocks:
@@ -115,7 +116,7 @@ def _tool_calls(message: ChatMessage) -> Iterator[ToolCall]:
     for block in blocks:
         yield ToolCall(block.tool_name, _arguments(block.tool_kwargs), block.tool_call_id or "")
     if blocks:
-        return  # Integrations keep the same calls in both places.
+        return  # Integrations write the same calls into both places.
     for call in message.additional_kwargs.get("tool_calls") or ():
         # OpenAI's form, as dicts or as that client's objects: {"id", "function": {"name", "arguments"}}.
         function = _get(call, "function") or call
@@ -132,7 +133,7 @@ def _arguments(value: Any) -> Mapping[str, Any]:
         parsed = json.loads(value)
     except (TypeError, json.JSONDecodeError):
         parsed = None
-    # A malformed call of an earlier answer: the model is shown what was there, the conversation goes on.
+    # For a malformed call of an earlier answer, the model sees the raw text, and the conversation goes on.
     return parsed if isinstance(parsed, dict) else {"arguments": str(value)}
 
 

@@ -1,4 +1,4 @@
-"""Questions of a component as prompt templates, and as the one line that goes into a canvas."""
+"""A component's questions: prompt templates, and the one line that each becomes in a canvas."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from dgemma_core.api.questions import one_line
 
 
 def as_template(name: str, value: Any, needed: Sequence[str] = ()) -> PromptTemplate:
-    """A prompt template from a text with ``{variables}``.
+    """A prompt template from a text with ``{variables}``, or from a ``PromptTemplate``.
+
+    Args:
+        name: the argument's name, for the message.
+        value: the text or template.
+        needed: variables that it must contain.
 
     Raises:
-        ValueError: not a text or a ``PromptTemplate``, no words in it, or a variable in ``needed`` that it leaves out.
+        ValueError: neither a text nor a ``PromptTemplate``, an empty one, or one without a needed variable.
     """
     template = PromptTemplate(value) if isinstance(value, str) else value
     if not isinstance(template, PromptTemplate):
@@ -28,5 +33,5 @@ def as_template(name: str, value: Any, needed: Sequence[str] = ()) -> PromptTemp
 
 
 def as_line(template: PromptTemplate, **values: Any) -> str:
-    """The template filled in, on one line as every question of a canvas."""
+    """The filled template on one line, as every question of a canvas."""
     return one_line(template.format(**values))

@@ -1,4 +1,4 @@
-"""Requests to the engine on behalf of one LlamaIndex call: every way out of a call ends its requests."""
+"""Sends the request of one LlamaIndex call to the engine. When the call ends, for any reason, its request ends too."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from dgemma_integrations.llama_index.responses import Response, StreamChunks
 from dgemma_integrations.llama_index.settings import Call
 
 Prompt = list[Message] | str
-"""A chat, or a prompt that already carries the template's markup."""
+"""A chat, or a prompt that already has the chat template's markup."""
 
 
 def generate(engine: Engine, prompt: Prompt, call: Call) -> Generation:
-    """The answer."""
+    """Answer a prompt."""
     handle = _submit(engine, prompt, call)
     try:
         return handle.result()
     finally:
-        handle.cancel()  # Nothing to cancel unless the wait was interrupted.
+        handle.cancel()  # Has an effect only if the wait was interrupted.
 
 
 async def agenerate(engine: Engine, prompt: Prompt, call: Call) -> Generation:
@@ -35,8 +35,8 @@ async def agenerate(engine: Engine, prompt: Prompt, call: Call) -> Generation:
 
 
 def stream(engine: Engine, prompt: Prompt, call: Call, chunks: StreamChunks[Response]) -> Iterator[Response]:
-    """The chunks of an answer. Closing the iterator, or dropping it, cancels the request."""
-    # Submitted here, not in the generator: errors belong to the call, and nothing waits for the first next().
+    """The chunks of an answer. Closing or dropping the iterator cancels the request."""
+    # Submitted here, not in the generator, so that the call raises errors and the request starts before next().
     handle = _submit(engine, prompt, call)
     stream = _chunks(handle, chunks)
     _cancel_with(stream, handle)
@@ -54,7 +54,7 @@ async def astream(
 
 
 def _submit(engine: Engine, prompt: Prompt, call: Call) -> RequestHandle:
-    # Before the clock of `timeout` starts.
+    # Loaded before the clock of `timeout` starts.
     engine.load()
     _check_settings(engine, call)
     if isinstance(prompt, str):
@@ -84,22 +84,22 @@ def _check_settings(engine: Engine, call: Call) -> None:
     except ValueError as error:
         if not call.own:
             raise
-        # Nobody gave it with this call, which is LlamaIndex's own as a rule: its synthesizers swallow ValueErrors.
+        # The bad setting is the LLM's, and the call is probably LlamaIndex's own. Its synthesizers swallow ValueErrors.
         raise DGemmaError(f"{call.owner}: {error}") from error
 
 
 def _formatted(ids: list[int], call: Call) -> Request:
-    """A request for a prompt in which tools and thinking are already written out."""
+    """A request for a prompt in which the template's markup is already written."""
     return Request(ids, call.params, timeout=call.timeout)
 
 
 def _shortened(engine: Engine, request: Request, error: ContextOverflowError) -> Request:
-    """The request with a shorter answer, where only the template's markup made it too long.
+    """The request with a shorter answer, if only the template's markup made it too long.
 
-    LlamaIndex fills the window to the brim without counting that markup.
+    LlamaIndex fills the whole context window without counting that markup.
 
     Raises:
-        ContextOverflowError: the given one; something else made it too long.
+        ContextOverflowError: the given error, if more than the markup is too long.
     """
     excess = error.prompt_tokens + error.max_new_tokens - error.context_window
     room = error.max_new_tokens - excess
@@ -130,5 +130,5 @@ async def _achunks(handle: RequestHandle, chunks: StreamChunks[Response]) -> Asy
 
 
 def _cancel_with(stream: object, handle: RequestHandle) -> None:
-    """Cancels with a stream that nobody ever started: its ``finally`` does not run."""
+    """Cancel the request when the stream is dropped. The ``finally`` of a stream that never started does not run."""
     weakref.finalize(stream, handle.cancel).atexit = False

@@ -1,4 +1,4 @@
-"""``DiffusionGemmaRerank``: retrieved nodes by how likely they answer the question."""
+"""``DiffusionGemmaRerank``: ranks retrieved nodes by the probability that they answer the query."""
 
 from __future__ import annotations
 
@@ -30,30 +30,31 @@ RETRIEVAL_SCORE = "retrieval_score"
 
 
 class DiffusionGemmaRerank(RerankSettings):
-    """Scores each node by one decision about it, and keeps the best.
+    """Scores each node by one decision about it, and keeps the best nodes.
 
-    The node's text is the context and the query the question, so a node that is judged again, for another query, finds
-    its keys and values computed. All nodes' requests are submitted together; the engine batches them step by step, and
-    each takes one denoising step. Nodes come back likeliest first, those of equal score in the order they came in.
+    The node's text is the context of the decision, and the query is the question. So if a node is judged again for
+    another query, its keys and values may be in the prefix cache. All nodes are submitted together, and the engine
+    batches them. Each takes one denoising step. The nodes with the highest scores come first, and nodes of equal score
+    keep their order.
 
     Args:
-        llm: whose engine is asked; ``Settings.llm`` if not given.
-        top_n: how many nodes to return at most.
-        threshold: nodes with a lower score (0 to 1) are left out; there may be none left then.
-        question: what is asked; must contain ``{query_str}``.
-        levels: ``None`` for a yes/no question, the score being the probability of yes; or names of levels, lowest
-            first, with descriptions (``RELEVANCE_LEVELS``), the score being the expected level, scaled to 0 to 1.
-        long_text: for nodes that do not fit the context window: ``"truncate"`` judges the beginning, ``"split"`` all
-            parts and takes the best, ``"error"`` raises ``ContextOverflowError``.
-        max_concurrency: nodes in the engine's hands at a time; ``None`` is all of them.
-        keep_retrieval_score: the score a node came with is kept in the ``retrieval_score`` of its metadata, where
-            neither the LLM nor an embedding model sees it. Given nodes are never changed.
+        llm: the LLM whose engine is asked; ``Settings.llm`` if not given.
+        top_n: most nodes to return.
+        threshold: nodes with a lower score (0 to 1) are left out. Perhaps no node is left.
+        question: the question about each node; must contain ``{query_str}``.
+        levels: ``None`` asks a yes/no question, and the score is the probability of yes. Or names of levels, lowest
+            first, with descriptions (``RELEVANCE_LEVELS``); the score is the expected level, scaled to 0 to 1.
+        long_text: what to do with a node that does not fit the context window: ``"truncate"`` judges its beginning,
+            ``"split"`` judges all parts and takes the best score, ``"error"`` raises ``ContextOverflowError``.
+        max_concurrency: nodes that are judged at a time; ``None`` means all.
+        keep_retrieval_score: keep the score that a node came with as ``retrieval_score`` in its metadata. Neither the
+            LLM nor an embedding model sees it there. The given nodes are not changed.
         metadata_mode: how much of a node's metadata belongs to its text.
         draws: noise draws to average over, one denoising step each.
         calibration: from ``dgemma_core.fit_calibration``; without it the probabilities are the model's own.
 
     Raises:
-        ValueError: on an unknown keyword argument, a bad value, or an LLM that is not a ``DiffusionGemma``.
+        ValueError: an unknown keyword argument, a bad value, or an LLM that is not a ``DiffusionGemma``.
 
     Examples:
         ```python
@@ -68,19 +69,19 @@ class DiffusionGemmaRerank(RerankSettings):
         self, llm: DiffusionGemma | None = None, top_n: int = 5, question: Any = DEFAULT_QUESTION, **settings: Any
     ) -> None:
         owner = type(self).__name__
-        # A dumped component carries its class name, and so does the LLM in it.
+        # A dumped component has its class name among its settings, and so has the LLM in it.
         settings.pop("class_name", None)
         reject_unknown(settings, type(self).model_fields, owner=owner)
         if isinstance(llm, Mapping):
             llm = DiffusionGemma(**llm)
         template = as_template("question", question, ("query_str",))
-        # Pydantic's own fields, which the base class's type does not know.
+        # In a dict, because the type of the base class's constructor does not know Pydantic's fields.
         fields: dict[str, Any] = {"llm": resolve_llm(llm, owner), "top_n": top_n, "question": template, **settings}
         super().__init__(**fields)
 
     @classmethod
     def class_name(cls) -> str:
-        """Name under which LlamaIndex stores this component."""
+        """The name under which LlamaIndex stores this component."""
         return "DiffusionGemmaRerank"
 
     def _postprocess_nodes(
@@ -105,7 +106,7 @@ class DiffusionGemmaRerank(RerankSettings):
 
     @contextmanager
     def _reported(self, nodes: list[NodeWithScore], query: QueryBundle) -> Iterator[list[NodeWithScore]]:
-        """Fires the events around a reranking whose result goes into the list."""
+        """Fire the events before and after a reranking. The caller puts the result into the list."""
         model = self.llm.model
         dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=self.top_n, model_name=model))
         payload: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Settings of the reranker: its fields, their checks, copies."""
+"""Settings of the reranker: fields, checks and copies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dgemma_integrations.shared.checks import check_calibration, check_probabili
 
 DEFAULT_QUESTION = "Does the text answer this question: {query_str}"
 
-# Lax mode would take True for 1.
+# Strict, because Pydantic would otherwise take True for 1.
 _Count = Annotated[int, Field(strict=True, ge=1)]
 
 
@@ -28,12 +28,12 @@ class RerankSettings(BaseNodePostprocessor):
     """Keyword arguments of the reranker."""
 
     llm: DiffusionGemma = Field(description="The LLM whose engine is asked.")
-    top_n: _Count = Field(default=5, description="Nodes to return at most.")
+    top_n: _Count = Field(default=5, description="Most nodes to return.")
     threshold: float | None = Field(default=None, description="Nodes with a lower score are left out.")
-    question: PromptTemplate = Field(description="What is asked about each node.")
+    question: PromptTemplate = Field(description="The question about each node.")
     levels: dict[str, str] | None = Field(default=None, description="Levels of relevance; None asks yes or no.")
     long_text: LongText = Field(default="truncate", description="What to do with nodes that do not fit the window.")
-    max_concurrency: _Count | None = Field(default=None, description="Nodes in the engine's hands at a time.")
+    max_concurrency: _Count | None = Field(default=None, description="Nodes that are judged at a time.")
     keep_retrieval_score: bool = Field(default=True, description="Keep the old score in the node's metadata.")
     metadata_mode: MetadataMode = Field(default=MetadataMode.LLM, description="Which metadata belongs to the text.")
     draws: _Count = Field(default=1, description="Noise draws to average over.")
@@ -71,7 +71,7 @@ class RerankSettings(BaseNodePostprocessor):
     def _check_levels(cls, value: Any) -> Any:
         if value is None:
             return None
-        names = Question("score", "levels", value).names  # Says what is wrong with them.
+        names = Question("score", "levels", value).names  # Raises an error that names bad levels.
         return dict(value) if isinstance(value, Mapping) else dict.fromkeys(names, "")
 
     @field_serializer("question")
@@ -85,10 +85,10 @@ class RerankSettings(BaseNodePostprocessor):
         if "question" in prompts:
             self.question = as_template("question", prompts["question"], ("query_str",))
 
-    # LlamaIndex's own drops what it cannot pickle, from the live object.
+    # Not LlamaIndex's own method, which deletes fields that it cannot pickle from the live object.
 
     def __getstate__(self) -> dict[Any, Any]:
-        """The settings; those of this process, such as callbacks, stay behind."""
+        """The settings, without those that belong to this process, like callbacks."""
         return {"__dict__": {name: getattr(self, name) for name in self.model_fields_set - {"callback_manager"}}}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The engine's generations and events to LlamaIndex's responses and stream chunks."""
+"""The engine's generations and events -> LlamaIndex's responses and stream chunks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ResponseOut = TypeVar("ResponseOut", bound=ChatResponse | CompletionResponse, co
 
 
 class Respond(Protocol[ResponseOut]):
-    """Makes a response from text; at the end of an answer also from what else the generation holds."""
+    """Makes a response from a text. At the end of an answer it also gets the whole generation."""
 
     def __call__(self, text: str, generation: Generation | None = None, **fields: Any) -> ResponseOut:
         """The response with these fields."""
@@ -34,21 +34,21 @@ class ChatRespond:
     """Makes chat responses.
 
     Args:
-        names: from the tools' declared names to their own, where they differ.
+        names: declared name -> own name, for tools whose names differ.
     """
 
     def __init__(self, names: Mapping[str, str] | None = None) -> None:
         self._names = names or {}
 
     def __call__(self, text: str, generation: Generation | None = None, **fields: Any) -> ChatResponse:
-        """The response: text, thoughts and tool calls as content blocks, in this order."""
-        # The text is one block, since ChatMessage.content puts newlines between blocks, and the first one, since
-        # DocumentContextExtractor looks nowhere else.
+        """The response, with text, thoughts and tool calls as content blocks in this order."""
+        # The text is one block, because ChatMessage.content puts newlines between blocks. It comes first, because
+        # DocumentContextExtractor reads the first block only.
         calls = () if generation is None else call_blocks(generation.tool_calls, self._names)
         blocks: list[ContentBlock] = [TextBlock(text=text)] if text or not calls else []
         if generation is not None and generation.reasoning:
             blocks.append(ThinkingBlock(content=generation.reasoning))
-            # Agents hand this on to whoever watches them think.
+            # Agents pass this on to readers of their events.
             more = {**fields.pop("additional_kwargs", {}), "thinking_delta": generation.reasoning}
             fields["additional_kwargs"] = more
         message = ChatMessage(role=MessageRole.ASSISTANT, blocks=[*blocks, *calls])
@@ -65,7 +65,7 @@ def completion_response(text: str, generation: Generation | None = None, **field
 def finished_response(
     respond: Respond[Response], generation: Generation, model: str, delta: str | None = None
 ) -> Response:
-    """The response that carries the usage: the only one of a call, or the last chunk of a stream."""
+    """The response with the usage: the only one of a call, or the last chunk of a stream."""
     # LlamaIndex's token counter reads raw["usage"]; other tools read additional_kwargs.
     usage = _usage(generation)
     raw = _raw(generation, model, usage)
@@ -73,7 +73,7 @@ def finished_response(
 
 
 class StreamChunks(Generic[Response]):
-    """Turns the events of one request into stream chunks: cumulative text and what is new in it.
+    """Turns the events of one request into stream chunks, with the text so far and the new text.
 
     Args:
         respond: makes the chunks.
@@ -86,7 +86,7 @@ class StreamChunks(Generic[Response]):
         self._text = ""
 
     def chunk(self, event: Event) -> Response | None:
-        """The chunk for an event, or None where the event has nothing to show."""
+        """The chunk for an event, or None for an event without new text."""
         if isinstance(event, DraftEvent):
             draft = {"text": event.text, "step": event.step, "entropy": list(event.entropy)}
             return self._respond(self._text, delta="", additional_kwargs={"draft": draft})
@@ -109,7 +109,7 @@ def _usage(generation: Generation) -> dict[str, int]:
 
 
 def _raw(generation: Generation, model: str, usage: dict[str, int]) -> dict[str, Any]:
-    """Small and JSON-able: it is kept in events and by agents."""
+    """The response's ``raw``: small and plain JSON, because events and agents keep it."""
     return {
         "model": model,
         "usage": usage,

@@ -1,4 +1,4 @@
-"""``DiffusionGemmaSelector``: routing by label probabilities instead of a generated answer that has to be parsed."""
+"""``DiffusionGemmaSelector``: selects by label probabilities instead of parsing a generated answer."""
 
 from __future__ import annotations
 
@@ -26,25 +26,27 @@ DEFAULT_MULTI_QUESTION = "Is this option useful for the request: {choice}"
 
 
 class DiffusionGemmaSelector(BaseSelector):
-    """Picks among choices (a router's query engines, retrievers, tools) by the probabilities of labels.
+    """Selects among choices (a router's query engines, retrievers, tools) by the probabilities of labels.
 
-    The request is the context, the choices are the options of one question (single) or one yes/no question each
-    (multi); all of them are read in one denoising step, so selecting costs about as much as one step of an answer and
-    cannot fail to be parsed. Each selection's ``reason`` states its probability. More choices than one question can
-    hold (26), or than fit the context window, go into groups that are asked side by side; the groups' winners meet in a
-    final question.
+    The request is the context of a decision. Without ``multi``, the choices are the options of one question. With
+    ``multi``, each choice is a yes/no question. One denoising step answers them all, so selecting costs about as much
+    as one step of an answer, and nothing has to be parsed. Each selection's ``reason`` states its probability.
+
+    One question holds 26 choices. If there are more, or if they do not fit the context window, they are asked about in
+    groups side by side. The winners of the groups then meet in a final question.
 
     Args:
-        llm: whose engine is asked; ``Settings.llm`` if not given.
-        multi: select all choices that are likely enough, the likeliest first, at least one; else exactly one.
-        max_outputs: with ``multi``, at most so many.
+        llm: the LLM whose engine is asked; ``Settings.llm`` if not given.
+        multi: select all choices that are likely enough, the likeliest first, but at least one. Else select exactly
+            one.
+        max_outputs: with ``multi``, the most choices to select.
         threshold: with ``multi``, the probability from which a choice is selected, 0 to 1.
-        question: what is asked; with ``multi`` it must contain ``{choice}``. ``{query_str}`` is filled in, too.
+        question: the question; with ``multi`` it must contain ``{choice}``. ``{query_str}`` is filled in, too.
         draws: noise draws to average over, one denoising step each.
         calibration: from ``dgemma_core.fit_calibration``; without it the probabilities are the model's own.
 
     Raises:
-        ValueError: on a bad value, or an LLM that is not a ``DiffusionGemma``.
+        ValueError: a bad value, or an LLM that is not a ``DiffusionGemma``.
 
     Examples:
         ```python
@@ -88,10 +90,10 @@ class DiffusionGemmaSelector(BaseSelector):
 
     @classmethod
     def from_defaults(cls, llm: DiffusionGemma | None = None, **settings: Any) -> DiffusionGemmaSelector:
-        """The same as the constructor, under the name LlamaIndex's selectors have.
+        """The same as the constructor, under the name that LlamaIndex's selectors use.
 
         Args:
-            llm: whose engine is asked; ``Settings.llm`` if not given.
+            llm: the LLM whose engine is asked; ``Settings.llm`` if not given.
             **settings: as for the class.
         """
         return cls(llm, **settings)
@@ -130,7 +132,7 @@ class DiffusionGemmaSelector(BaseSelector):
             try:
                 return await self._pick(decisions, choices, query)
             except ContextOverflowError as error:
-                if len(choices) < 4:  # Groups of one would settle nothing.
+                if len(choices) < 4:  # Smaller groups would hold one choice and decide nothing.
                     error.add_note("Shorten the descriptions of the choices, or the query.")
                     raise
         size = min(MOST_OPTIONS, -(-len(choices) // 2))

@@ -1,4 +1,4 @@
-"""Settings of an answer: those of the LLM, and those of one call on top."""
+"""Settings of an answer: those of the LLM, and those of one call, which replace them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dgemma_core.api.params import SamplingParams, check_timeout
 from dgemma_core.api.request import Prompt, Request
+from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_integrations.llama_index.loading import EngineSettings
 from dgemma_integrations.llama_index.tools import NAMES as TOOL_NAMES
 from dgemma_integrations.llama_index.tools import tool_use
@@ -23,21 +23,21 @@ from dgemma_integrations.shared.tool_use import ToolUse
 _SAMPLING_FIELDS = tuple(sorted(set(SAMPLING_SETTINGS) - {"timeout"}))
 _SHOWN_FIELDS = (*LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout", "thinking")
 
-# What LlamaIndex itself adds to calls: DocumentContextExtractor sends extra_headers, programs hand verbose down. Every
-# other name nobody knows is an error.
+# LlamaIndex itself adds these to calls: DocumentContextExtractor sends extra_headers, programs pass verbose on. Any
+# other unknown name is an error.
 _SENT_BY_LLAMA_INDEX = frozenset(("extra_headers", "verbose"))
 
 
 @dataclass(frozen=True)
 class Call:
-    """Settings of one call: the LLM's, with the call's own keyword arguments on top.
+    """Settings of one call: its own keyword arguments, else the LLM's settings.
 
     Attributes:
         owner: class name of the LLM, for error messages.
         params: sampling settings.
-        own: whether they are all the LLM's.
+        own: whether all sampling settings are the LLM's own.
         timeout: seconds.
-        tool_use: tools, thinking and what the answer must fit.
+        tool_use: tools, thinking and the form of the answer.
     """
 
     owner: str
@@ -71,10 +71,10 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields, DraftFields):
         return self
 
     def _call(self, overrides: Mapping[str, Any]) -> Call:
-        """Merges and checks a call's keyword arguments.
+        """Merge and check a call's keyword arguments.
 
         Raises:
-            ValueError: on a keyword this LLM does not know, or a bad value.
+            ValueError: an unknown keyword argument or a bad value.
         """
         owner = type(self).__name__
         use = tool_use(overrides, self.thinking)

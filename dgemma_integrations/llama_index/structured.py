@@ -1,7 +1,8 @@
-"""Structured prediction: answers that are objects of a Pydantic class, for any weights.
+"""Structured prediction: answers that are objects of a Pydantic class, with any weights.
 
-LlamaIndex's default mode is JSON held to the class's schema, which the prompt shows to the model; the function mode is
-a forced call of a tool with that schema. Its text modes, which only ask for JSON, are left to LlamaIndex.
+In LlamaIndex's default mode the answer is JSON that fits the class's schema, and the prompt shows the schema to the
+model. In function mode it is a forced call of a tool with that schema. In its text modes LlamaIndex only asks for JSON,
+and does so itself.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from dgemma_integrations.llama_index.tools import TOOL_NAMES, selections
 if TYPE_CHECKING:
     from llama_index.core.prompts import BasePromptTemplate
 
-# The modes that are ours.
+# The modes that this module implements.
 MODES = (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)
-# As in the prompts the embedded checkpoint was trained on.
+# As in the prompts that the embedded checkpoint was trained on.
 _SHOWN = "Answer with JSON that follows this schema:\n{schema}"
 
 
 class StructuredPrediction(Generic[Model]):
-    """One structured prediction: what is asked, and how the object is read from the answer.
+    """One structured prediction: makes the call, and reads the object from the answer.
 
     Args:
         llm: the model; its ``pydantic_program_mode`` is one of :data:`MODES`.
         output_cls: Pydantic class of the object.
-        prompt: asks for it.
-        llm_kwargs: settings of the call, as for ``chat``; what concerns tools is decided here.
+        prompt: asks for the object.
+        llm_kwargs: settings of the call, as for ``chat``; settings of tools are ignored.
         prompt_args: variables of the prompt.
 
     Raises:
@@ -79,7 +80,7 @@ class StructuredPrediction(Generic[Model]):
         return self._read(await self._llm.achat(**self._arguments))
 
     def stream(self) -> Generator[Model | FlexibleModel]:
-        """The object as far as it is known after each canvas; the last one is whole."""
+        """A partial object after each canvas; the last one is whole."""
         reader = self._reader()
         for chunk in self._llm.stream_chat(**self._arguments):
             yield from reader.partial(chunk)
@@ -98,7 +99,7 @@ class StructuredPrediction(Generic[Model]):
         return _PartialReader(self._output_cls, self._by_tool)
 
     def _read(self, response: ChatResponse) -> Model:
-        # A validator of the class may refuse what fits its schema; that error is the caller's to see.
+        # A validator of the class may refuse an object that fits the schema. The caller gets that error.
         if self._by_tool:
             (call,) = selections(response)
             return self._output_cls.model_validate(call.tool_kwargs)
@@ -115,7 +116,7 @@ class _PartialReader(Generic[Model]):
         self.last: ChatResponse = ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=""))
 
     def partial(self, chunk: ChatResponse) -> Iterator[Model | FlexibleModel]:
-        """What is new in a chunk: nothing in one without new text. A call comes whole, with the last chunk."""
+        """The object after a chunk, or nothing if the chunk has no new text. A call comes whole, in the last chunk."""
         self.last = chunk
         text = chunk.message.content
         if self._by_tool or not text or text == self._text:
@@ -125,13 +126,13 @@ class _PartialReader(Generic[Model]):
         yield self._known
 
     def whole(self, output: Model) -> Iterator[Model]:
-        """The finished object, unless it was the last one handed out."""
+        """The finished object, unless the last partial one was equal to it."""
         if output != self._known:
             yield output
 
 
 def show_schema(messages: Sequence[ChatMessage], schema: Mapping[str, Any]) -> list[ChatMessage]:
-    """The conversation with the schema at the end of its last user message, or in a user message of its own."""
+    """The conversation with the schema added to a last user message, or as a user message of its own."""
     shown = _SHOWN.format(schema=json.dumps(schema, ensure_ascii=False))
     messages = list(messages)
     if not messages or messages[-1].role != MessageRole.USER:

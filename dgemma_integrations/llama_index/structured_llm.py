@@ -1,4 +1,4 @@
-"""LlamaIndex's methods of structured prediction, for LLMs whose answers can be held to a schema."""
+"""LlamaIndex's methods of structured prediction, for an LLM whose answers always fit a schema."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class SchemaHeldLLM(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """An object of a Pydantic class: the answer always parses and fits the class's schema.
+        """An object of a Pydantic class. The answer always parses and fits the class's schema.
 
         Args:
             output_cls: the class.
-            prompt: asks for the object; the class's schema is added to it.
+            prompt: asks for the object; the class's schema is added to the prompt.
             llm_kwargs: settings for this call, as for :meth:`chat`.
             **prompt_args: variables of the prompt.
 
         Raises:
             GrammarError: the class has a schema that cannot be enforced (a ``ValueError``).
-            AnswerBudgetError: ``max_tokens`` is less than the shortest object takes.
+            AnswerBudgetError: ``max_tokens`` is too small for the shortest object.
             pydantic.ValidationError: the answer fits the schema, but a validator of the class refuses it.
             DGemmaError: loading or generating failed.
         """
@@ -71,7 +71,7 @@ class SchemaHeldLLM(FunctionCallingLLM):
         _dispatcher.event(LLMStructuredPredictEndEvent(output=output))
         return output
 
-    # What stream_structured_predict and astream_structured_predict, which fire the events, take their objects from.
+    # stream_structured_predict and astream_structured_predict take their objects from these two, and fire the events.
 
     def _structured_stream_call(
         self,

@@ -1,4 +1,4 @@
-"""LlamaIndex's ways to ask for tool calls and structured answers, and the calls in its responses."""
+"""LlamaIndex's keyword arguments for tool calls and structured answers, and the calls in its responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dgemma_integrations.shared.tool_use import ToolUse, answer_grammar, asked_t
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
-# Two spellings of the same switch: LlamaIndex's own and the one of chat APIs.
+# Two names of the same switch: LlamaIndex's own and that of chat APIs.
 _PARALLEL = ("allow_parallel_tool_calls", "parallel_tool_calls")
 TOOL_NAMES = frozenset({"tools", "tool_choice", "tool_required", "tool_names", "response_format", *_PARALLEL})
 NAMES = TOOL_NAMES | {"thinking"}
@@ -29,12 +29,12 @@ def chat_arguments(
     required: bool,
     choice: Any,
 ) -> dict[str, Any]:
-    """Keyword arguments of ``chat`` for a conversation with tools, as plain values: they go into events.
+    """Keyword arguments of ``chat`` for a conversation with tools. They are plain values, because events hold them.
 
-    ``tool_names`` is there for tools whose names cannot be called as they are (``Model[int]``): from the declared names
-    to the tools' own.
+    Some tools have names that cannot be declared, like ``Model[int]``. For them ``tool_names`` has the declared name ->
+    the tool's own name.
     """
-    messages = list(chat_history or ())  # A copy: the caller's history stays as it is.
+    messages = list(chat_history or ())  # A copy, because the caller's history must not change.
     if isinstance(user_msg, str):
         user_msg = ChatMessage(role=MessageRole.USER, content=user_msg)
     if user_msg is not None:
@@ -58,21 +58,21 @@ def chat_arguments(
 
 def _declared(tool: BaseTool) -> dict[str, Any]:
     """The tool as OpenAI function dict."""
-    # What an API would refuse as too long a description is no trouble here.
+    # OpenAI limits the length of a description; this engine does not.
     declared = tool.metadata.to_openai_tool(skip_length_check=True)
     arguments = tool.metadata.fn_schema
     schema = {} if arguments is None else arguments.model_json_schema()
-    if "$ref" in schema:  # A class that contains itself; LlamaIndex would leave out what the reference says.
+    if "$ref" in schema:  # A class that contains itself. LlamaIndex would drop its properties.
         declared["function"]["parameters"] = with_root(schema)
     return declared
 
 
 def tool_use(arguments: Mapping[str, Any], thinking: bool = False) -> ToolUse:
-    """Reads a call's keyword arguments of :data:`NAMES`.
+    """Read a call's keyword arguments of :data:`NAMES`.
 
     Args:
         arguments: of the call.
-        thinking: whether to think where the call does not say.
+        thinking: ``thinking`` if the call does not give it.
 
     Raises:
         ValueError: naming the argument, its value and what is accepted.
@@ -101,7 +101,7 @@ def call_blocks(calls: Sequence[ToolCall], names: Mapping[str, str]) -> list[Too
 
 
 def openai_calls(blocks: Sequence[ToolCallBlock]) -> list[dict[str, Any]]:
-    """The same calls as the dicts that LlamaIndex's programs look for beside the blocks."""
+    """The same calls as dicts. LlamaIndex's programs look for these as well as for the blocks."""
     return [
         {
             "id": block.tool_call_id,

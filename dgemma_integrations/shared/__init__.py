@@ -1,1 +1,1 @@
-"""What both adapters share."""
+"""Code that both adapters use."""

@@ -1,32 +1,32 @@
-"""The settings of a model object in either framework: the engine's own, with the few that adapters name differently."""
+"""The settings of a model object in either framework: the engine's own, and a few that only adapters have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from dgemma_core.api.params import SamplingParams
-from dgemma_core.api.settings import Setting, settings_of
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.load_spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
+from dgemma_core.api.setting_table import Setting, settings_of
 
-# Names users know from other integrations, for the engine's own.
+# Names that users know from other integrations -> the engine's names.
 ALIASES = {"max_tokens": "max_new_tokens"}
-# Next to the engine's settings. `temperature` is not a step's temperature, see sampling_params().
+# Settings that only adapters have. `temperature` is not a step's temperature, see sampling_params().
 TEMPERATURE = Setting(
-    "0 makes answers repeatable (`seed=0` unless a seed is given); up to 0.8 is the checkpoint's own schedule; "
-    "above, `t_max=temperature, t_min=temperature / 2`: more variety, more denoising steps.",
+    "0 makes answers repeatable (`seed=0` unless a seed is given); values up to 0.8 keep the checkpoint's own "
+    "schedule; higher ones set `t_max=temperature, t_min=temperature / 2`, for more variety in more denoising steps.",
     low=0,
     name="temperature",
     type=float | None,
 )
 TIMEOUT = Setting(
-    "Seconds from the call (weights loaded) to its end, else `RequestTimeoutError`.",
+    "Most seconds for a request, without loading the weights; then `RequestTimeoutError`.",
     above=0,
     unit="seconds",
     name="timeout",
     type=float | None,
 )
-# Where a framework has its own way to ask for it: LangChain's models take `on_draft`.
+# Settings that some adapters replace: LangChain's models take `on_draft`.
 DRAFTS = ("drafts",)
 
 
@@ -36,7 +36,7 @@ def load_settings_of(spec: type = LoadSpec) -> dict[str, Setting]:
 
 
 def sampling_settings_of(params: type = SamplingParams) -> dict[str, Setting]:
-    """Settings of an answer by the names of a model object's fields. Those that only a call has are left out."""
+    """Settings of an answer by the names of a model object's fields, without those that only a call has."""
     engine_names = {name: alias for alias, name in ALIASES.items()}
     own = [replace(s, name=engine_names.get(name, name)) for name, s in settings_of(params).items() if not s.per_call]
     return {setting.name: setting for setting in (own[0], TEMPERATURE, *own[1:], TIMEOUT)}

@@ -1,4 +1,4 @@
-"""What a checkpoint's small configuration files say: no weights, no network, no torch."""
+"""Facts from a checkpoint's small configuration files. Needs no weights, no network and no torch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from dgemma_core.api.spec import EMBEDDED, LoadSpec
+from dgemma_core.api.load_spec import EMBEDDED, LoadSpec
 
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """Read from ``config.json`` and ``generation_config.json``.
+    """Facts from ``config.json`` and ``generation_config.json``.
 
     Attributes:
-        window: tokens of prompt plus answer; None where the files do not say or are not on this machine.
-        answer_tokens: default length of an answer; None likewise.
-        vision: whether there is a vision tower whose images the tokenizer can mark.
+        window: most tokens of prompt plus answer; None if the files do not say or are not on this machine.
+        answer_tokens: default length of an answer in tokens; None in the same cases.
+        vision: whether there is a vision tower, and a token that marks images.
     """
 
     window: int | None = None
@@ -28,7 +28,7 @@ class CheckpointFacts:
 
 
 def checkpoint_facts(spec: LoadSpec) -> CheckpointFacts:
-    """The facts of the checkpoint that an engine of this spec would load; ``spec.max_context`` is not applied."""
+    """The facts of the checkpoint that an engine of this spec would load. Ignores ``spec.max_context``."""
     path = _config_path(spec)
     try:
         return CheckpointFacts() if path is None else _read(path, os.stat(path).st_mtime_ns)
@@ -36,7 +36,7 @@ def checkpoint_facts(spec: LoadSpec) -> CheckpointFacts:
         return CheckpointFacts()
 
 
-# Model objects are made thousands of times per second by some frameworks: read each config once.
+# Some frameworks make thousands of model objects per second, so each file is read once.
 @lru_cache(maxsize=64)
 def _read(path: str, _mtime_ns: int) -> CheckpointFacts:
     config = _load(path)

@@ -41,18 +41,18 @@ class LoadFields(BaseModel):
     )
     max_context: int | None = Field(
         default=None,
-        description="Tokens of prompt plus answer; `None` is what the checkpoint was made for.",
+        description="Most tokens of prompt plus answer; `None` means the checkpoint's own limit.",
     )
     max_batch_tokens: int | None = Field(
         default=None,
         description=(
-            "Tokens (prompt chunks and canvas positions) in one forward pass, over all requests; `None` picks by "
-            "device."
+            "Most tokens (prompt chunks and canvas positions) in one forward pass, over all requests; `None` picks "
+            "by device."
         ),
     )
     max_queue: int = Field(
         default=4096,
-        description="Requests that may wait before another one is refused with `QueueFullError`.",
+        description="Most requests that may wait; one more is refused with `QueueFullError`.",
     )
     prefix_cache_bytes: int = Field(
         default=268435456,
@@ -67,34 +67,34 @@ class SamplingFields(BaseModel):
     temperature: float | None = Field(
         default=None,
         description=(
-            "0 makes answers repeatable (`seed=0` unless a seed is given); up to 0.8 is the checkpoint's own "
-            "schedule; above, `t_max=temperature, t_min=temperature / 2`: more variety, more denoising steps."
+            "0 makes answers repeatable (`seed=0` unless a seed is given); values up to 0.8 keep the checkpoint's "
+            "own schedule; higher ones set `t_max=temperature, t_min=temperature / 2`, for more variety in more "
+            "denoising steps."
         ),
     )
     seed: int | None = Field(
         default=None,
         description=(
-            "Seed of the request's own random generator: equal seed and prompt give equal answers, whatever else "
-            "runs; `None` draws a fresh one."
+            "Seed of the request's own random generator: equal seeds and prompts give equal answers, no matter what "
+            "else runs; `None` draws a fresh seed."
         ),
     )
     stop: Sequence[str] | None = Field(
         default=None,
-        description="One string or several that end the answer and are not part of it.",
+        description="One or more strings that end the answer and are not part of it.",
     )
     max_denoising_steps: int | None = Field(default=None, description="Cap on denoising steps per canvas.")
     entropy_bound: float | None = Field(
         default=None,
         description=(
-            "Positions are accepted in one step while the entropies of the surer ones sum to no more than this. "
-            "Unit: nats."
+            "A step accepts a position if the entropies of all surer positions sum to at most this. Unit: nats."
         ),
     )
     t_min: float | None = Field(default=None, description="Temperature at the last denoising step.")
     t_max: float | None = Field(default=None, description="Temperature at the first denoising step; not below `t_min`.")
     stability_threshold: int | None = Field(
         default=None,
-        description="Further steps the most likely canvas must stay the same before it is done.",
+        description="Further steps that must leave the most likely canvas unchanged before it is done.",
     )
     confidence_threshold: float | None = Field(
         default=None,
@@ -102,22 +102,22 @@ class SamplingFields(BaseModel):
     )
     canvas_length: int | None = Field(
         default=None,
-        description="Positions denoised together; at most the checkpoint's. Unit: tokens.",
+        description="Positions denoised together; at most the checkpoint's canvas length. Unit: tokens.",
     )
     stop_at_eos: bool = Field(
         default=True,
         description=(
-            "Positions after the answer's end do not delay the canvas and are not computed again once that end is "
+            "Positions after the answer's end do not delay the canvas, and are no longer computed once the end is "
             "stable; `False` is the reference rule."
         ),
     )
     timeout: float | None = Field(
         default=None,
-        description="Seconds from the call (weights loaded) to its end, else `RequestTimeoutError`.",
+        description="Most seconds for a request, without loading the weights; then `RequestTimeoutError`.",
     )
 
 
 class DraftFields(BaseModel):
     """For models that stream drafts where this setting asks for them."""
 
-    drafts: bool = Field(default=False, description="Report the canvas as it reads now after every denoising step.")
+    drafts: bool = Field(default=False, description="Report the canvas as text after every denoising step.")

@@ -1,4 +1,4 @@
-"""Images of messages that are only named by their address: downloads, if the model object allows them."""
+"""Downloads images that a message names by their address, if the model object allows it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 Fetch = Callable[[str], bytes]
 
 CONNECT_S = 10.0
-"""Seconds to wait for a server: for the connection, and between two pieces of the answer."""
+"""Most seconds to wait for a connection, and between two pieces of the answer."""
 TOTAL_S = 30.0
-"""Seconds a whole download may take."""
+"""Most seconds for a whole download."""
 _MAX_REDIRECTS = 5
 
 
 def fetcher(allowed: bool) -> Fetch | None:
-    """How to download an image, or None where the model object does not allow it."""
+    """The function that downloads an image, or None if that is not allowed."""
     return fetch_image if allowed else None
 
 
 def fetch_image(url: str, *, transport: httpx.BaseTransport | None = None) -> bytes:
-    """Downloads an image. Blocks: call it off the event loop.
+    """Download an image. It blocks, so do not call it on an event loop.
 
     Args:
         url: an ``http(s)`` address.

@@ -1,4 +1,4 @@
-"""Keyword arguments that nobody knows are refused by name."""
+"""Refuses unknown keyword arguments by name."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from dgemma_integrations.shared.adapter_settings import LOAD_SETTINGS
 
 
 def reject_unknown(names: Iterable[str], accepted: Iterable[str], *, owner: str) -> None:
-    """Raises a ``ValueError`` that names each keyword argument ``owner`` does not know, with what to write instead.
+    """Raise a ``ValueError`` that names each unknown keyword argument, with what to write instead.
 
-    For a name of another library that is the setting here; for any other name the closest one that is known.
+    For another library's name this is our own setting. For any other name it is the closest known one.
+
+    Args:
+        names: the given keyword arguments.
+        accepted: the known ones.
+        owner: class or function that takes them, for the message.
     """
     known = sorted(set(accepted))
     unknown = sorted(set(names) - set(known))

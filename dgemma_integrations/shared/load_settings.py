@@ -1,4 +1,4 @@
-"""Load settings as keyword arguments: the ``LoadSpec`` they make, and what an engine that was given holds."""
+"""Load settings as keyword arguments -> ``LoadSpec``, and back from an engine that a user passed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
-from dgemma_core.api.spec import EMBEDDED, LoadSpec
+from dgemma_core.api.load_spec import EMBEDDED, LoadSpec
 from dgemma_integrations.shared.adapter_settings import LOAD_SETTINGS
 
 LOAD_FIELDS: tuple[str, ...] = tuple(LOAD_SETTINGS)
@@ -19,7 +19,7 @@ def load_spec(model: str | PathLike[str] = EMBEDDED, *, kind: type[LoadSpec] = L
 
     Args:
         model: as in ``LoadSpec``, or a path object.
-        kind: class of the result.
+        kind: the class to make.
         settings: the other fields of ``LoadSpec``.
 
     Raises:
@@ -29,19 +29,19 @@ def load_spec(model: str | PathLike[str] = EMBEDDED, *, kind: type[LoadSpec] = L
     for name in ("device", "dtype"):
         if name in given:
             given[name] = str(given[name]).removeprefix("torch.")
-    # LoadSpec turns a path object into a string itself.
+    # LoadSpec itself turns a path object into a string.
     return kind(model=model, **given)  # type: ignore[arg-type]
 
 
 def load_settings(engine: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a given engine holds, as load settings.
+    """The load settings of an engine that a user passed.
 
     Args:
-        engine: what the user passed as an engine.
-        given: load settings that the user passed beside it; ``None`` means "not given".
+        engine: the value that the user passed.
+        given: load settings that the user passed as well; ``None`` means "not given".
 
     Raises:
-        ValueError: not an engine, or a setting that contradicts it.
+        ValueError: not an engine, or a given setting that contradicts the engine's.
     """
     spec = getattr(engine, "spec", None)
     if not isinstance(spec, LoadSpec) or not callable(getattr(engine, "submit", None)):

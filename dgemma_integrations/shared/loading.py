@@ -1,4 +1,4 @@
-"""What both adapters' model objects need to find the engine that serves them."""
+"""Helpers with which both adapters' model objects find their engine."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pydantic_core import core_schema
 
 from dgemma_core.api.protocol import Engine
 
-# Pydantic hands it on as it is: load_settings() says what is wrong with it.
+# Pydantic does not check it, because load_settings() does, with a better message.
 GivenEngine: TypeAlias = Annotated[Engine | None, GetPydanticSchema(lambda _kind, _handler: core_schema.any_schema())]
-"""An engine that somebody passed to a model object."""
+"""An engine that a user passed to a model object."""
 
 
 def as_name(value: Any) -> Any:
-    """The name of a ``pathlib.Path``, a ``torch.device`` or a ``torch.dtype``."""
+    """The name of a ``pathlib.Path``, a ``torch.device`` or a ``torch.dtype``; None stays None."""
     return value if value is None else str(value).removeprefix("torch.")
 
 
 def check_picklable(engine: Engine | None, *, owner: str) -> None:
-    """Raises a ``PicklingError`` where a copy in another process could not find this engine again.
+    """Raise a ``PicklingError`` if a copy in another process could not find this engine again.
 
     Args:
-        engine: that a model object was given.
+        engine: the engine that the user passed to a model object, if any.
         owner: class name of the model object.
     """
     if engine is not None and engine.in_memory:

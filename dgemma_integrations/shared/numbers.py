@@ -1,4 +1,4 @@
-"""What an answer cost, under the names both adapters report."""
+"""The cost of an answer, under the names that both adapters report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dgemma_core.api.events import Generation
 
 
 def generation_numbers(generation: Generation) -> dict[str, Any]:
-    """Why the answer ended and what it cost, as plain JSON values."""
+    """The reason why the answer ended, and its cost, as plain JSON values."""
     usage = generation.usage
     return {
         "finish_reason": generation.finish_reason,

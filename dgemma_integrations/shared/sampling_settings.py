@@ -1,16 +1,16 @@
-"""Keyword arguments of both adapters as ``SamplingParams``: a model object's settings and those of one call."""
+"""Merges the settings of a model object and of one call into ``SamplingParams``, for both adapters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from dgemma_core.api.params import SamplingParams
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_integrations.shared.adapter_settings import ALIASES, TEMPERATURE, call_names
 from dgemma_integrations.shared.keywords import reject_unknown
 
-# Where the published schedule starts; ``temperature`` never asks for a colder one, see sampling_params().
-_COLDEST = 0.8
+# t_max of the published schedule. ``temperature`` never sets a lower one, see sampling_params().
+_PUBLISHED_T_MAX = 0.8
 PARAMETER_NAMES: tuple[str, ...] = call_names()
 
 
@@ -21,27 +21,27 @@ def sampling_params(
     owner: str,
     kind: type[SamplingParams] = SamplingParams,
 ) -> SamplingParams:
-    """Merges a model object's settings with those of one call.
+    """Merge a model object's settings with those of one call.
 
-    A value of the call replaces the model's; ``None`` means "not given". A call's grammar also sets the model's stops
-    aside. Two names are not the engine's own:
+    A value of the call replaces the model object's; ``None`` means "not given". If the call has a grammar, the model
+    object's stops do not apply. Two names are not the engine's own:
 
     - ``max_tokens`` is ``max_new_tokens``.
-    - ``temperature`` is what users of other models expect of it, not a step's temperature:
+    - ``temperature`` does what users of other models expect, and is not a step's temperature:
 
-      - 0 makes answers repeatable: the checkpoint's own schedule, with ``seed=0`` where no seed is given.
-      - up to 0.8 is the checkpoint's own schedule (the published one falls from 0.8 to 0.4). A colder one does not give
-        likelier answers, it makes the model sure of its first guess and stops too early.
-      - above, ``t_max=temperature, t_min=temperature / 2``: more variety, more denoising steps.
+      - 0 makes answers repeatable: the checkpoint's own schedule, with ``seed=0`` if no seed is given.
+      - Values up to 0.8 keep the checkpoint's own schedule (the published one falls from 0.8 to 0.4). A colder schedule
+        does not give likelier answers. It makes the model sure of its first guess, and the canvas stops too early.
+      - Higher values set ``t_max=temperature, t_min=temperature / 2``: more variety, more denoising steps.
 
-      It cannot be given together with ``t_min`` or ``t_max``, but either may override the other's value from the model
-      object.
+      It cannot be given together with ``t_min`` or ``t_max``. A call's ``temperature`` replaces the model object's
+      ``t_min`` and ``t_max``, and the other way round.
 
     Args:
         defaults: settings of the model object.
         overrides: keyword arguments of the call.
         owner: class name for error messages.
-        kind: class of the result.
+        kind: the class to make.
 
     Raises:
         ValueError: on an unknown name or a bad value.
@@ -50,14 +50,14 @@ def sampling_params(
     own = _resolve(overrides, known, owner)
     merged = _resolve(defaults, known, owner) | own
     if "grammar" in own and "stop" not in own:
-        # The object's stops are for answers in words.
+        # The model object's stops are for answers in words.
         merged.pop("stop", None)
     if merged.pop("temperature", None) == 0:
         merged.setdefault("seed", 0)
     try:
         return kind(**merged)
     except ValueError as error:
-        # Name the setting as the caller spelled it.
+        # Use the name that the caller used.
         text = str(error)
         for alias, name in ALIASES.items():
             if defaults.get(alias) is not None or overrides.get(alias) is not None:
@@ -81,7 +81,7 @@ def _resolve(settings: Mapping[str, Any], known: tuple[str, ...], owner: str) ->
         if "t_min" in given or "t_max" in given:
             raise ValueError(f"{owner}: give temperature={temperature!r} or t_min and t_max, not both")
         TEMPERATURE.check(temperature)
-        # None is the checkpoint's own value, and replaces what the model object may have set.
-        hot = temperature > _COLDEST
+        # None means the checkpoint's own value, and replaces a value of the model object.
+        hot = temperature > _PUBLISHED_T_MAX
         given |= {"t_max": float(temperature), "t_min": temperature / 2} if hot else {"t_max": None, "t_min": None}
     return given

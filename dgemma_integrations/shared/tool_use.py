@@ -1,4 +1,4 @@
-"""What an answer may, must or must not hold besides plain text: both adapters' keyword arguments in one form."""
+"""Tools, tool choice, thinking and the form of an answer: both adapters' keyword arguments in one form."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from dgemma_core.api.grammar import Grammar
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.request import Prompt, Request
+from dgemma_core.api.sampling_params import SamplingParams
 
 
 @dataclass(frozen=True)
 class ToolUse:
-    """Thoughts, tool calls, and the form of an answer in words.
+    """The parts of a request that decide what an answer holds besides plain text.
 
     Attributes:
         tools: OpenAI function dicts.
         choice: as ``tool_choice`` of ``Request``.
         parallel: whether one answer may hold several calls.
-        grammar: of an answer in words, from ``response_format``.
+        grammar: grammar of an answer without calls, from ``response_format``.
         thinking: whether to think before answering.
     """
 
@@ -33,16 +33,16 @@ class ToolUse:
         """A request with these tools.
 
         Raises:
-            ValueError: a prompt that has no place for them, or that is empty.
+            ValueError: the prompt is empty, or has no place for tools or thinking.
         """
         return Request(prompt, params, self.tools, self.choice, self.parallel, self.thinking, timeout)
 
 
 def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:
-    """The frameworks' and OpenAI's forms of a choice as one word: ``auto``, ``none``, ``any`` or a tool's name.
+    """The frameworks' and OpenAI's forms of a tool choice -> ``auto``, ``none``, ``any`` or a tool's name.
 
     Raises:
-        ValueError: another form, or a name that no tool has.
+        ValueError: an unknown form, or a name that no tool has.
     """
     if choice is None or choice is False:
         return None
@@ -59,10 +59,10 @@ def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def asked_to_think(asked: Any, default: bool) -> bool:
-    """A call's ``thinking``, or the model object's where the call does not say.
+    """A call's ``thinking``, or the model object's if the call has none.
 
     Raises:
-        ValueError: neither true nor false.
+        ValueError: neither True nor False.
     """
     if asked is None:
         return default
@@ -72,7 +72,7 @@ def asked_to_think(asked: Any, default: bool) -> bool:
 
 
 def with_root(schema: dict[str, Any]) -> dict[str, Any]:
-    """The JSON schema with what a ``$ref`` at its root says, as chat templates look for properties there."""
+    """The JSON schema with a ``$ref`` at its root replaced, because chat templates look for properties there."""
     path = str(schema.get("$ref", "")).split("/")
     if len(path) != 3 or not isinstance(said := schema.get(path[1], {}).get(path[2]), Mapping):
         return schema
@@ -80,10 +80,10 @@ def with_root(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer_grammar(response_format: Any) -> Grammar | None:
-    """OpenAI's ``response_format`` as a grammar; None where any text will do.
+    """OpenAI's ``response_format`` as a grammar. None for free text.
 
     Raises:
-        ValueError: another form, or a schema that cannot be enforced.
+        ValueError: an unknown form, or a schema that cannot be enforced.
     """
     if response_format is None:
         return None

@@ -7,14 +7,11 @@ the page's other blocks, the old one must compile, since its packages may not be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import llama_index.core
 import pytest
-from llama_index.core import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 _BLOCK = re.compile(r"^```(python|diff)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -63,14 +60,8 @@ def pages() -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder to write in, and LlamaIndex's global settings as they were."""
+def _folder_to_write_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    before = vars(Settings).copy()
-    tokenizer = llama_index.core.global_tokenizer
-    yield
-    vars(Settings).update(before)
-    llama_index.core.global_tokenizer = tokenizer
 
 
 @pytest.mark.parametrize("name", pages())

@@ -9,7 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from dgemma_core.api.questions import render_options
-from dgemma_core.structured.decisions import plan_asks
+from dgemma_core.structured.decision_plan import plan_asks
 from training.data.context import make_context
 from training.data.decide import decide, route, split_by_canvas
 from training.data.example import ABSTAIN, CHAT_TASKS

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 from dgemma_core.api.questions import Question, render_options
-from dgemma_core.structured.decisions import fill_canvases
+from dgemma_core.structured.decision_plan import fill_canvases
 from dgemma_core.structured.forms import FormWriter
 
 from .context import Context, entity

@@ -1,4 +1,4 @@
-"""What adapters, a server, a command line and a remote client import: values and errors, no torch."""
+"""Values, errors and the engine's interface, for adapters, servers and clients. Imports no torch."""
 
 from dgemma_core.api.calibration import Calibration, fit_calibration
 from dgemma_core.api.error_form import error_from_dict
@@ -15,12 +15,12 @@ from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.images import Image
 from dgemma_core.api.infilling import Hole, Infilled
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message, ToolCall
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.protocol import Engine, EngineFacts, Progress
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Prompt, Request, Tools
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.usage import EngineStats, Usage
 
 __all__ = [

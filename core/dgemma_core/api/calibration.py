@@ -14,13 +14,13 @@ _LOW, _HIGH, _ROUNDS = math.log(0.05), math.log(20.0), 60
 
 @dataclass(frozen=True)
 class Calibration(JsonForm):
-    """What :func:`fit_calibration` found; give it to ``Engine.decide(calibration=...)``.
+    """A fitted temperature, for ``Engine.decide(calibration=...)``.
 
     Attributes:
-        temperature: log-probabilities are divided by it: above 1 softens, below 1 sharpens.
-        error_before: expected calibration error on the examples without it, 0 to 1.
-        error_after: and with it.
-        examples: how many it was fitted on.
+        temperature: divisor of the log-probabilities; above 1 it evens them out, below 1 it sharpens them.
+        error_before: expected calibration error on the examples before scaling, 0 to 1.
+        error_after: the same error after scaling.
+        examples: number of examples.
     """
 
     temperature: float
@@ -29,22 +29,25 @@ class Calibration(JsonForm):
     examples: int
 
     def apply(self, probabilities: Mapping[str, float]) -> dict[str, float]:
-        """Scaled probabilities, summing to 1."""
+        """The probabilities after scaling; they sum to 1."""
         return dict(zip(probabilities, _scaled(list(probabilities.values()), self.temperature), strict=True))
 
 
 def fit_calibration(probabilities: Sequence[Mapping[str, float]], right: Sequence[str]) -> Calibration:
-    """Fit a temperature that makes the right options likeliest (least mean negative log-likelihood).
+    """Fit the temperature with the least mean negative log-likelihood of the right options.
 
     Args:
         probabilities: ``Answer.probabilities`` of uncalibrated answers.
-        right: the option that is right, for each of them.
+        right: name of the right option of each answer.
 
     Raises:
         ValueError: no examples, different lengths, or an option that is not among the probabilities.
     """
     if not probabilities or len(probabilities) != len(right):
-        raise ValueError(f"{len(probabilities)} answers and {len(right)} right options: give one of each, at least one")
+        raise ValueError(
+            f"{len(probabilities)} answers and {len(right)} right options: give one right option per answer, and at "
+            "least one answer"
+        )
     for known, name in zip(probabilities, right, strict=True):
         if name not in known:
             raise ValueError(f"right option {name!r} is not one of {list(known)}")
@@ -55,7 +58,7 @@ def fit_calibration(probabilities: Sequence[Mapping[str, float]], right: Sequenc
         temperature = math.exp(log_temperature)
         return -sum(math.log(max(_scaled(row, temperature)[at], 1e-12)) for row, at in zip(rows, places, strict=True))
 
-    # The loss has one minimum in the temperature, so thirds of the interval can be cut away.
+    # Ternary search: the loss has a single minimum in the temperature.
     low, high = _LOW, _HIGH
     for _ in range(_ROUNDS):
         third = (high - low) / 3
@@ -69,7 +72,10 @@ def fit_calibration(probabilities: Sequence[Mapping[str, float]], right: Sequenc
 
 
 def expected_error(rows: Sequence[Sequence[float]], right: Sequence[int]) -> float:
-    """Expected calibration error: confidence against accuracy in ten bins of confidence, weighted by their size.
+    """Expected calibration error (https://arxiv.org/abs/1706.04599), from 0 to 1.
+
+    Answers are sorted into ten bins of confidence. The error is the mean gap between confidence and accuracy in a bin,
+    weighted by the bin's size.
 
     Args:
         rows: probabilities of the options, per answer.

@@ -1,4 +1,4 @@
-"""Errors from their JSON form. ``to_dict`` of an error writes it."""
+"""Reads errors from their JSON form. ``to_dict`` of an error writes it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def error_from_dict(data: Mapping[str, Any]) -> DGemmaError | GrammarError:
     An error of a class that ``dgemma_core.errors`` does not have becomes a ``DGemmaError`` with the same text.
 
     Raises:
-        ValueError: an unknown or missing key, or a wrong type; it is named.
+        ValueError: an unknown or missing key, or a wrong type. The message names it.
     """
     name = data.get("type") if isinstance(data, Mapping) else None
     kind = _CLASSES.get(name) if isinstance(name, str) else None
     if kind is None:
         known = {key: data[key] for key in ("type", "message") if key in data} if isinstance(data, Mapping) else data
         return DGemmaError(read_object("error", known, {"type": str, "message": str})["message"])
-    # The attributes of an error are what its constructor takes.
+    # An error's constructor takes its attributes.
     hints = {key: hint for key, hint in get_type_hints(kind.__init__).items() if key != "return"}
     hints |= {"grammar": Mapping[str, Any] | None} if "grammar" in hints else {}
     found = read_object(name or "", data, {"type": str, "message": str} | hints)
@@ -40,12 +40,12 @@ def error_from_dict(data: Mapping[str, Any]) -> DGemmaError | GrammarError:
     if attributes.get("grammar") is not None:
         attributes["grammar"] = _refused_grammar(attributes["grammar"])
     error = kind(**attributes) if attributes else kind(message)
-    error.args = (message,)  # The text stays what it was, whatever this version would write.
+    error.args = (message,)  # The original text: another version may have written it differently.
     return error
 
 
 def _refused_grammar(data: Mapping[str, Any]) -> Grammar:
-    """A grammar that was refused, which its constructor would refuse again."""
+    """A refused grammar, made without its constructor, which would refuse it again."""
     grammar = object.__new__(Grammar)
     for name, value in read_fields(Grammar, data).items():
         object.__setattr__(grammar, name, value)

@@ -1,4 +1,4 @@
-"""What a request handle yields while its request runs: DraftEvent*, BlockEvent+, FinishedEvent."""
+"""Events of a running request: drafts and blocks, and a ``FinishedEvent`` at the end."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Generation(JsonForm):
     """A finished answer.
 
     Attributes:
-        text: the answer without control tokens, reasoning, tool calls and the stop string. A malformed call is text.
-        token_ids: its tokens, those of reasoning and tool calls included; the end token and everything from the stop
-            string on are not in it.
+        text: the answer without control tokens, reasoning, tool calls and the stop string. A malformed call stays text.
+        token_ids: the answer's tokens, with those of reasoning and tool calls. The end token is left out, and
+            everything from the stop string on.
         finish_reason: ``stop`` (end token or stop string), ``length`` (max_new_tokens), ``cancelled`` (text so far)
             or ``tool_calls`` (there are calls, and all of them are whole).
-        usage: what it cost.
-        tool_calls: the well-formed calls it made, in order, each with an id of its own.
-        reasoning: what it thought before it answered; empty if it did not.
+        usage: what the request cost.
+        tool_calls: the well-formed calls, in order, each with its own id.
+        reasoning: the model's thoughts before the answer; empty if there are none.
     """
 
     text: str
@@ -38,12 +38,12 @@ class Generation(JsonForm):
 
 @dataclass(frozen=True)
 class DraftEvent(JsonForm):
-    """The canvas as it reads after one denoising step; it may still change. Only with ``SamplingParams.drafts``.
+    """The canvas as text after a denoising step; it may still change. Only with ``SamplingParams.drafts``.
 
     Attributes:
-        text: the argmax canvas up to its end token.
+        text: the likeliest tokens up to the end token, as text.
         step: denoising steps this canvas has had, from 1.
-        entropy: nats, one per canvas position (positions no longer computed keep their last value).
+        entropy: nats, one per canvas position. A position that is no longer computed keeps its last value.
     """
 
     json_type: ClassVar[str] = "draft"
@@ -59,9 +59,9 @@ class BlockEvent(JsonForm):
 
     Attributes:
         text: new text since the last block. Text that may turn out to begin a stop string is held back.
-        token_ids: the tokens of it, those of the reasoning and the calls included.
+        token_ids: new tokens since the last block, with those of reasoning and calls.
         index: 0 for the first block.
-        reasoning: new reasoning since the last block; all of them joined are the generation's.
+        reasoning: new reasoning since the last block. Joined over all blocks it is the generation's reasoning.
         tool_calls: calls that have closed since the last block.
     """
 
@@ -88,10 +88,10 @@ _KINDS: dict[str, type[Event]] = {kind.json_type: kind for kind in (DraftEvent, 
 
 
 def event_from_dict(data: Mapping[str, Any]) -> Event:
-    """The event that ``to_dict`` wrote; its key ``type`` says which.
+    """The event that ``to_dict`` wrote. The key ``type`` tells which kind it is.
 
     Raises:
-        ValueError: no such event, an unknown or missing key, or a wrong type; it is named.
+        ValueError: an unknown event, an unknown or missing key, or a wrong type. The message names it.
     """
     name = data.get("type") if isinstance(data, Mapping) else data
     if not isinstance(name, str) or name not in _KINDS:

@@ -1,4 +1,4 @@
-"""What other libraries call a setting, and what to write here instead.
+"""Other libraries' names of a setting, and what to write here instead.
 
 The names are keyword arguments of model classes, and keys of their dicts of options (``model_kwargs``,
 ``pipeline_kwargs``, ``generate_kwargs``). The docs' table and the errors for unknown keyword arguments come from here.
@@ -15,13 +15,13 @@ _CHAT = "ChatOllama, ChatLlamaCpp, ChatOpenAI, ChatHuggingFace"
 
 @dataclass(frozen=True)
 class Counterpart:
-    """One answer for the names that share it.
+    """The advice that several foreign names share.
 
     Attributes:
         names: foreign name -> the classes that have it, separated by commas.
-        setting: the setting here, as model objects name it; None where it is no setting.
-        note: with a setting, what is different (may be empty); without one, what to write or why there is nothing.
-            Code stands in backticks.
+        setting: our setting, as model objects name it; None if none corresponds.
+        note: how our setting differs (may be empty). Without a setting, what to write, or why there is none. Code
+            stands in backticks.
     """
 
     names: Mapping[str, str]
@@ -54,7 +54,7 @@ COUNTERPARTS: tuple[Counterpart, ...] = (
             "context_window": "HuggingFaceLLM, Ollama, LlamaCPP, OpenAILike",
         },
         "max_context",
-        "tokens of prompt plus answer; by default what the checkpoint was made for",
+        "tokens of prompt plus answer; by default the checkpoint's own limit",
     ),
     Counterpart({"n_batch": "ChatLlamaCpp, LlamaCPP"}, "max_batch_tokens"),
     Counterpart(
@@ -141,7 +141,7 @@ COUNTERPARTS: tuple[Counterpart, ...] = (
     Counterpart(
         {"keep_alive": "ChatOllama, Ollama"},
         None,
-        "no counterpart: weights stay until the process ends, those of an engine of your own until `engine.close()`",
+        "no counterpart: weights stay until the process ends, or until you call `engine.close()` on your own engine",
     ),
     Counterpart(
         {"validate_model_on_init": "ChatOllama"},

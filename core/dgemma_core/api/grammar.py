@@ -1,7 +1,7 @@
-"""What an answer must look like: JSON Schema, a regular expression, a list of choices, or a Lark grammar.
+"""Grammars that an answer must fit: a JSON Schema, a regular expression, a list of choices, or a Lark grammar.
 
-Grammars are compiled by `llguidance <https://github.com/guidance-ai/llguidance>`_; its documentation has the supported
-JSON Schema keywords, the regex syntax (Rust's, without look-around) and the Lark dialect.
+`llguidance <https://github.com/guidance-ai/llguidance>`_ compiles them. Its documentation lists the JSON Schema
+keywords, the regex syntax (Rust's, without look-around) and the Lark dialect.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-# At once, not at the first grammar: an import reads files, and that grammar may be made on an event loop.
+# Imported here, because an import reads files, and the first grammar may be made on an event loop.
 from llguidance import LLMatcher, regex_to_lark
 
 from dgemma_core.api.json_form import JsonForm
@@ -29,18 +29,21 @@ COMPACT: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": "
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 _VALUES = frozenset({"const", "enum", "default", "examples"})  # keywords that hold values, not schemas
 _NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
-# Control tokens in Lark grammars are looked up when the grammar meets a tokenizer.
+# A warning about control tokens. They are looked up later, when the grammar is compiled for a tokenizer.
 _NO_TOKENIZER = "no tokenizer"
 _ANY_OBJECT = {"type": "object"}
 
 
 @dataclass(frozen=True)
 class Grammar(JsonForm):
-    """A grammar for ``SamplingParams(grammar=...)``. Hashable; make one with the class methods.
+    """A grammar for ``SamplingParams(grammar=...)``. Hashable. The class methods make one.
 
     Attributes:
-        kind: which class method made it.
-        source: its text (a schema or choices as JSON).
+        kind: the class method that made it.
+        source: its text; a schema and choices are JSON.
+
+    Raises:
+        GrammarError: the grammar cannot be used; the message says why.
     """
 
     kind: Kind
@@ -53,13 +56,14 @@ class Grammar(JsonForm):
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any] | str | type) -> Grammar:
-        """JSON that fits a schema, written compactly, properties in the schema's order.
+        """JSON that fits a schema, without blanks between values, with properties in the schema's order.
 
         Args:
             schema: a JSON Schema as mapping or text, or a Pydantic model class.
 
         Raises:
-            GrammarError: not a schema, unsatisfiable, or a keyword that cannot be enforced (it is named).
+            GrammarError: not a schema, an unsatisfiable one, or a keyword that cannot be enforced. The message names
+                it.
         """
         if isinstance(schema, type):
             describe = getattr(schema, "model_json_schema", None) or getattr(schema, "schema", None)
@@ -101,7 +105,7 @@ class Grammar(JsonForm):
         """Exactly one of some texts.
 
         Raises:
-            GrammarError: no options, or one that is not a non-empty string.
+            GrammarError: no options, or an option that is empty or not a string.
         """
         if isinstance(options, str) or not options:
             raise GrammarError(f"options={options!r}: give a list of texts", None)
@@ -134,7 +138,7 @@ class Grammar(JsonForm):
 
 
 def _without_unknown_formats(schema: Any) -> Any:
-    """The schema without formats that nobody defines: JSON Schema takes them as comments, llguidance as errors."""
+    """The schema without unknown formats. JSON Schema ignores them, but llguidance refuses them."""
     if isinstance(schema, list):
         return [_without_unknown_formats(item) for item in schema]
     if not isinstance(schema, Mapping):
@@ -156,7 +160,10 @@ def _are_options(value: object) -> bool:
 
 @lru_cache(maxsize=256)  # Agents make the same grammar at every call, often on an event loop.
 def _problem(grammar: Grammar) -> str:
-    """Why llguidance refuses a grammar, or an empty string. Warnings count: what is warned of is not enforced."""
+    """Why llguidance refuses a grammar, or an empty string.
+
+    A warning counts as a refusal, because llguidance does not enforce what it warns of.
+    """
     if grammar.kind == "regex" and not grammar.source:
         return "its source is empty"
     try:

@@ -1,4 +1,4 @@
-"""The caller's side of a request: a future, an event stream and a cancel button, for threads and event loops alike."""
+"""The caller's side of a request: its result, its events and a way to cancel it, for threads and event loops."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ T = TypeVar("T", bound=Cancellable)
 
 
 class RequestHandle:
-    """What ``Engine.submit`` returns.
+    """A queued request. Await it or call :meth:`result` for the answer; iterate over it for the events.
 
-    Every method may be called from any thread and any event loop, also several at once; iterators always start from the
-    first event, so nothing is lost to a late reader.
+    Any number of threads and event loops may use it at once. Every iterator starts from the first event, so a late
+    reader misses nothing.
 
     Args:
         cancel: tells the engine to drop the request; never blocks.
@@ -38,7 +38,7 @@ class RequestHandle:
         self._cancel = cancel
         self._cancelled = False
         self._future: Future[Generation] = Future()
-        # A running future cannot be cancelled behind the worker's back (asyncio.wrap_future would try to).
+        # asyncio.wrap_future cancels a pending future; a running one it cannot, so the worker alone ends it.
         self._future.set_running_or_notify_cancel()
         self._events: list[Event] = []
         self._changed = threading.Condition()
@@ -62,7 +62,7 @@ class RequestHandle:
             raise RequestTimeoutError(f"no result within {timeout} s; the request is still running") from error
 
     def done(self) -> bool:
-        """Whether the request has ended, one way or another."""
+        """Whether the request has ended, with an answer or an error."""
         return self._future.done()
 
     def cancel(self) -> None:
@@ -96,7 +96,7 @@ class RequestHandle:
             yield from fresh
             seen += len(fresh)
             if not fresh:
-                self._future.result()  # Raises what the request failed with.
+                self._future.result()  # Raises the error of a request that failed.
                 return
 
     async def __aiter__(self) -> AsyncIterator[Event]:
@@ -131,8 +131,8 @@ class RequestHandle:
                 self._wakers.remove(wake)
 
     def after_fork(self, error: BaseException) -> None:
-        """In a forked child: the request goes on in the parent only."""
-        # Whoever held their locks did not come along.
+        """In a forked child: end the request with ``error``. It goes on in the parent only."""
+        # The old ones may be locked by a thread that exists in the parent only.
         self._changed, self._future = threading.Condition(), Future()
         self._future.set_exception(error)
 
@@ -168,12 +168,15 @@ class RequestHandle:
 
 
 async def submit_in_thread(submit: Callable[[], T]) -> T:
-    """What ``submit`` returns, run on another thread: a grammar or a long prompt takes too long for an event loop.
+    """Run ``submit`` on another thread, because a grammar or a long prompt takes too long for an event loop.
 
-    A task that is cancelled meanwhile leaves no request running.
+    If the task is cancelled meanwhile, the request is cancelled too.
 
     Args:
         submit: queues a request; returns its handle, or something else that can be cancelled.
+
+    Returns:
+        What ``submit`` returns.
     """
     task = asyncio.ensure_future(asyncio.to_thread(submit))
     try:

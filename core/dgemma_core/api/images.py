@@ -1,4 +1,4 @@
-"""Images as the engine takes them: decoded once, and told apart by what they show.
+"""Images as the engine takes them. Each is decoded once, and compared by its pixels.
 
 Pillow decodes and is an optional extra; this module imports without it.
 """
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 MAX_IMAGE_BYTES = 20 * 2**20
-"""Bytes an encoded image (a file, a download, decoded base64) may have."""
+"""Most bytes of an encoded image (a file, a download, decoded base64)."""
 MAX_IMAGE_PIXELS = 40_000_000
-"""Pixels an image may have; each takes three bytes while a request waits."""
+"""Most pixels of an image. Each takes three bytes while a request waits."""
 
 # Pillow's other readers hand files to external programs or are rarely tested.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -49,7 +49,7 @@ class Image(JsonForm):
         digest: SHA-256 of size and pixels, hexadecimal.
 
     Raises:
-        ValueError: sizes that do not fit together, or more than ``MAX_IMAGE_PIXELS``.
+        ValueError: ``pixels`` has the wrong length, or the image has more than ``MAX_IMAGE_PIXELS``.
     """
 
     width: int = field(compare=False)
@@ -70,11 +70,11 @@ class Image(JsonForm):
 
     @classmethod
     def of(cls, source: Any, *, fetch: Callable[[str], bytes] | None = None) -> Image:
-        """An image from whatever holds one.
+        """An image from any accepted source.
 
         Args:
-            source: an ``Image``, a Pillow image, encoded bytes, a path, or a string: a ``data:`` URI, a web address, or
-                else a path. For bare base64 use :meth:`from_base64`.
+            source: an ``Image``, a Pillow image, encoded bytes, a path, or a string. A string is a ``data:`` URI or a
+                web address, else a path. For bare base64 use :meth:`from_base64`.
             fetch: see :meth:`from_url`.
 
         Raises:
@@ -97,7 +97,7 @@ class Image(JsonForm):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Image:
-        """Reads an image file. Never give it a path somebody else may choose.
+        """Read an image file. Never give it a path that somebody else chooses.
 
         Raises:
             ValueError: no such file, not an image, or too large.
@@ -105,7 +105,7 @@ class Image(JsonForm):
         """
         try:
             with open(path, "rb") as file:
-                # One byte more than allowed shows that there are too many.
+                # One byte more than allowed, so that a file that is too large is noticed.
                 data = file.read(MAX_IMAGE_BYTES + 1)
         except OSError as error:
             raise ValueError(f"image file {os.fspath(path)!r} cannot be read: {error}") from error
@@ -113,10 +113,10 @@ class Image(JsonForm):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Image:
-        """Decodes a PNG, JPEG, WebP, GIF, BMP or TIFF file; of several frames the first.
+        """Decode a PNG, JPEG, WebP, GIF, BMP or TIFF file. If it has several frames, the first is taken.
 
         Raises:
-            ValueError: not such a file, damaged, or too large.
+            ValueError: another format, damaged, or too large.
             ImportError: Pillow is not installed.
         """
         if len(data) > MAX_IMAGE_BYTES:
@@ -124,7 +124,7 @@ class Image(JsonForm):
         pil = pillow()
         try:
             with pil.Image.open(BytesIO(data), formats=_FORMATS) as opened:
-                # Before anything is decoded: a small file may hold a huge picture.
+                # Checked before decoding, because a small file may hold a huge picture.
                 _check_size(*opened.size)
                 return cls.from_pil(opened)
         except pil.UnidentifiedImageError as error:
@@ -138,7 +138,7 @@ class Image(JsonForm):
 
     @classmethod
     def from_base64(cls, text: str | bytes) -> Image:
-        """Decodes base64 of an image file; line breaks in it are fine.
+        """Decode an image file in base64. Line breaks in it are fine.
 
         Raises:
             ValueError: not base64, not an image, or too large.
@@ -155,11 +155,11 @@ class Image(JsonForm):
 
     @classmethod
     def from_url(cls, url: str, *, fetch: Callable[[str], bytes] | None = None) -> Image:
-        """Decodes a ``data:`` URI, or downloads an image if the caller says how.
+        """Decode a ``data:`` URI, or download an image with ``fetch``.
 
         Args:
-            url: ``data:...``, or ``http(s)://...`` together with ``fetch``.
-            fetch: downloads an address; without it web addresses are refused. Other schemes always are.
+            url: ``data:...``, or ``http(s)://...`` together with ``fetch``. Other schemes are refused.
+            fetch: downloads a web address and returns the bytes. Without it web addresses are refused.
 
         Raises:
             ValueError: a scheme that is not allowed, not an image, or too large.
@@ -180,7 +180,7 @@ class Image(JsonForm):
 
     @classmethod
     def from_pil(cls, image: PillowImage) -> Image:
-        """Takes a Pillow image over: turned upright by its EXIF data, anything transparent upon white.
+        """Copy a Pillow image: turned upright by its EXIF data, with white under transparent pixels.
 
         Raises:
             ValueError: too large, or a color mode that has no RGB form.
@@ -210,11 +210,11 @@ class Image(JsonForm):
         """The picture that ``to_dict`` wrote.
 
         Raises:
-            ValueError: an unknown or missing key, a wrong type, or pixels that do not fit the size or the digest.
+            ValueError: an unknown or missing key, a wrong type, or pixels that do not match the size or the digest.
         """
         found = read_object("Image", data, {"width": int, "height": int, "pixels": str, "digest": str})
         width, height, digest = found["width"], found["height"], found["digest"]
-        # Before anything is decompressed: a short text may hold a huge picture.
+        # Checked before decompressing, because a short text may hold a huge picture.
         _check_size(width, height)
         image = cls(width, height, unpack(found["pixels"], 3 * width * height))
         if image.digest != digest:
@@ -252,7 +252,7 @@ def pillow() -> Any:
     """The package PIL.
 
     Raises:
-        ImportError: it is not installed; says how to install it.
+        ImportError: Pillow is not installed; the message says how to install it.
     """
     try:
         import PIL.Image

@@ -1,4 +1,4 @@
-"""A text with holes, and what fills them."""
+"""The holes of a text, and the filled text."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.json_form import JsonForm
-from dgemma_core.api.settings import is_integer
+from dgemma_core.api.setting_table import is_integer
 from dgemma_core.api.usage import Usage
 
 
 @dataclass(frozen=True)
 class Hole(JsonForm):
-    """A place to be filled.
+    """A hole in a text, which ``Engine.infill`` fills.
 
     Args:
-        max_tokens: its room, in tokens.
-        grammar: what its text must look like; it then always does.
+        max_tokens: most tokens that the filling may take.
+        grammar: the filling always fits it; None leaves the filling free.
 
     Raises:
         ValueError: naming the field and its value.
@@ -37,9 +37,9 @@ class Infilled(JsonForm):
     """A filled text.
 
     Attributes:
-        text: fixed pieces and holes joined.
-        holes: the holes' texts, in order.
-        usage: what it cost.
+        text: fixed pieces and fillings, joined.
+        holes: the fillings, in order.
+        usage: what the request cost.
     """
 
     text: str

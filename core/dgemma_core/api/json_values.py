@@ -1,4 +1,4 @@
-"""Plain JSON values: a writer, and a reader that goes by type hints.
+"""Writes values as plain JSON, and reads them back by type hints.
 
 A hint is a text, number or boolean type, None, Any, a literal, a dataclass with ``to_dict`` and ``from_dict``, or a
 list, tuple, mapping or union of these.
@@ -27,11 +27,11 @@ def write(value: Any, name: str) -> Any:
     """A value as plain JSON.
 
     Args:
-        value: what to write.
-        name: what an error calls it.
+        value: the value.
+        name: its name in an error.
 
     Raises:
-        ValueError: JSON has no form for it.
+        ValueError: JSON has no form for the value.
     """
     if value is None or isinstance(value, str | int):
         return value
@@ -57,13 +57,13 @@ def read_object(
     """The values of a JSON object by key.
 
     Args:
-        name: what an error calls the object.
-        data: what was read.
+        name: the object's name in an error.
+        data: parsed JSON.
         hints: the type of each key's value.
         optional: keys that may be missing.
 
     Raises:
-        ValueError: not an object, an unknown or missing key, or a wrong type; it is named.
+        ValueError: not an object, an unknown or missing key, or a wrong type. The message names it.
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"{name}: {_shown(data)} is not a JSON object")
@@ -80,15 +80,15 @@ def read_object(
 
 
 def read(hint: Any, value: object, name: str) -> Any:
-    """A value of the type that a hint names.
+    """A parsed JSON value, converted to the type that a hint names.
 
     Args:
-        hint: a type, as above.
-        value: what was read.
-        name: what an error calls it.
+        hint: a type hint, of the kinds in the module's docstring.
+        value: parsed JSON.
+        name: its name in an error.
 
     Raises:
-        ValueError: it has another type.
+        ValueError: the value has another type.
     """
     for form in _alternatives(hint):
         if _fits(form, value):
@@ -109,7 +109,7 @@ def _converted(form: Any, value: Any, name: str) -> Any:
 
 
 def _fits(hint: Any, value: object) -> bool:
-    """Whether a value may be meant by a hint; of a list the first item says which of several lists it is."""
+    """Whether a value may have the type of a hint. A list is judged by its first item."""
     if hint in (bool, str, NoneType):
         return isinstance(value, hint)
     if hint is int:

@@ -1,4 +1,4 @@
-"""Chat messages as the engine takes them; adapters translate their framework's messages to these."""
+"""Chat messages as the engine takes them. Adapters translate their framework's messages to these."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 @dataclass(frozen=True)
 class ToolCall(JsonForm):
-    """A call the assistant made, kept for the history.
+    """A tool call of the assistant.
 
     Args:
         name: the tool's name.
-        arguments: its arguments, JSON values.
+        arguments: JSON values by parameter name.
         id: matches the ``tool_call_id`` of the tool message with the result.
     """
 
@@ -34,11 +34,11 @@ class Message(JsonForm):
 
     Args:
         role: ``system``, ``user``, ``assistant`` or ``tool``.
-        content: text, or texts and images in the order the model is to see them (kept as a tuple; texts alone are
-            joined to one string). Control tokens typed in it stay text.
-        tool_calls: calls an assistant message made.
-        tool_call_id: for ``tool`` messages: which call this answers.
-        name: for ``tool`` messages: the tool's name, where no call with that id is in the history.
+        content: text, or a list of texts and images in the order the model sees them. A list is kept as a tuple; a
+            list of texts alone becomes one string. Control tokens typed in it stay text.
+        tool_calls: calls of an assistant message.
+        tool_call_id: id of the call that a ``tool`` message answers.
+        name: the tool's name, for a ``tool`` message whose call is not in the history.
 
     Raises:
         ValueError: on an unknown role, or content that is neither text nor an image.
@@ -76,7 +76,7 @@ class Message(JsonForm):
 
 
 def _parts(content: Any) -> str | tuple[str | Image, ...]:
-    """Texts beside each other joined, empty ones left out; a plain string where there is no image."""
+    """The content with neighbouring texts joined and empty texts left out; a string if there is no image."""
     if not isinstance(content, list | tuple):
         raise ValueError(f"content={content!r}: must be a string, or a list of strings and Image")
     parts: list[str | Image] = []

@@ -1,4 +1,4 @@
-"""Pixels as text: compressed by zlib and written as base64."""
+"""Pixels as text: compressed with zlib, then written as base64."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import binascii
 import zlib
 
-_FAST = 1  # zlib's level: higher ones take many times as long for a few per cent
+_FAST = 1  # zlib's level; higher levels take many times as long and save a few per cent.
 
 
 def pack(pixels: bytes) -> str:
@@ -18,8 +18,8 @@ def unpack(text: str, size: int) -> bytes:
     """The pixels that :func:`pack` wrote.
 
     Args:
-        text: what it wrote.
-        size: bytes of pixels in it.
+        text: written by :func:`pack`.
+        size: number of bytes to expect.
 
     Raises:
         ValueError: not base64, not compressed by zlib, or another number of bytes.
@@ -30,7 +30,7 @@ def unpack(text: str, size: int) -> bytes:
         raise ValueError(f"pixels: the image's data are not valid base64: {error}") from error
     reader = zlib.decompressobj()
     try:
-        # One byte more than allowed shows that there are too many, however many there are.
+        # At most one byte more than expected, so that a small text cannot fill the memory.
         pixels = reader.decompress(packed, size + 1)
     except zlib.error as error:
         raise ValueError(f"pixels: the image's data cannot be decompressed: {error}") from error

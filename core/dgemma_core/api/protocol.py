@@ -1,4 +1,4 @@
-"""What an engine is to its callers, whether it runs in this process or behind a network."""
+"""The interface of an engine. It is the same for an engine in this process and for a remote one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.images import Image
 from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Prompt, Request, Tools
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.usage import EngineStats
 
 Progress = Callable[[str], None]
@@ -24,13 +24,13 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class EngineFacts(JsonForm):
-    """What callers plan with.
+    """Facts about an engine that callers plan their requests with.
 
     Attributes:
         model: the checkpoint's name.
-        context_window: tokens of prompt plus answer.
-        max_new_tokens: tokens of an answer where a request does not say.
-        canvas_length: positions denoised together where a request does not say.
+        context_window: most tokens of prompt plus answer.
+        max_new_tokens: most tokens of an answer, by default.
+        canvas_length: positions denoised together, by default.
         images: whether messages may hold images.
     """
 
@@ -50,28 +50,31 @@ class Engine(Protocol):
 
     @property
     def spec(self) -> LoadSpec:
-        """Which weights it runs, and how."""
+        """Which weights the engine runs, and how."""
 
     @property
     def closed(self) -> bool:
-        """Whether it takes no more requests."""
+        """Whether the engine takes no more requests."""
 
     @property
     def in_memory(self) -> bool:
-        """Whether its spec alone cannot make it again, because it wraps a model that was handed over."""
+        """Whether the engine wraps a model object, so that its spec alone cannot make it again."""
 
     def facts(self) -> EngineFacts:
-        """What callers plan with; reads no weights.
+        """Facts to plan requests with. Reads no weights.
 
         Raises:
-            CheckpointError: nothing usable there.
+            CheckpointError: the checkpoint is missing or unusable.
         """
 
     def load(self, progress: Progress | None = None) -> None:
-        """Make it ready to answer, and block until it is. Idempotent.
+        """Make the engine ready to answer, and block until it is. Idempotent.
+
+        Args:
+            progress: called with a line of text at every stage.
 
         Raises:
-            DGemmaError: it cannot be made ready; says why.
+            DGemmaError: the engine cannot be made ready; the message says why.
         """
 
     async def aload(self, progress: Progress | None = None) -> None:
@@ -82,18 +85,18 @@ class Engine(Protocol):
 
         Args:
             request: what to answer.
-            wait: where the queue is full, block until there is room.
+            wait: if the queue is full, block until there is room.
 
         Raises:
             ValueError: the request asks for something that this checkpoint cannot do.
-            GrammarError: a grammar that cannot be used, or an answer too short for it.
-            ContextOverflowError: prompt plus answer do not fit the window.
+            GrammarError: the grammar cannot be used, or ``max_new_tokens`` is too small for it.
+            ContextOverflowError: prompt plus answer do not fit the context window.
             QueueFullError: the queue is full, and ``wait`` is false.
-            DGemmaError: the engine takes no requests any more.
+            DGemmaError: the engine takes no more requests.
         """
 
     async def asubmit(self, request: Request, /, *, wait: bool = False) -> RequestHandle:
-        """:meth:`submit` without blocking the event loop, whatever the request takes to prepare."""
+        """:meth:`submit` without blocking the event loop, even if the request takes long to prepare."""
 
     def decide(
         self,
@@ -114,8 +117,11 @@ class Engine(Protocol):
             draws: noise draws to average over, one denoising step each.
             seed: of the noise.
             calibration: scales the probabilities.
-            timeout: seconds, once the weights are loaded.
-            wait: where the queue is full, wait until there is room.
+            timeout: seconds after which the questions are dropped; loading the weights does not count.
+            wait: if the queue is full, block until there is room.
+
+        Returns:
+            The answers by the questions' names.
 
         Raises:
             ValueError, DGemmaError: as :meth:`submit`.
@@ -135,28 +141,40 @@ class Engine(Protocol):
         """:meth:`decide` without blocking the event loop."""
 
     def infill(self, pieces: Sequence[str | Hole], params: SamplingParams | None = None) -> Infilled:
-        """Fill the holes of a text, with the text on both sides in view."""
+        """Fill the holes of a text. The model sees the text on both sides.
+
+        Args:
+            pieces: texts and holes, in order.
+            params: sampling parameters; the checkpoint's defaults if not given.
+
+        Raises:
+            ValueError, DGemmaError: as :meth:`submit`.
+        """
 
     async def ainfill(self, pieces: Sequence[str | Hole], params: SamplingParams | None = None) -> Infilled:
         """:meth:`infill` without blocking the event loop."""
 
     def count_tokens(self, prompt: Prompt, tools: Tools | None = None, *, thinking: bool = False) -> int:
-        """Tokens the rendered prompt takes, those of images included."""
+        """Tokens of the rendered prompt, with those of images.
+
+        Raises:
+            ValueError, DGemmaError: as :meth:`submit`.
+        """
 
     def encode_text(self, text: str) -> list[int]:
-        """Token ids of plain text; control tokens' spellings stay characters."""
+        """Token ids of plain text. A control token typed in it stays text."""
 
     def encode_markup(self, text: str) -> list[int]:
-        """Token ids of a trusted prompt that already carries the chat template's markup."""
+        """Token ids of a trusted prompt that already has the chat template's markup."""
 
     def check_settings(self, params: SamplingParams) -> None:
-        """Raise what :meth:`submit` would raise for settings that this checkpoint cannot follow."""
+        """Raise the error that :meth:`submit` would raise for settings that this checkpoint cannot follow."""
 
     def prepare_images(self, images: Iterable[Image]) -> None:
-        """Preprocess images now, so that a following :meth:`submit` returns at once. Without effect on results."""
+        """Preprocess images now, so that a later :meth:`submit` returns at once. Results do not change."""
 
     def stats(self) -> EngineStats:
-        """A snapshot of its counters."""
+        """A snapshot of the engine's counters."""
 
     def close(self) -> None:
         """Give a shared engine's reference back, or close a private one."""

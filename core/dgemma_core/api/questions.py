@@ -1,6 +1,6 @@
-"""Typed questions and how they are written down for the model. Knows neither torch nor the engine.
+"""Typed questions, their answers, and the words that ask them.
 
-The embedded checkpoint's recipe teaches exactly these words (``training/data/decide.py``), so they stand in one place.
+The embedded checkpoint is trained on exactly these words (``training/data/decide.py``), so they stand in one place.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dgemma_core.api.json_form import JsonForm
-from dgemma_core.api.settings import is_integer
+from dgemma_core.api.setting_table import is_integer
 
 QuestionType = Literal["bool", "choice", "score"]
 QUESTION_TYPES: tuple[str, ...] = get_args(QuestionType)
@@ -28,8 +28,7 @@ class Question(JsonForm):
         type: ``"bool"`` (yes or no), ``"choice"`` (one of named options) or ``"score"`` (one of ordered levels, lowest
             first).
         text: the question.
-        options: for ``choice`` and ``score`` 2 to 26 names (kept as a tuple), or a mapping from names to descriptions;
-            not for ``bool``.
+        options: 2 to 26 names (kept as a tuple), or a mapping from names to descriptions. A ``bool`` question has none.
 
     Raises:
         ValueError: naming the field, its value and what is accepted.
@@ -68,17 +67,18 @@ class Question(JsonForm):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the answer is one of: the options' names, or ``yes`` and ``no``."""
+        """The possible answers: the options' names, or ``yes`` and ``no``."""
         return YES_NO if self.type == "bool" else tuple(self.options or ())
 
 
 @dataclass(frozen=True)
 class Answer(JsonForm):
-    """What the model makes of one question.
+    """The answer to one question.
 
     Attributes:
         value: ``True`` or ``False`` for ``bool``, else the likeliest option's name.
-        probabilities: for every option (``"yes"`` and ``"no"`` for ``bool``), in their order, summing to 1.
+        probabilities: probability of every option (``"yes"`` and ``"no"`` for ``bool``), in the options' order. They
+            sum to 1.
     """
 
     value: bool | str
@@ -91,23 +91,24 @@ class Answer(JsonForm):
 
     @property
     def level(self) -> float:
-        """Expected place in the order of the options, from 0: the score of a ``score`` question."""
+        """Expected index of the option, from 0. For a ``score`` question this is the score."""
         return sum(place * p for place, p in enumerate(self.probabilities.values()))
 
 
 def one_line(text: str) -> str:
-    """The text as it is asked: blanks and line breaks as single blanks."""
+    """The text on one line: every run of blanks and line breaks becomes one blank."""
     return " ".join(text.split())
 
 
 def render_options(questions: Sequence[Question], spelled_out: bool = False) -> str:
-    """The part of the prompt that follows the context: what the questions' answers are chosen from.
+    """The part of the prompt after the context: an instruction, and each question's options.
 
-    The questions themselves stand in the canvas, so that a call with others finds the whole prompt in the prefix cache.
+    The questions themselves stand in the canvas. So a call with other questions of the same options finds the whole
+    prompt in the prefix cache.
 
     Args:
-        questions: in their order.
-        spelled_out: questions that are too long for a canvas are asked here.
+        questions: in the order of the canvas.
+        spelled_out: write the questions here, because they are too long for a canvas.
     """
     lines = [INSTRUCTION]
     for number, question in enumerate(questions, 1):
@@ -127,6 +128,10 @@ def render_options(questions: Sequence[Question], spelled_out: bool = False) -> 
 
 
 def check_draws(draws: object) -> None:
-    """Raises a ``ValueError`` unless ``draws``, noise draws that answers are averaged over, is a positive integer."""
+    """Check the number of noise draws that answers are averaged over.
+
+    Raises:
+        ValueError: not a positive integer.
+    """
     if not is_integer(draws) or draws < 1:
         raise ValueError(f"draws={draws!r}: must be an integer of at least 1")

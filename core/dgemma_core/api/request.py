@@ -1,4 +1,4 @@
-"""One request as a value: what adapters, a server and a remote client hand to an engine."""
+"""A request as a value. Adapters, servers and remote clients give it to an engine."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.messages import Message
-from dgemma_core.api.params import SamplingParams, check_timeout
-from dgemma_core.api.settings import is_integer
+from dgemma_core.api.sampling_params import SamplingParams, check_timeout
+from dgemma_core.api.setting_table import is_integer
 
 Prompt = str | Seq[int] | Seq[Message]
 Tools = Seq[Mapping[str, Any]]
@@ -18,18 +18,18 @@ Tools = Seq[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Request(JsonForm):
-    """Everything an engine needs to know to answer one prompt.
+    """A prompt and everything an engine needs to answer it.
 
     Args:
-        prompt: raw text, token ids, or chat messages (rendered by the checkpoint's chat template), which may hold
-            images. Kept as a tuple. Control tokens typed in text stay text.
+        prompt: raw text, token ids, or chat messages, which may hold images. The checkpoint's chat template renders
+            messages. A list is kept as a tuple. Control tokens typed in text stay text.
         params: sampling parameters; the checkpoint's defaults if not given.
         tools: OpenAI function dicts that the chat template declares to the model; only with messages.
         tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
             ``"required"`` (it must call one), or the name of the tool it must call.
         parallel_tool_calls: whether one answer may hold several calls.
         thinking: ask the model to think before it answers; only with messages.
-        timeout: seconds, once the weights are loaded, after which the request is dropped.
+        timeout: seconds after which the request is dropped; loading the weights does not count.
 
     Raises:
         ValueError: naming the field, its value and what is accepted.
@@ -63,7 +63,7 @@ class Request(JsonForm):
 
 
 def check_prompt(prompt: Prompt) -> str | tuple[int, ...] | tuple[Message, ...]:
-    """The prompt, a sequence as a tuple.
+    """The prompt, with a list as a tuple.
 
     Raises:
         ValueError: it is empty, or neither text nor token ids nor messages.

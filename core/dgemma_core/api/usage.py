@@ -1,4 +1,4 @@
-"""What a request cost, and what the engine has done so far."""
+"""The cost of a request, and the engine's counters."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ class Usage(JsonForm):
 
     Attributes:
         prompt_tokens: tokens of the rendered prompt.
-        cached_tokens: those of them whose keys and values came from the prefix cache, or from a request of the same
-            step.
+        cached_tokens: prompt tokens whose keys and values came from the prefix cache, or from another request in the
+            same step.
         completion_tokens: tokens of the answer that were kept (not canvas positions).
-        reasoning_tokens: those of them that are reasoning.
+        reasoning_tokens: kept tokens that are reasoning.
         canvases: canvases denoised.
         denoising_steps: denoising steps this request took part in.
         positions: canvas positions computed over all denoising steps.
         queue_s: seconds from submit to the first forward pass.
-        prefill_s: seconds from the first forward pass to the first denoising step's end.
-        denoise_s: seconds from there to the end.
-        guide_s: seconds of them that a grammar, or another guide of the canvas, took on the host.
+        prefill_s: seconds from the first forward pass to the end of the first denoising step.
+        denoise_s: seconds from the end of the first denoising step to the request's end.
+        guide_s: seconds of ``prefill_s`` and ``denoise_s`` that a guide of the canvas, like a grammar, took on the
+            host.
     """
 
     prompt_tokens: int = 0
@@ -52,24 +53,24 @@ class Usage(JsonForm):
 
 @dataclass(frozen=True)
 class EngineStats(JsonForm):
-    """A snapshot of an engine's counters. The first three fall back to zero when it is idle.
+    """A snapshot of an engine's counters. The first three are zero when the engine is idle.
 
     Attributes:
         waiting: requests in the queue.
         running: requests that hold keys and values.
         kv_bytes: bytes of keys and values held by running requests.
         submitted, finished, cancelled, failed: requests so far; finished counts "stop" and "length".
-        forward_passes: walks over the layers so far.
+        forward_passes: forward passes so far.
         completion_tokens: kept tokens of all requests that ended.
-        canvases: canvases they took.
+        canvases: canvases of all requests that ended.
         denoising_steps: sum over all requests.
         positions: canvas positions computed so far.
         prefill_tokens: prompt and commit tokens computed so far.
         max_batch: most requests that shared one forward pass.
-        prefix_hits: times that a request reused a prefix, cached or of another request in the same step.
-        prefix_tokens: prompt tokens not computed again thanks to it.
+        prefix_hits: times that a request reused a prefix, from the cache or from another request in the same step.
+        prefix_tokens: prompt tokens in those reused prefixes.
         prefix_cache_bytes: bytes held by the prefix cache now.
-        weight_loads: times weights were read (0 before first use, then 1).
+        weight_loads: times the weights were read (0 before the first use, then 1).
         load_s: seconds the weights took to load.
     """
 

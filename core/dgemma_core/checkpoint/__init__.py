@@ -1,1 +1,1 @@
-"""A checkpoint's files, what it says of itself, and its weights."""
+"""A checkpoint's files, its description and its weights."""

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: tokenizer, configuration and defaults. Reads no weights."""
+"""A checkpoint's tokenizer, configuration and default settings. Reads no weights."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.checkpoint.files import checkpoint_folder
-from dgemma_core.denoise.settings import DenoiseSettings
+from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.errors import CheckpointError
 
 MODEL_TYPE = "diffusion_gemma"
@@ -16,15 +16,15 @@ MODEL_TYPE = "diffusion_gemma"
 
 @dataclass(frozen=True)
 class CheckpointDescription:
-    """What is needed to accept requests, without any weights.
+    """The parts of a checkpoint that are needed to accept requests. Holds no weights.
 
     Attributes:
         tokenizer: the checkpoint's ``PreTrainedTokenizerFast``.
         config: its ``DiffusionGemmaConfig``.
         defaults: denoising settings from its generation config.
-        max_new_tokens: its default answer length.
+        max_new_tokens: its default bound on the answer, in tokens.
         end_ids: token ids that end an answer.
-        folder: where the files lie; ``None`` for a model that was handed over.
+        folder: the folder of its files; ``None`` for a model object that was given to ``Engine.from_model``.
     """
 
     tokenizer: Any
@@ -41,12 +41,12 @@ class CheckpointDescription:
 
     @property
     def canvas_limit(self) -> int:
-        """Positions of the checkpoint's whole canvas."""
+        """Most positions of a canvas: the length the checkpoint was trained on."""
         return self.defaults.canvas_length
 
     @property
     def end_id(self) -> int:
-        """The token a turn is ended with, where one has to be written."""
+        """The token that is written to end a turn."""
         own = self.tokenizer.eos_token_id
         return int(own) if own is not None else min(self.end_ids)
 
@@ -57,7 +57,7 @@ class CheckpointDescription:
         return 0 if pad is None else int(pad)
 
     def context_window(self, limit: int | None) -> int:
-        """Tokens of prompt plus answer: the checkpoint's, or ``limit`` if that is smaller."""
+        """Most tokens of prompt plus answer: the checkpoint's limit, or ``limit`` if that is smaller."""
         own = int(self.config.text_config.max_position_embeddings)
         return own if limit is None else min(own, limit)
 
@@ -66,20 +66,20 @@ def read_description(spec: LoadSpec) -> CheckpointDescription:
     """Read tokenizer and configuration.
 
     Raises:
-        CheckpointError: nothing usable there; says what was looked for and what to do.
+        CheckpointError: the checkpoint is missing or unusable. The message says what was looked for and what to do.
     """
     folder = checkpoint_folder(spec)
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{folder} has no config.json: point `model` at a folder with a DiffusionGemma checkpoint"
         )
-    # Imported late: transformers takes a second, and constructing an engine should not.
+    # Imported here, because transformers takes a second, and making an engine should not.
     from transformers import AutoConfig, PreTrainedTokenizerFast
     from transformers.models.diffusion_gemma.generation_diffusion_gemma import DiffusionGemmaGenerationConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # A value of a wrong type is an error of another library's.
+    except Exception as error:  # For a value of a wrong type, other libraries raise their own errors.
         raise CheckpointError(
             f"{folder}/config.json cannot be read as a {MODEL_TYPE!r} configuration: {error}"
         ) from error
@@ -102,10 +102,21 @@ def read_description(spec: LoadSpec) -> CheckpointDescription:
 
 
 def describe(tokenizer: Any, config: Any, generation: Any, folder: Path | None = None) -> CheckpointDescription:
-    """The description of a checkpoint that is already in memory."""
+    """The description of a checkpoint that is already in memory.
+
+    Args:
+        tokenizer: a ``PreTrainedTokenizerFast``.
+        config: a ``DiffusionGemmaConfig``.
+        generation: a ``DiffusionGemmaGenerationConfig``.
+        folder: the folder of its files, if there is one.
+
+    Raises:
+        CheckpointError: the encoder is not causal.
+    """
     if config.text_config.use_bidirectional_attention == "all":
         raise CheckpointError(
-            "use_bidirectional_attention='all': an encoder that is not causal cannot reuse its keys and values"
+            "use_bidirectional_attention='all': keys and values of an encoder that is not causal cannot be reused; use "
+            "a checkpoint with None or 'vision'"
         )
     unset = generation._get_default_generation_params()
 

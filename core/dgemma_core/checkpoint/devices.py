@@ -1,4 +1,4 @@
-"""Which device and dtype a checkpoint is loaded to."""
+"""The device and the dtype that a checkpoint is loaded to."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import torch
 
 from dgemma_core.errors import CheckpointError
 
-# Above this many parameters float32 no longer fits ordinary machines; below, float32 is what the reference computes in.
+# Larger models do not fit ordinary machines in float32. Smaller ones compute in float32, as the reference does.
 _FLOAT32_PARAMETERS = 1_000_000_000
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` is cuda, else mps, else cpu."""
+    """The device of that name; ``auto`` is cuda, else mps, else cpu.
+
+    Raises:
+        CheckpointError: no torch device, or one that this machine does not have.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -26,12 +30,18 @@ def pick_device(name: str) -> torch.device:
         device.type == "mps" and not torch.backends.mps.is_available()
     )
     if missing:
-        raise CheckpointError(f"device={name!r}: this machine or this torch build has none; use 'auto' or 'cpu'")
+        raise CheckpointError(
+            f"device={name!r}: this machine or this build of torch has no such device; use 'auto' or 'cpu'"
+        )
     return device
 
 
 def pick_dtype(name: str, device: torch.device, config: Any) -> torch.dtype:
-    """bfloat16 on accelerators that have it and for models too large for float32; float32 otherwise."""
+    """The dtype of that name; ``auto`` depends on the device and the size of the model.
+
+    On an accelerator it is bfloat16, or float16 on CUDA without bfloat16. On a CPU it is float32, or bfloat16 for
+    models that are too large for float32.
+    """
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
@@ -40,7 +50,6 @@ def pick_dtype(name: str, device: torch.device, config: Any) -> torch.dtype:
     if device.type == "mps":
         return torch.bfloat16
     text = config.text_config
-    width = (
-        3 * text.hidden_size * (text.intermediate_size + (text.num_experts or 0) * (text.moe_intermediate_size or 0))
-    )
-    return torch.bfloat16 if width * text.num_hidden_layers > _FLOAT32_PARAMETERS else torch.float32
+    feed_forward = text.intermediate_size + (text.num_experts or 0) * (text.moe_intermediate_size or 0)
+    parameters = 3 * text.hidden_size * feed_forward * text.num_hidden_layers
+    return torch.bfloat16 if parameters > _FLOAT32_PARAMETERS else torch.float32

@@ -1,4 +1,4 @@
-"""Where a checkpoint's files lie: inside this package, in a local folder, or on the Hub."""
+"""Finds a checkpoint's files: inside this package, in a local folder, or on the Hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from dgemma_core.api.spec import EMBEDDED, LoadSpec
+from dgemma_core.api.load_spec import EMBEDDED, LoadSpec
 from dgemma_core.errors import CheckpointError
 
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "tokenizer*")
@@ -16,14 +16,14 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def checkpoint_folder(spec: LoadSpec, *, weights: bool = False) -> Path:
-    """The folder with the checkpoint's small files, downloaded where they are on the Hub.
+    """The folder with the checkpoint's files. They are downloaded if the checkpoint is on the Hub.
 
     Args:
         spec: which checkpoint.
-        weights: whether the weights are wanted, too.
+        weights: download the weights, too.
 
     Raises:
-        CheckpointError: no such folder, or the Hub does not give it.
+        CheckpointError: no such folder, or the download failed.
     """
     if spec.model == EMBEDDED:
         return Path(str(importlib.resources.files("dgemma_core") / "embedded"))

@@ -1,4 +1,4 @@
-"""Loading weights onto the device."""
+"""Loads weights onto the device."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from dgemma_core.api.load_spec import EMBEDDED, LoadSpec
 from dgemma_core.api.protocol import Progress
-from dgemma_core.api.spec import EMBEDDED, LoadSpec
 from dgemma_core.checkpoint.description import CheckpointDescription
 from dgemma_core.checkpoint.devices import pick_device, pick_dtype
 from dgemma_core.checkpoint.files import check_weight_files, checkpoint_folder
@@ -24,7 +24,7 @@ def load_weights(spec: LoadSpec, description: CheckpointDescription, progress: P
     """Load the weights in eval mode onto the device.
 
     Args:
-        spec: which and where.
+        spec: which weights, where and how.
         description: of the same checkpoint.
         progress: called with a line of text at every stage.
 
@@ -32,7 +32,8 @@ def load_weights(spec: LoadSpec, description: CheckpointDescription, progress: P
         A ``DiffusionGemmaForBlockDiffusion``.
 
     Raises:
-        CheckpointError: no safetensors, wrong shapes, or no such device. Where memory runs out, torch's own error.
+        CheckpointError: no safetensors, wrong shapes, or no such device.
+        Exception: memory ran out; ``errors.is_out_of_memory`` recognises it.
     """
     report = progress or (lambda _line: None)
     folder = checkpoint_folder(spec, weights=True)
@@ -59,7 +60,7 @@ def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> Any:
     from transformers import DiffusionGemmaForBlockDiffusion
 
     try:
-        # With output_loading_info it returns a pair, which its annotations do not say.
+        # With output_loading_info it returns a pair, contrary to its annotations.
         read: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
         )
@@ -69,10 +70,10 @@ def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> Any:
         raise CheckpointError(f"the weights in {folder} could not be loaded: {error}") from error
     model, info = read
     if info["missing_keys"]:
-        # transformers would go on with random numbers in their place.
+        # transformers would put random numbers in their place.
         missing = sorted(info["missing_keys"])
         raise CheckpointError(
-            f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]!r}: download them anew"
+            f"the weights in {folder} lack {len(missing)} tensors, for example {missing[0]!r}: download them again"
         )
     return model
 
@@ -99,7 +100,7 @@ def _has_accelerate() -> bool:
 
 @contextmanager
 def _no_progress_bar(quiet: bool) -> Iterator[None]:
-    """Hide transformers' own shard bar where nobody waits for it, or the caller reports progress itself."""
+    """Hide transformers' own progress bar if ``quiet``."""
     from transformers.utils import logging
 
     if not quiet:

@@ -1,1 +1,1 @@
-"""One canvas on the host: the sampling rule, the stopping rule and what may steer it. Knows no weights."""
+"""One canvas on the host: its sampling rule, its stopping rule and the interface of guides. Holds no weights."""

@@ -1,4 +1,4 @@
-"""One canvas while it is denoised: its tokens, what the last step said of it, and when it is done."""
+"""The state of one canvas while it is denoised."""
 
 from __future__ import annotations
 
@@ -7,46 +7,56 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dgemma_core.denoise.sampling import entropy_bound_mask, first_end, renoise, temperature
-from dgemma_core.denoise.settings import DenoiseSettings
+from dgemma_core.denoise.denoise_settings import DenoiseSettings
+from dgemma_core.denoise.sampling import entropy_bound_mask, renoise, temperature
+from dgemma_core.denoise.stopping import StoppingRule
 
 STEADY_ENTROPY = 0.1  # nats; below it a position counts as sure
-_LENGTH_STEP = 8  # Whole rows of a GEMM; few lengths.
+_LENGTH_STEP = 8  # Canvas lengths are multiples of this: few different lengths, and whole rows for a GEMM.
 
 
 def shortest_canvas(positions: int, limit: int) -> int:
-    """Length of the shortest canvas that holds so many positions, or ``limit``, for a turn whose layout is known."""
+    """Length of the shortest canvas with at least ``positions`` positions, but at most ``limit``.
+
+    For turns whose layout is known beforehand.
+    """
     return min(limit, -(-positions // _LENGTH_STEP) * _LENGTH_STEP)
 
 
 def leading(marked: Tensor) -> int:
-    """How many positions at the front of a bool vector are marked."""
+    """Number of True values before the first False of a bool vector."""
     return int(marked.int().cumprod(0).sum())
 
 
 class Canvas:
-    """State of one canvas, on the host. What a backend keeps of it (soft embeddings, hidden states) is not here.
+    """State of one canvas, on the host. A backend keeps its keys, values, soft embeddings and hidden states.
 
-    The answer-aware rule (``stop_at_eos``): the answer ends at the first end token of the argmax canvas, or where the
-    request's token budget ends. Positions behind that end count as certain in the stopping rule, and once the end has
-    stayed put for a step they are not computed again: their keys and values stay in the cache's tail, only the answer's
-    positions are denoised on. Should the end move, the whole canvas is computed again.
+    :class:`~dgemma_core.denoise.stopping.StoppingRule` says when a canvas is done. With ``stop_at_eos`` the answer ends
+    at the first end token among the likeliest tokens, or at the end of the request's token budget. Once that end has
+    stayed in place for a step, the positions after it are frozen: they are no longer computed, but their keys and
+    values stay in the cache. If the end moves, the whole canvas is computed again.
 
     Args:
         settings: of the request.
-        vocab_size: noise is uniform over it.
-        end_ids: int64, ids that end an answer.
+        vocab_size: noise tokens are uniform below it.
+        end_ids: int64 ``[ends]``, ids that end an answer.
         budget: tokens the answer may still take.
         generator: the request's own random generator.
 
     Attributes:
-        tokens: int64 ``[canvas]``, what the next step reads.
-        argmax: int64 ``[canvas]``, the likeliest tokens of the last step; what is committed.
-        pinned: bool ``[canvas]``, positions that are fixed in both.
-        steady: bool ``[canvas]``, positions whose likeliest token is sure and was the same the step before.
-        horizon: where a guide knows the answer to end, if it does; an end for the answer-aware rule.
-        unconditioned: bool ``[canvas]``, positions whose last distribution does not condition the next step: before the
-            first step all, later those that were disturbed.
+        steps: denoising steps taken.
+        active: positions that the next step computes; those from ``active`` on are frozen.
+        tokens: int64 ``[canvas]``, the input of the next step.
+        argmax: int64 ``[canvas]``, the likeliest tokens of the last step, -1 before the first. They are committed when
+            the canvas is done.
+        entropy: float32 ``[canvas]``, nats, of the last step.
+        accepted: bool ``[canvas]``, positions that the last step accepted.
+        pinned: bool ``[canvas]``, positions that are fixed in ``tokens`` and in ``argmax``.
+        steady: bool ``[canvas]``, positions with an entropy below ``STEADY_ENTROPY`` whose likeliest token was the same
+            in the step before.
+        unconditioned: bool ``[canvas]``, positions without self-conditioning in the next step: all of them before the
+            first step, later those that were disturbed.
+        horizon: length of the answer on this canvas if a guide knows it. The answer-aware rule then uses it as the end.
     """
 
     def __init__(
@@ -66,51 +76,58 @@ class Canvas:
         self.steady = torch.zeros(self.length, dtype=torch.bool)
         self.unconditioned = torch.ones(self.length, dtype=torch.bool)
         self.argmax = torch.full((self.length,), -1, dtype=torch.long)
-        self._seen = self.argmax.clone()  # What a step's likeliest tokens are compared with; -1 where there is nothing.
+        self._seen = self.argmax.clone()  # To compare the next step's likeliest tokens with; -1 where there are none.
         self.entropy = torch.zeros(self.length)
         self._vocab_size = vocab_size
-        self._end_ids = end_ids
-        self._budget = budget
+        self._stopping = StoppingRule(settings, end_ids, budget)
         self._generator = generator
-        self._unchanged = 0
         self._last_end = -1
         self._draws: tuple[Tensor, Tensor] | None = None
         self.tokens = self._noise()
 
     @property
     def length(self) -> int:
-        """Positions of the canvas, computed or frozen."""
+        """Positions of the whole canvas, with the frozen ones."""
         return self.settings.canvas_length
 
     @property
     def temperature(self) -> float:
-        """Temperature of the coming step."""
+        """Temperature of the next step."""
         s = self.settings
         return temperature(self.steps, s.max_denoising_steps, s.t_min, s.t_max)
 
     @property
     def steps_left(self) -> int:
-        """Denoising steps it may still take."""
+        """Denoising steps the canvas may still take."""
         return self.settings.max_denoising_steps - self.steps
 
     @property
     def exhausted(self) -> bool:
-        """Whether all its denoising steps are used up."""
+        """Whether all denoising steps are used up."""
         return self.steps_left <= 0
 
     @property
     def conditioned_on_token(self) -> Tensor:
-        """Bool ``[active]``: positions that the coming step conditions on their own token, because it is certain."""
+        """Bool ``[active]``: positions that the next step conditions on their own token, because it is certain."""
         pinned = self.pinned[: self.active]
         return pinned if self.steps else torch.zeros_like(pinned)
 
     @property
     def uniform(self) -> Tensor:
-        """float32 ``[active]``: the coming step's draws, one per computed position."""
+        """float32 ``[active]`` in [0, 1): the next step's random draws, one per computed position."""
         return self._step_draws()[0][: self.active]
 
     def advance(self, argmax: Tensor, sample: Tensor, entropy: Tensor) -> bool:
-        """Take one step's statistics (``[active]`` each, on the host); returns whether the canvas is done."""
+        """Book the result of one step. All tensors are on the host.
+
+        Args:
+            argmax: int64 ``[active]``, the likeliest tokens.
+            sample: int64 ``[active]``, the sampled tokens.
+            entropy: float32 ``[active]``, nats.
+
+        Returns:
+            Whether the canvas is done.
+        """
         noise = self._step_draws()[1][: self.active]
         self._draws = None
         computed = slice(0, self.active)
@@ -129,19 +146,16 @@ class Canvas:
         self.tokens[computed] = torch.where(pinned, fixed, renoise(sample, noise, accepted))
         self.unconditioned[computed] = False
         self.steps += 1
-        end = self._relevant()
-        self._unchanged = self._unchanged + 1 if bool(same[:end].all()) else 0
-        stable = self._unchanged >= self.settings.stability_threshold
-        # Divided by the whole length, as the reference's mean is: positions behind the end count as certain.
-        confident = float(self.entropy[:end].sum()) / self.length < self.settings.confidence_threshold
-        # Where the end has just moved behind what was computed, nothing is known yet.
-        if (stable and confident and end <= self.active) or self.exhausted:
+        end = self._stopping.answer_end(self.argmax, self.horizon)
+        done = self._stopping.met(same[:end], self.entropy[:end])
+        # If the end has just moved past the computed positions, the step says nothing of those up to the end.
+        if (done and end <= self.active) or self.exhausted:
             return True
         self._freeze(end)
         return False
 
     def pin(self, start: int, tokens: Sequence[int]) -> None:
-        """Fix ``tokens`` from position ``start`` on: in what is read, and in what is committed."""
+        """Fix ``tokens`` from position ``start`` on, as input of the next steps and as committed tokens."""
         where = slice(start, start + len(tokens))
         self.tokens[where] = self.argmax[where] = self._seen[where] = torch.tensor(list(tokens), dtype=torch.long)
         self.pinned[where] = True
@@ -150,34 +164,27 @@ class Canvas:
             self._thaw()
 
     def unpin(self, position: int, token: int) -> None:
-        """Set a position free again, reading ``token``."""
+        """Free a pinned position. The next step reads ``token`` there."""
         self.tokens[position] = token
         self.pinned[position] = False
 
     def disturb(self, start: int, stop: int) -> None:
-        """Have the unpinned positions ``[start, stop)`` denoised anew, from noise and with nothing to condition on."""
+        """Start the unpinned positions ``[start, stop)`` again, from noise and without self-conditioning."""
         where = slice(start, stop)
         pinned = self.pinned[where]
         self.tokens[where] = torch.where(pinned, self.tokens[where], self._noise()[where])
         self.unconditioned[where] |= ~pinned
         self._seen[where].masked_fill_(~pinned, -1)
         self._thaw()
-        self._unchanged = 0
+        self._stopping.restart()
 
     def draft(self, start: int, stop: int) -> list[int]:
-        """The likeliest tokens from ``start`` on, up to ``stop`` or to what was disturbed since the last step."""
+        """The likeliest tokens of ``[start, stop)``, cut before the first position disturbed since the last step."""
         known = self._seen[start:stop] >= 0
         return self.argmax[start : start + leading(known)].tolist()
 
-    def _relevant(self) -> int:
-        """Positions the answer depends on: all of them under the reference rule."""
-        if not self.settings.stop_at_eos:
-            return self.length
-        end = first_end(self.argmax, self._end_ids) + 1 if self.horizon is None else self.horizon
-        return min(max(end, 1), self._budget, self.length)
-
     def _freeze(self, end: int) -> None:
-        """Compute only ``end`` positions from now on if the end stayed where it was, else all."""
+        """Compute only the first ``end`` positions from now on if the end has not moved, else all."""
         self.active = end if end == self._last_end else self.length
         self._last_end = end
 
@@ -187,7 +194,7 @@ class Canvas:
         self._last_end = -1
 
     def _step_draws(self) -> tuple[Tensor, Tensor]:
-        # Kept until the step has succeeded, so that a repeated step repeats its draws; always for the whole canvas, so
+        # Kept until the step has succeeded, so that a repeated step repeats its draws. Made for the whole canvas, so
         # that a position's draw does not depend on what is frozen.
         if self._draws is None:
             self._draws = torch.rand(self.length, generator=self._generator), self._noise()

@@ -1,7 +1,8 @@
-"""What may steer a canvas while it is denoised: grammars, decisions and infilling are guides.
+"""The interface of guides. A guide steers a canvas while it is denoised: a grammar, a decision or an infilling.
 
-The loop asks a guide twice: when a canvas is opened, to pin what is known of it, and after each denoising step, whether
-the canvas is done. Guides run on the worker thread, between two steps, and change only the canvas they are given.
+When the loop opens a canvas, it has the guide pin the tokens that are known already. After each denoising step it asks
+the guide whether the canvas is done. Guides run on the worker thread between two steps. A guide changes only the canvas
+it is given.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ from dgemma_core.denoise.canvas import Canvas
 
 
 class Rows(Protocol):
-    """Distributions of a canvas's positions as the last step left them, computed when a guide asks for them."""
+    """Distributions of a canvas's positions after the last step. They are computed when a guide asks for them."""
 
     def logits(self, start: int, stop: int) -> Tensor:
-        """Processed logits of positions ``[start, stop)``: float32 ``[stop - start, vocab]`` on the host."""
+        """Processed logits (soft-capped, divided by the temperature) of positions ``[start, stop)``.
+
+        Returns:
+            float32 ``[stop - start, vocab]`` on the host.
+        """
 
     def label_logits(self, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Logits of a few tokens each, without those of the rest of the vocabulary.
+        """Logits of a few tokens per position. The rest of the vocabulary is not computed.
 
         Args:
             positions: canvas positions.
-            labels: for each of them the token ids asked for.
+            labels: token ids per position.
 
         Returns:
             For each position soft-capped float32 logits ``[labels]`` on the host, not divided by the temperature.
@@ -37,29 +42,30 @@ class Guide(Protocol):
 
     @property
     def reads(self) -> tuple[int, ...] | None:
-        """Of a canvas that is only read, by :meth:`review`, the positions it reads; None for one that is denoised.
+        """The positions that :meth:`review` reads of a canvas that is only read. None for a canvas that is denoised.
 
-        Nothing else is computed then: no statistics over the vocabulary, and no last layer of other positions.
+        For a canvas that is only read, a step computes no statistics over the vocabulary, and its last layer computes
+        these positions only.
         """
 
     @property
     def end(self) -> int | None:
-        """Where in the canvas that was just reviewed the answer ends, or None if it goes on behind it."""
+        """Where the answer ends in the canvas just reviewed. None if it goes on after the canvas."""
 
     @property
     def cut(self) -> bool:
-        """Whether the answer ends there only because its room is used up."""
+        """Whether the answer ends at :attr:`end` only because its token budget is used up."""
 
     def open(self, canvas: Canvas) -> None:
-        """Pin what is known of a new canvas."""
+        """Pin the tokens of a new canvas that are known already."""
 
     def review(self, canvas: Canvas, settled: bool, rows: Rows) -> bool:
         """Look at a canvas after a denoising step, and pin more of it.
 
         Args:
             canvas: after the step.
-            settled: whether the sampler's own rule would stop here.
-            rows: the step's hidden states, to read distributions from.
+            settled: whether the stopping rule of ``Canvas.advance`` would end it here.
+            rows: the distributions after the step.
 
         Returns:
             Whether the canvas is done. Then ``canvas.argmax`` up to :attr:`end` is the answer's next part.

@@ -1,4 +1,4 @@
-"""Requests in, events out: one worker thread advances many sequences together."""
+"""Takes requests in and gives events out. One worker thread advances many sequences together."""
 
 from dgemma_core.engine.engine import Engine
 

@@ -1,4 +1,4 @@
-"""From a request to a sequence, on the caller's thread: rendered, tokenized, measured and given its guide."""
+"""Request -> sequence, on the caller's thread: renders and tokenizes the prompt, checks lengths, makes the guide."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Sequence as Seq
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.handle import RequestHandle
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.request import Prompt, Request, Tools
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import Rendered
+from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.denoise.guide import Guide
-from dgemma_core.denoise.settings import DenoiseSettings
-from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.errors import ContextOverflowError
-from dgemma_core.structured.cursor import GrammarCursor
+from dgemma_core.structured.grammar_cursor import GrammarCursor
 from dgemma_core.structured.grammar_guide import GrammarGuide
 from dgemma_core.structured.hints import string_hints
 from dgemma_core.structured.tool_grammar import tool_grammar
 
-# Characters of a prompt, which take some ten milliseconds to tokenize.
-_LONG = 20_000
+# Characters that take about ten milliseconds to tokenize.
+_LONG_PROMPT = 20_000
 
 
 class Admission:
@@ -34,12 +34,12 @@ class Admission:
     Args:
         parts: of the checkpoint.
         spec: limits the context.
-        cancel: what a handle's ``cancel`` calls, held weakly here. A handle holds it, and the engine with it: an engine
-            is not forgotten while somebody waits for one of its requests.
+        cancel: weak reference to what a handle's ``cancel`` calls. Each handle gets a strong one, which keeps the
+            engine alive while somebody holds a handle.
     """
 
     def __init__(
-        self, parts: HostParts, spec: LoadSpec, cancel: weakref.ReferenceType[Callable[[RequestHandle], None]]
+        self, parts: CheckpointParts, spec: LoadSpec, cancel: weakref.ReferenceType[Callable[[RequestHandle], None]]
     ) -> None:
         self.parts = parts
         self.spec = spec
@@ -47,7 +47,7 @@ class Admission:
 
     @property
     def context_window(self) -> int:
-        """Tokens of prompt plus answer."""
+        """Most tokens of prompt plus answer."""
         return self.parts.description.context_window(self.spec.max_context)
 
     def sequence(self, request: Request) -> Sequence:
@@ -62,9 +62,9 @@ class Admission:
         grammar = answer_grammar(request)
         guide = None if grammar is None else GrammarGuide(self.grammar_cursor(grammar, room))
         settings = self.parts.description.defaults.with_params(params)
-        return self.guided(prompt, settings, params, room, guide, request.timeout)
+        return self.rendered_sequence(prompt, settings, params, room, guide, request.timeout)
 
-    def guided(
+    def rendered_sequence(
         self,
         prompt: Rendered,
         settings: DenoiseSettings,
@@ -77,14 +77,14 @@ class Admission:
 
         Args:
             prompt: token ids and images.
-            settings: denoising settings, defaults filled in.
-            params: the request's own.
+            settings: denoising settings, with defaults filled in.
+            params: the request's own settings.
             room: tokens the answer may take, as :meth:`room` gives it.
-            guide: steers its canvases, if anything does.
-            timeout: seconds after which it fails.
+            guide: steers the sequence's canvases; None for free text.
+            timeout: seconds after which the sequence fails.
         """
         cancel = self._cancel()
-        assert cancel is not None, "the engine is there: it has called this"
+        assert cancel is not None, "the engine has called this, so it is alive"
         return Sequence(
             handle=RequestHandle(cancel),
             prompt=prompt.ids,
@@ -116,40 +116,51 @@ class Admission:
     def room(self, prompt_tokens: int, max_new_tokens: int | None) -> int:
         """Tokens the answer may take.
 
+        Args:
+            prompt_tokens: tokens of the rendered prompt.
+            max_new_tokens: tokens asked for; None for the checkpoint's default.
+
         Raises:
-            ContextOverflowError: prompt and answer do not fit the window together.
+            ContextOverflowError: prompt plus answer do not fit the context window.
         """
         window = self.context_window
         wanted = max_new_tokens
         if wanted is None:
-            # Nobody asked for a length, so the default gives way to a long prompt.
+            # Nobody asked for this length, so it shrinks to fit a long prompt.
             wanted = max(1, min(self.parts.description.max_new_tokens, window - prompt_tokens))
         if prompt_tokens + wanted > window:
             raise ContextOverflowError(prompt_tokens, wanted, window)
         return wanted
 
     def grammar_cursor(self, grammar: Grammar, room: int, ends: frozenset[int] | None = None) -> GrammarCursor:
-        """A grammar at its beginning, with so much room.
+        """A cursor at the beginning of a grammar.
+
+        Args:
+            grammar: what the text must fit.
+            room: tokens the text may take.
+            ends: token ids that end a draft; by default those that end an answer.
 
         Raises:
-            GrammarError: it cannot be used, or its shortest text does not fit.
+            GrammarError: the grammar cannot be used, or its shortest text does not fit ``room``.
         """
         compiler = self.parts.compiler
         return GrammarCursor(compiler.matcher(grammar), compiler.alphabet, string_hints(grammar.source), room, ends)
 
 
 def is_quick(request: Request) -> bool:
-    """Whether a request is queued within a few milliseconds: nothing to compile, to preprocess or to read at length."""
+    """Whether a request takes a few milliseconds to queue: it has no grammar, tools or images, and no long prompt."""
     if request.tools or request.params.grammar is not None:
         return False
     if isinstance(request.prompt, str):
-        return len(request.prompt) < _LONG
+        return len(request.prompt) < _LONG_PROMPT
     messages = request.messages
-    return sum(len(message.text) for message in messages) < _LONG and not any(message.images for message in messages)
+    if any(message.images for message in messages):
+        return False
+    return sum(len(message.text) for message in messages) < _LONG_PROMPT
 
 
 def answer_grammar(request: Request) -> Grammar | None:
-    """What an answer must look like, by its own grammar or by the tools at hand; None where nothing is asked for.
+    """The grammar that an answer must fit, by the request's own grammar and its tools. None for free text.
 
     Raises:
         ValueError: a choice of tools that contradicts the grammar.

@@ -1,4 +1,4 @@
-"""What one request has cost so far, and its clocks."""
+"""Counters and clocks of one request."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Costs:
         timeout: seconds after which the request has failed, or None.
 
     Attributes:
-        deadline: ``time.monotonic()`` seconds of that moment, or None.
-        cached_tokens: prompt tokens whose keys and values were taken over.
+        deadline: the moment at which the request has failed, in seconds of ``time.monotonic()``, or None.
+        cached_tokens: prompt tokens whose keys and values were reused.
     """
 
     def __init__(self, timeout: float | None) -> None:
@@ -38,11 +38,11 @@ class Costs:
         self.deadline = None if self._timeout is None else time.monotonic() + self._timeout
 
     def start(self) -> None:
-        """The request leaves the queue."""
+        """Note that the request leaves the queue."""
         self._started = time.monotonic()
 
     def step(self, positions: int) -> None:
-        """Book one denoising step of so many computed positions."""
+        """Book one denoising step that computed ``positions`` positions."""
         self._steps += 1
         self._positions += positions
         if self._denoising_since is None:
@@ -54,13 +54,19 @@ class Costs:
 
     @contextmanager
     def guiding(self) -> Iterator[None]:
-        """Count the time inside as the guide's."""
+        """Count the time inside this context as the guide's."""
         began = time.perf_counter()
         yield
         self._guide_s += time.perf_counter() - began
 
     def usage(self, prompt_tokens: int, completion_tokens: int, reasoning_tokens: int) -> Usage:
-        """The costs as callers see them."""
+        """The costs so far, as callers see them.
+
+        Args:
+            prompt_tokens: tokens of the rendered prompt.
+            completion_tokens: tokens of the answer that were kept.
+            reasoning_tokens: kept tokens that are reasoning.
+        """
         now = time.monotonic()
         started = self._started or now
         denoising = self._denoising_since or now

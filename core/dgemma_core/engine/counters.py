@@ -10,10 +10,10 @@ from dgemma_core.api.usage import EngineStats
 
 
 class Counters:
-    """Counts what the engine has done.
+    """The engine's counters.
 
     Args:
-        lock: held while they change, so that a caller who holds it sees them together with other state.
+        lock: held while counters change. Who holds it sees the counters agree with other state under the same lock.
     """
 
     def __init__(self, lock: threading.RLock) -> None:
@@ -27,13 +27,13 @@ class Counters:
             self._stats = replace(self._stats, **changes)
 
     def raise_to(self, **highest: int) -> None:
-        """Keep the highest value seen of counters such as ``max_batch``."""
+        """Raise counters that keep a maximum, like ``max_batch``, if the new value is higher."""
         with self.lock:
             changes: dict[str, Any] = {n: value for n, value in highest.items() if value > getattr(self._stats, n)}
             if changes:
                 self._stats = replace(self._stats, **changes)
 
     def snapshot(self, **now: int) -> EngineStats:
-        """The counters, with values of this moment filled in."""
+        """The counters, with current values (``now``) by their names in ``EngineStats``."""
         with self.lock:
             return replace(self._stats, **now)

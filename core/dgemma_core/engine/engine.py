@@ -1,4 +1,4 @@
-"""The engine: one set of weights, many requests batched step by step. This is its front: every public method."""
+"""The engine's public methods. One set of weights serves many requests, batched step by step."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.events import Generation
 from dgemma_core.api.handle import RequestHandle, submit_in_thread
 from dgemma_core.api.infilling import Hole, Infilled
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.protocol import Progress
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Prompt, Request, Tools
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.usage import EngineStats
 from dgemma_core.checkpoint.description import describe
 from dgemma_core.engine.admission import Admission, is_quick
-from dgemma_core.engine.decisions import asked
-from dgemma_core.engine.host_parts import HostParts
-from dgemma_core.engine.host_side import HostSide
-from dgemma_core.engine.infilling import HoledText, holed_text
+from dgemma_core.engine.checkpoint_parts import CheckpointParts
+from dgemma_core.engine.decision_requests import asked
+from dgemma_core.engine.infill_requests import HoledText, holed_text
 from dgemma_core.engine.loading import Loader
-from dgemma_core.engine.registry import SharedEngines, register
+from dgemma_core.engine.shared_engines import SharedEngines, register
+from dgemma_core.engine.weightless import Weightless
 from dgemma_core.engine.worker import Worker
 from dgemma_core.errors import EngineClosedError, QueueFullError
 
 
-class Engine(HostSide):
+class Engine(Weightless):
     r"""Runs one set of weights for any number of threads and event loops.
 
-    Nothing is loaded by the constructor. Tokenizer and configuration are read by the first call that needs them, the
-    weights by the worker thread on the first request (or :meth:`load`).
+    The constructor loads nothing. The first call that needs tokenizer and configuration reads them. The worker thread
+    reads the weights at the first request (or :meth:`load`).
 
     Args:
         spec: which weights, where and how.
@@ -55,7 +55,7 @@ class Engine(HostSide):
 
     def __init__(self, spec: LoadSpec | None = None) -> None:
         spec = spec or LoadSpec()
-        parts = HostParts(spec)
+        parts = CheckpointParts(spec)
         self._closed = False
         self._in_memory = False
         self._loader = Loader(spec, parts)
@@ -69,7 +69,7 @@ class Engine(HostSide):
     def shared(cls, spec: LoadSpec | None = None) -> Engine:
         """The process-wide engine of ``spec``: the same object for equal specs.
 
-        Every call takes a reference and :meth:`close` gives one back; the last one closes the engine.
+        Every call takes a reference, and :meth:`close` gives one back. The last :meth:`close` closes the engine.
         """
         return cls._shared.take(spec or LoadSpec(), cls)
 
@@ -83,7 +83,7 @@ class Engine(HostSide):
             options: ``max_context``, ``max_batch_tokens``, ``max_queue``, ``prefix_cache_bytes`` as in ``LoadSpec``.
 
         Raises:
-            ValueError: not such a model, or an unknown option.
+            ValueError: the model has another class, or an option is unknown.
         """
         from transformers import DiffusionGemmaForBlockDiffusion
 
@@ -110,7 +110,7 @@ class Engine(HostSide):
 
     @property
     def in_memory(self) -> bool:
-        """Whether the engine wraps a model that was handed over, so that its spec alone cannot make it again."""
+        """Whether the engine wraps a model object, so that its spec alone cannot make it again."""
         return self._in_memory
 
     def load(self, progress: Progress | None = None) -> None:
@@ -120,8 +120,9 @@ class Engine(HostSide):
             progress: called with a line of text at every stage, from the worker thread.
 
         Raises:
-            CheckpointError: nothing usable there.
+            CheckpointError: the checkpoint is missing or unusable.
             OutOfMemoryError: the weights do not fit into memory.
+            EngineClosedError: the engine is closed.
         """
         self._begin_loading(progress)
         self._worker.ready.result()
@@ -134,7 +135,7 @@ class Engine(HostSide):
     def close(self) -> None:
         """Give a shared engine's reference back, or close a private one.
 
-        Closing stops after the current step; open requests end with ``EngineClosedError`` and the memory is freed.
+        The engine stops after the current step. Open requests end with ``EngineClosedError``, and the memory is freed.
         """
         if not self._shared.give_back(self.spec, self) or self._closed:
             return
@@ -167,36 +168,37 @@ class Engine(HostSide):
     ) -> RequestHandle:
         """Queue a request and return without waiting for its answer.
 
-        A grammar, or tools, seen for the first time are compiled here; on an event loop use :meth:`asubmit`.
+        A new grammar, or new tools, are compiled here. On an event loop use :meth:`asubmit`.
 
         Args:
-            prompt: raw text, token ids, or chat messages (rendered by the checkpoint's template), which may hold
-                images. Control tokens typed in text stay text. Or a whole :class:`Request`; then only ``wait`` may be
-                given beside it.
+            prompt: raw text, token ids, or chat messages, which may hold images. The checkpoint's chat template renders
+                messages. Control tokens typed in text stay text. Or a whole :class:`Request`, with no other argument
+                than ``wait``.
             params: sampling parameters; the checkpoint's defaults if not given.
-            tools: OpenAI function dicts the template declares to the model; only with messages.
+            tools: OpenAI function dicts that the chat template declares to the model; only with messages.
             tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
                 ``"required"`` (it must call one), or the name of the tool it must call. A call always fits its tool's
                 schema. With ``params.grammar`` an answer either calls tools or fits it.
             parallel_tool_calls: whether one answer may hold several calls.
-            thinking: ask the model to think before it answers, as far as its chat template knows how; only with
-                messages. The thoughts are in ``Generation.reasoning`` and count as tokens of the answer. Of grammars
-                only JSON ones leave room for thoughts.
-            timeout: seconds, once the weights are loaded, after which the request is dropped with
-                ``RequestTimeoutError``.
-            wait: where the queue is full, block until there is room.
+            thinking: ask the model to think before it answers, if its chat template can; only with messages. The
+                thoughts are in ``Generation.reasoning`` and count as tokens of the answer. With a grammar, thinking
+                needs a JSON grammar.
+            timeout: seconds after which the request is dropped with ``RequestTimeoutError``; loading the weights does
+                not count.
+            wait: if the queue is full, block until there is room.
 
         Raises:
-            ValueError: bad prompt, parameter or tool choice, naming it.
-            GrammarError: a grammar that cannot be used, or (``AnswerBudgetError``) an answer too short for it.
-            ContextOverflowError: prompt plus answer do not fit the window.
-            QueueFullError, EngineClosedError: nothing was queued.
-            CheckpointError: nothing usable there, or images for a checkpoint that takes none.
+            ValueError: a bad prompt, parameter or tool choice; the message names it.
+            GrammarError: the grammar cannot be used, or (``AnswerBudgetError``) ``max_new_tokens`` is too small for it.
+            ContextOverflowError: prompt plus answer do not fit the context window.
+            QueueFullError: the queue is full, and ``wait`` is false.
+            EngineClosedError: the engine is closed.
+            CheckpointError: the checkpoint is missing or unusable, or takes no images.
         """
         self._check_open()
         if isinstance(prompt, Request):
-            beside = (params, tools, tool_choice, parallel_tool_calls, thinking, timeout)
-            if beside != (None, None, None, True, False, None):
+            others = (params, tools, tool_choice, parallel_tool_calls, thinking, timeout)
+            if others != (None, None, None, True, False, None):
                 raise ValueError("prompt is a Request: put params, tools and the other settings into it")
             request = prompt
         else:
@@ -207,13 +209,13 @@ class Engine(HostSide):
         return sequence.handle
 
     async def asubmit(self, request: Request, /, *, wait: bool = False) -> RequestHandle:
-        """:meth:`submit` without blocking the event loop, whatever the request takes to prepare.
+        """:meth:`submit` without blocking the event loop, even if the request takes long to prepare.
 
-        A task that is cancelled meanwhile leaves no request behind.
+        If the task is cancelled meanwhile, the request is cancelled too.
 
         Args:
             request: what to answer.
-            wait: where the queue is full, wait until there is room.
+            wait: if the queue is full, wait until there is room.
 
         Raises:
             ValueError, DGemmaError: as :meth:`submit`.
@@ -230,7 +232,7 @@ class Engine(HostSide):
     def generate(
         self, prompts: Seq[Prompt], params: SamplingParams | None = None, *, tools: Tools | None = None
     ) -> list[Generation]:
-        """Answer many prompts together; results in the prompts' order.
+        """Answer many prompts together. The results are in the prompts' order.
 
         Args:
             prompts: a list of prompts, each as in :meth:`submit`.
@@ -246,7 +248,7 @@ class Engine(HostSide):
         handles: list[RequestHandle] = []
         try:
             for prompt in prompts:
-                # Where the queue is full, one of our own earlier requests makes room.
+                # With a request of our own in the queue, waiting for room always ends.
                 handles.append(self.submit(prompt, params, tools=tools, wait=bool(handles)))
             return [handle.result() for handle in handles]
         except BaseException:
@@ -268,21 +270,21 @@ class Engine(HostSide):
         """Answer typed questions about a context in one denoising step.
 
         Args:
-            context: a text, or chat messages. The prompt is the context and the options, questions stand in the canvas:
-                later calls with the same context reuse its keys and values.
-            questions: by name. More than fit one canvas are spread over several requests.
+            context: a text, or chat messages. The prompt holds the context and the options, and the canvas holds the
+                questions. So later calls with the same context reuse its keys and values.
+            questions: by name. If they do not fit one canvas, they are spread over several requests.
             draws: noise draws to average over, one denoising step each.
             seed: of the noise.
-            calibration: from ``fit_calibration``; without it the probabilities are the model's own and may be far from
-                the share of right answers.
-            timeout: seconds, once the weights are loaded.
-            wait: where the queue is full, block until there is room.
+            calibration: from ``fit_calibration``. Without it the probabilities are the model's own, which may be far
+                from the share of right answers.
+            timeout: seconds after which the questions are dropped; loading the weights does not count.
+            wait: if the queue is full, block until there is room.
 
         Returns:
             An :class:`~dgemma_core.api.questions.Answer` per name.
 
         Raises:
-            ValueError: bad questions, naming them.
+            ValueError: bad questions; the message names them.
             DGemmaError: as :meth:`submit`.
         """
         asking = asked(self._admission, self._worker, context, questions, draws, seed, timeout, wait)
@@ -324,14 +326,14 @@ class Engine(HostSide):
         return asking.answers(calibration)
 
     def infill(self, pieces: Seq[str | Hole], params: SamplingParams | None = None) -> Infilled:
-        """Fill the holes of a text, with the text on both sides in view.
+        """Fill the holes of a text. The model sees the text on both sides.
 
         Args:
             pieces: texts and holes, e.g. ``["It was built in ", Hole(max_tokens=8), " by workers."]``.
-            params: sampling parameters; length, grammar and stops follow from the pieces and must not be given.
+            params: sampling parameters, without length, grammar and stops, which follow from the pieces.
 
         Raises:
-            ValueError: bad pieces or parameters, naming them.
+            ValueError: bad pieces or parameters; the message names them.
             DGemmaError: as :meth:`submit`.
         """
         text = self._queue_holed(pieces, params)
@@ -351,7 +353,11 @@ class Engine(HostSide):
         return self._worker.stats()
 
     def clear_prefix_cache(self) -> int:
-        """Forget all cached prefixes; returns the bytes freed. Blocks until the current step is over."""
+        """Forget all cached prefixes. Blocks until the current step is over.
+
+        Returns:
+            Bytes freed.
+        """
         return self._worker.clear_prefix_cache()
 
     def _cancel(self, handle: RequestHandle) -> None:

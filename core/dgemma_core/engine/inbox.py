@@ -1,4 +1,4 @@
-"""What callers on any thread leave for the worker: new requests, cancellations, wishes about the prefix cache."""
+"""The worker's inbox: new requests, cancellations and calls to clear the prefix cache, from any thread."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dgemma_core.errors import QueueFullError
 
 
 class Inbox:
-    """The queue in front of the worker. Everything in it changes under one lock.
+    """The queue before the worker. Everything in it changes under one lock.
 
     Args:
         max_queue: requests that may wait.
-        check_usable: raises where the engine takes no requests; called with the lock held.
-        scheduled: how many sequences the scheduler has waiting; called with the lock held.
+        check_usable: raises if the engine takes no requests; called with the lock held.
+        scheduled: number of sequences that wait in the scheduler; called with the lock held.
 
     Attributes:
-        lock: of the inbox, and of whatever else must change together with it.
+        lock: of the inbox, and of other state that must change together with it.
         open: requests whose handles have not resolved yet, by handle.
     """
 
@@ -36,7 +36,7 @@ class Inbox:
         self.renew_locks()
 
     def renew_locks(self) -> None:
-        """In a forked child: whoever held the locks did not come along."""
+        """In a forked child: make new locks. The old ones may be held by a thread that exists in the parent only."""
         self.lock = threading.RLock()
         self._something = threading.Condition(self.lock)  # Wakes the worker.
         self._room = threading.Condition(self.lock)  # Wakes callers that wait for room.
@@ -47,11 +47,11 @@ class Inbox:
         return len(self._new) + self._scheduled()
 
     def put(self, sequences: tuple[Sequence, ...], wait: bool) -> None:
-        """Queue sequences, all of them before the next step, or none.
+        """Queue all sequences before the next step, or none.
 
         Args:
             sequences: at least one.
-            wait: where the queue is full, block until there is room; their timeouts count from then on.
+            wait: if the queue is full, block until there is room. The timeouts count from then on.
 
         Raises:
             QueueFullError: no room.
@@ -62,8 +62,8 @@ class Inbox:
             while self.waiting + len(sequences) > self.max_queue:
                 if not waits:
                     raise QueueFullError(
-                        f"{len(sequences)} more beside {self.waiting} requests that are waiting "
-                        f"(max_queue={self.max_queue}): wait for some of them, or raise LoadSpec.max_queue"
+                        f"max_queue={self.max_queue}: {self.waiting} requests are waiting, there is no room for "
+                        f"{len(sequences)} more; wait for some of them, or raise LoadSpec.max_queue"
                     )
                 self._room.wait()
                 self._check_usable()
@@ -74,13 +74,13 @@ class Inbox:
             self._something.notify()
 
     def cancel(self, handle: RequestHandle) -> None:
-        """Have a request dropped before the next step."""
+        """Ask the worker to drop a request before the next step."""
         with self.lock:
             self._cancels.append(handle)
             self._something.notify()
 
     def clear_prefixes(self) -> Future[int]:
-        """Have all cached prefixes dropped before the next step; gives the bytes freed."""
+        """Ask the worker to drop all cached prefixes before the next step. Resolves to the bytes freed."""
         done: Future[int] = Future()
         with self.lock:
             self._clearing.append(done)
@@ -94,13 +94,17 @@ class Inbox:
             self._room.notify_all()
 
     def wait(self, busy: Callable[[], bool]) -> None:
-        """Block the worker until something is here, or ``busy`` says that there is something to do."""
+        """Block the worker until something arrives, or ``busy`` becomes true."""
         with self.lock:
             while not (self._new or self._cancels or self._clearing or busy()):
                 self._something.wait()
 
     def take(self) -> tuple[list[Sequence], list[Sequence], list[Future[int]]]:
-        """What has come: new sequences, cancelled ones that are still open, and futures of cleared prefixes."""
+        """Empty the inbox.
+
+        Returns:
+            New sequences, cancelled sequences that are still open, and the futures of :meth:`clear_prefixes`.
+        """
         with self.lock:
             new, self._new = list(self._new), deque()
             cancelled = [self.open[handle] for handle in self._cancels if handle in self.open]

@@ -1,4 +1,4 @@
-"""A pass that fails costs only the request at fault."""
+"""Runs steps so that a failed pass ends only the request at fault."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Outcome = tuple[Work, CanvasResult | None, Exception | None]
 
 
 class IsolatedSteps:
-    """Runs a step's work, isolating what fails.
+    """Runs a step's work, and isolates the requests that fail.
 
-    A pass that ran out of memory is tried again after the prefix cache is dropped. A pass that still fails, for
-    whatever reason, is split in halves, so that only a request that cannot run alone fails, with its own error.
+    A pass that runs out of memory is tried again after the prefix cache is dropped. A pass that still fails, for any
+    reason, is split in halves. In the end only a request that cannot run alone fails, with its own error.
 
     Args:
         runner: runs work.
-        on_out_of_memory: frees what can be freed.
+        on_out_of_memory: frees memory.
 
     Attributes:
         passes: forward passes that succeeded.
@@ -35,10 +35,10 @@ class IsolatedSteps:
         self.passes = 0
 
     def run(self, work: Seq[Work]) -> Iterator[Outcome]:
-        """Run work; yields every part with its result or its error."""
+        """Run work. Yields every part with its result or its error."""
         opened, failed = self._open(work)
         yield from failed
-        # A lender may be among those that failed.
+        # A lender may have failed, so the others run without loans.
         yield from self._run([part.alone() for part in opened] if failed else opened)
 
     def _open(self, work: Seq[Work]) -> tuple[list[Work], list[Outcome]]:
@@ -73,7 +73,7 @@ class IsolatedSteps:
 
 
 def retry_once(on_out_of_memory: Callable[[], None]) -> Retrying:
-    """Calls a function again, once, after it ran out of memory and ``on_out_of_memory`` has freed some."""
+    """If a function runs out of memory, calls ``on_out_of_memory``, then the function again, once."""
 
     def free(_state: RetryCallState) -> None:
         on_out_of_memory()
@@ -84,7 +84,7 @@ def retry_once(on_out_of_memory: Callable[[], None]) -> Retrying:
 
 
 def as_engine_error(error: BaseException) -> BaseException:
-    """The error as callers see it: a ``DGemmaError``, with the original as its cause."""
+    """The error as callers see it: a ``DGemmaError``. Another error becomes its cause."""
     if isinstance(error, DGemmaError):
         return error
     if is_out_of_memory(error):

@@ -1,4 +1,4 @@
-"""Bringing the weights in: from a description to a backend with its limits."""
+"""Loads the weights: description -> backend, with its limits."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.protocol import Progress
-from dgemma_core.api.spec import LoadSpec
 from dgemma_core.checkpoint.weights import load_weights
-from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.loop import Loaded
 from dgemma_core.errors import CheckpointError, DGemmaError, OutOfMemoryError, is_out_of_memory
 from dgemma_core.execution.backend import Backend
 from dgemma_core.execution.eager import EagerBackend
 
-# One forward pass: enough to fill the device, little enough that a step stays short.
+# Tokens in one forward pass: enough to fill the device, few enough to keep a step short.
 _BATCH_TOKENS_CPU = 4096
 _BATCH_TOKENS_ACCELERATOR = 16384
 
 
 class Loader:
-    """What the worker calls to get its backend. Holds no engine, so its thread keeps none alive.
+    """Makes the worker's backend. Holds no engine, so that the worker's thread keeps no engine alive.
 
     Args:
         spec: which weights, where and how.
         parts: of the same checkpoint.
 
     Attributes:
-        progress: called with a line of text at every stage; forgotten once the weights are in.
-        make_backend: makes the backend of a loaded model; tests have it record its calls.
+        progress: called with a line of text at every stage; forgotten after loading.
+        make_backend: makes the backend of a loaded model. Tests put a recording backend here.
     """
 
-    def __init__(self, spec: LoadSpec, parts: HostParts) -> None:
+    def __init__(self, spec: LoadSpec, parts: CheckpointParts) -> None:
         self._spec = spec
         self._parts = parts
         self._model: Any = None
@@ -43,8 +43,8 @@ class Loader:
         """Load the weights.
 
         Raises:
-            CheckpointError: nothing usable there.
-            OutOfMemoryError: they do not fit into memory.
+            CheckpointError: the checkpoint is missing or unusable.
+            OutOfMemoryError: the weights do not fit into memory.
         """
         spec = self._spec
         try:
@@ -62,16 +62,16 @@ class Loader:
             self.progress = None  # It may hold the engine, which the worker must not keep alive.
 
     def adopt(self, model: Any) -> None:
-        """Use a model that is in memory already, instead of weights to read."""
+        """Use a model that is already in memory, instead of reading weights."""
         self._model = model
 
     def forget_model(self) -> None:
-        """Let go of a model that was handed over."""
+        """Let go of the model that :meth:`adopt` has taken."""
         self._model = None
 
     def _load(self) -> Loaded:
         spec, description = self._spec, self._parts.description
-        # Takes a while for a large vocabulary: better here than at the first prompt, which may come on an event loop.
+        # With a large vocabulary this takes a while, and the first prompt may come from an event loop.
         _ = self._parts.template
         began = time.monotonic()
         model = load_weights(spec, description, self.progress) if self._model is None else self._model
@@ -81,7 +81,7 @@ class Loader:
             backend=backend,
             prefix_cache_bytes=spec.prefix_cache_bytes,
             max_batch_tokens=budget,
-            # Canvases shrink while they are denoised, so twice as many as fit whole can share a step.
+            # Canvases shrink while they are denoised, so about twice as many share a step as fit in full length.
             max_running=max(1, 2 * budget // description.defaults.canvas_length),
             end_ids=description.end_ids,
             load_s=time.monotonic() - began,

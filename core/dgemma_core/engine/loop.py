@@ -1,4 +1,4 @@
-"""The engine's loop: admit, schedule, run a step, hand out what it gave. For the worker thread only."""
+"""The engine's loop: admit, schedule, run a step, hand out its results. For the worker thread only."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dgemma_core.api.events import BlockEvent, DraftEvent, FinishReason, Generation
-from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.api.events import FinishReason
+from dgemma_core.engine.answers import close_canvas, draft_event, finished
 from dgemma_core.engine.counters import Counters
 from dgemma_core.engine.isolation import IsolatedSteps, Outcome, as_engine_error, retry_once
 from dgemma_core.engine.prefixes import PrefixCache
 from dgemma_core.engine.scheduler import Scheduler
-from dgemma_core.engine.sequence import Sequence, before_end
+from dgemma_core.engine.sequence import Sequence
 from dgemma_core.engine.step import StepRunner, book, slot_of
 from dgemma_core.errors import is_out_of_memory
 from dgemma_core.execution.backend import Backend
@@ -22,10 +22,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the worker needs once the weights are in.
+    """A backend with its weights, and its limits.
 
     Attributes:
-        backend: holds them.
+        backend: holds the weights.
         prefix_cache_bytes: budget of the prefix cache; 0 turns it off.
         max_batch_tokens: positions in one forward pass.
         max_running: sequences that may hold slots at once.
@@ -46,8 +46,8 @@ class Loop:
 
     Args:
         loaded: weights and limits.
-        counters: of the engine; their lock is held where a sequence leaves.
-        on_end: told of a sequence whose handle has resolved.
+        counters: of the engine; their lock is held while a sequence leaves.
+        on_end: called with a sequence after its handle has resolved.
     """
 
     def __init__(self, loaded: Loaded, counters: Counters, on_end: Callable[[Sequence], None]) -> None:
@@ -62,9 +62,9 @@ class Loop:
         self._passes = 0
 
     def step(self) -> None:
-        """One step of whatever is due."""
+        """Run one step of the scheduled work."""
         for part, result, error in self._steps.run(self.scheduler.schedule()):
-            # Before a request of this pass can end, so that whoever waits for it finds the pass counted.
+            # Counted before a request of this pass can end, so that its caller finds the pass in the counters.
             self._count_passes()
             try:
                 self._advance((part, result, error))
@@ -72,13 +72,13 @@ class Loop:
                 self.fail(part.sequence, as_engine_error(failure))
 
     def admit(self) -> None:
-        """Give waiting sequences their slots, as far as there is room, and the longest known prefix with them."""
+        """Give waiting sequences their slots while there is room. A slot begins with the longest cached prefix."""
         for sequence in self.scheduler.admit():
             try:
                 self._open_slot(sequence)
             except Exception as error:
                 if is_out_of_memory(error) and len(self.scheduler.running) > 1:
-                    # Its turn comes again when a running sequence has given its memory back.
+                    # It is tried again after a running sequence has freed its memory.
                     self.scheduler.put_back(sequence)
                     break
                 self.fail(sequence, as_engine_error(error))
@@ -86,16 +86,10 @@ class Loop:
 
     def finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End a request with its answer so far."""
-        detokenizer = sequence.detokenizer
-        usage = sequence.usage()
-        # With a guide, calls are whole however the answer ended.
-        if detokenizer.tool_calls and (reason == "stop" or (reason == "length" and sequence.guide is not None)):
-            reason = "tool_calls"
-        generation = Generation(
-            detokenizer.text, tuple(detokenizer.kept), reason, usage, detokenizer.tool_calls, detokenizer.reasoning
-        )
+        generation = finished(sequence, reason)
+        usage = generation.usage
         ending = "cancelled" if reason == "cancelled" else "finished"
-        with self._counters.lock:  # No snapshot shows a request that has left and is not counted.
+        with self._counters.lock:  # So that no snapshot misses a request between leaving and being counted.
             self._forget(sequence)
             self._counters.add(**{ending: 1}, completion_tokens=usage.completion_tokens, canvases=usage.canvases)
         sequence.handle.finish(generation)
@@ -141,30 +135,16 @@ class Loop:
         if sequence.guide is not None:
             done = sequence.review(done, self._runner.rows(sequence, canvas))
         if sequence.drafts:
-            self._show_draft(sequence, canvas)
+            sequence.handle.emit(draft_event(sequence, canvas, self._end_ids))
         if done:
-            self._close_canvas(sequence)
-
-    def _show_draft(self, sequence: Sequence, canvas: Canvas) -> None:
-        text = sequence.detokenizer.decode(before_end(canvas.argmax.tolist(), self._end_ids))
-        sequence.handle.emit(DraftEvent(text, canvas.steps, tuple(canvas.entropy.tolist())))
-
-    def _close_canvas(self, sequence: Sequence) -> None:
-        tokens, reason = sequence.close_canvas(self._end_ids)
-        detokenizer = sequence.detokenizer
-        thoughts, calls = len(detokenizer.reasoning), len(detokenizer.tool_calls)
-        text, kept, stopped = detokenizer.add(tokens, last=reason is not None)
-        if stopped:
-            reason = "stop"
-        if text or kept or (reason and not sequence.blocks):
-            reasoning, called = detokenizer.reasoning[thoughts:], detokenizer.tool_calls[calls:]
-            sequence.handle.emit(BlockEvent(text, kept, sequence.blocks, reasoning, called))
-            sequence.blocks += 1
-        if reason:
-            self.finish(sequence, reason)
+            block, reason = close_canvas(sequence, self._end_ids)
+            if block is not None:
+                sequence.handle.emit(block)
+            if reason is not None:
+                self.finish(sequence, reason)
 
     def _remember(self, sequence: Sequence) -> None:
-        """Keep an encoded prompt for later requests, where there is memory for it."""
+        """Keep an encoded prompt for later requests, if there is memory for it."""
         try:
             self.prefixes.put(sequence.identities[: sequence.committed], slot_of(sequence))
         except Exception as error:
@@ -173,7 +153,7 @@ class Loop:
             self._on_out_of_memory()
 
     def _forget(self, sequence: Sequence) -> None:
-        # Before its handle resolves, so that whoever waits for it finds the engine idle.
+        # Called before the handle resolves, so that its caller finds the engine idle.
         self.scheduler.remove(sequence)
         slot, sequence.slot, sequence.canvas = sequence.slot, None, None
         if slot is not None:

@@ -1,4 +1,4 @@
-"""Prefixes of past requests whose keys and values are kept, so that later requests need not compute them again."""
+"""The prefix cache: keeps keys and values of past requests, so that later requests need not compute them again."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from dgemma_core.execution.backend import Backend, Slot
 
 
 class PrefixCache:
-    """Causal prefixes of past requests, reused by later ones; least recently used first out.
+    """Keys and values of past requests' prefixes. The least recently used entry is dropped first.
 
-    Any common prefix of token ids counts, at token granularity, so a shared system prompt, a conversation so far or a
-    shared RAG context is computed once. Exact: the encoder is causal, and an image's tokens, which may see each other,
-    are numbered by what it shows, so that they are shared together or not at all.
+    A request reuses the longest prefix of token ids that it shares with an entry, to the token. So a shared system
+    prompt, conversation or document is computed once.
+
+    Reuse is exact, because the encoder is causal. An image's tokens may see each other. They are compared by the
+    image's identity (see ``Sequence.identities``), so they are reused only if the whole image is the same.
 
     Args:
         backend: holds the keys and values.
         max_bytes: budget; 0 turns the cache off.
+
+    Attributes:
+        nbytes: bytes held now.
     """
 
     def __init__(self, backend: Backend, max_bytes: int) -> None:
@@ -30,9 +35,16 @@ class PrefixCache:
         return len(self._entries)
 
     def take(self, tokens: Sequence[int], into: Slot) -> int:
-        """Copy the longest known prefix of ``tokens`` into a slot; returns its length in tokens.
+        """Copy the longest known prefix of a prompt into a slot.
 
-        The last prompt token is never taken, so that every request has at least one position to compute.
+        The last token is never reused, so that every request has at least one position to compute.
+
+        Args:
+            tokens: the prompt, as ``Sequence.identities``.
+            into: the new slot of the request.
+
+        Returns:
+            Length of the prefix in tokens; 0 if none is known.
         """
         best: tuple[int, ...] | None = None
         length = 0
@@ -48,7 +60,15 @@ class PrefixCache:
         return length
 
     def put(self, tokens: Sequence[int], slot: Slot) -> None:
-        """Remember the beginning of a slot whose token ids are ``tokens``, where the budget allows it."""
+        """Keep a copy of the first ``len(tokens)`` positions of a slot, if the budget allows it.
+
+        Args:
+            tokens: the tokens of these positions, as ``Sequence.identities``.
+            slot: the slot of the request; their keys and values are final.
+
+        Raises:
+            Exception: memory ran out; ``errors.is_out_of_memory`` recognises it. Nothing is kept then.
+        """
         key = tuple(tokens)
         if not key or key in self._entries:
             return
@@ -56,7 +76,7 @@ class PrefixCache:
         if size > self._max_bytes:
             return
         for known in [k for k in self._entries if len(k) < len(key) and key[: len(k)] == k]:
-            self._drop(known)  # The longer entry serves every request the shorter one could.
+            self._drop(known)  # The longer entry serves every request that the shorter one does.
         while self.nbytes + size > self._max_bytes:
             self._drop(next(iter(self._entries)))
         kept = self._backend.open(len(key))
@@ -82,7 +102,7 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the common prefix of two token sequences."""
     limit = min(len(a), len(b))
     low = 0
-    # Tuple slices compare in C; halving finds the first difference without a Python loop over tokens.
+    # Tuple slices compare in C, so a binary search needs no Python loop over the tokens.
     high = limit
     if tuple(a[:limit]) == tuple(b[:limit]):
         return limit

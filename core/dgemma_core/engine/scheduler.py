@@ -1,4 +1,4 @@
-"""Which sequences take part in the next step, within a token budget. Owns no tensors."""
+"""Chooses the sequences that take part in the next step, within a token budget. Owns no tensors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from dgemma_core.engine.loans import Lenders, Loan
 from dgemma_core.engine.sequence import Sequence
-from dgemma_core.engine.sharing import Lenders, Loan
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,10 @@ class Work:
     """One sequence's part in a step.
 
     Attributes:
-        sequence: whose.
-        encode: pending tokens to encode (a prompt chunk or a finished canvas); 0 for none.
+        sequence: the sequence.
+        encode: number of pending tokens to encode (a prompt chunk or a finished canvas); 0 for none.
         denoise: whether its canvas takes a denoising step in the same pass.
-        loan: the pending tokens before those, taken over from another sequence of the same pass.
+        loan: pending tokens before the encoded ones, copied from another sequence of the same pass.
     """
 
     sequence: Sequence
@@ -33,23 +33,24 @@ class Work:
 
     @property
     def tokens(self) -> int:
-        """Positions this adds to the flat batch."""
+        """Positions that this work adds to the flat batch."""
         return self.encode + (self.sequence.active if self.denoise else 0)
 
     def alone(self) -> Work:
-        """The same work where no other sequence can be relied on."""
+        """The same work without a loan: the sequence encodes all tokens itself."""
         return replace(self, encode=self.encode + self.loan.length, loan=None) if self.loan else self
 
 
 class Scheduler:
-    """Step-level continuous batching, first come first served.
+    """Continuous batching by steps, first come, first served.
 
-    Running sequences come first, round robin where the budget does not reach all of them; waiting ones are admitted
-    while it lasts. A prompt longer than the budget is encoded in chunks over several steps, an image never in parts. A
-    beginning that prompts of one step share is encoded once.
+    The idea is iteration-level scheduling, from Orca (https://www.usenix.org/conference/osdi22/presentation/yu).
+    Running sequences take part first; if the budget is too small for all, they take turns. Waiting sequences are
+    admitted while the budget lasts. A prompt longer than the budget is encoded in chunks over several steps; an image
+    is never split. If prompts of one step begin alike, their common beginning is encoded once.
 
     Args:
-        max_batch_tokens: positions in one forward pass.
+        max_batch_tokens: most positions in one forward pass.
         max_running: sequences that may hold keys and values at once.
     """
 
@@ -63,7 +64,7 @@ class Scheduler:
         return bool(self.waiting or self.running)
 
     def sequences(self) -> list[Sequence]:
-        """All of them, running ones first."""
+        """All sequences, running ones first."""
         return [*self.running, *self.waiting]
 
     def add(self, sequence: Sequence) -> None:
@@ -71,7 +72,7 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence that has ended, wherever it is."""
+        """Forget a sequence that has ended, running or waiting."""
         for queue in (self.running, self.waiting):
             try:
                 queue.remove(sequence)
@@ -79,12 +80,12 @@ class Scheduler:
                 continue
 
     def put_back(self, sequence: Sequence) -> None:
-        """Let a sequence that was just admitted wait again, first in line."""
+        """Let a sequence that was just admitted wait again, first in the queue."""
         self.running.remove(sequence)
         self.waiting.appendleft(sequence)
 
     def admit(self) -> Iterable[Sequence]:
-        """Move waiting sequences to running while there is room, yielding each; the caller gives it its slot."""
+        """Move waiting sequences to the running ones while there is room. Yields each; the caller opens its slot."""
         spare = self.max_batch_tokens - sum(self._wanted(s) for s in self.running)
         while self.waiting and len(self.running) < self.max_running and (spare > 0 or not self.running):
             sequence = self.waiting.popleft()
@@ -93,7 +94,7 @@ class Scheduler:
             spare -= self._wanted(sequence)
 
     def schedule(self) -> list[Work]:
-        """The next step's work; sequences it leaves out are first in line for the one after."""
+        """The work of the next step. Sequences that do not fit come first in the step after it."""
         work: list[Work] = []
         left = self.max_batch_tokens
         lenders = Lenders() if any(s.prefilling for s in self.running) else None
@@ -114,6 +115,7 @@ class Scheduler:
         return sequence.pending + sequence.active
 
     def _fit(self, sequence: Sequence, left: int, loan: Loan | None, first: bool) -> Work | None:
+        """The work of a sequence that fits ``left`` positions, or None. The ``first`` of a step always gets some."""
         borrowed = loan.length if loan else 0
         if self._wanted(sequence) - borrowed <= left:
             return Work(sequence, sequence.pending - borrowed, denoise=True, loan=loan)

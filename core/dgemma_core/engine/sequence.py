@@ -1,6 +1,6 @@
-"""One request inside the engine: waiting, prefill, denoising and commit in turn, until it ends.
+"""One request inside the engine. It waits, is prefilled, and then denoises and commits canvas after canvas.
 
-Where it stands follows from its slot, its pending tokens and its canvas; nothing is stored twice.
+Its stage is not stored: it follows from the slot, the pending tokens and the canvas.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dgemma_core.api.usage import Usage
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.image_patches import PlacedImage, image_identities
 from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.denoise.guide import Guide, Rows
-from dgemma_core.denoise.settings import DenoiseSettings
 from dgemma_core.engine.costs import Costs
 from dgemma_core.execution.backend import Slot
 
@@ -25,21 +25,21 @@ from dgemma_core.execution.backend import Slot
 class Sequence:
     """A request inside the engine. Owned by the worker thread once it is queued.
 
-    ``tokens`` are the prompt followed by finished canvases. Of them, ``committed`` have keys and values in the
-    backend's ``slot``; the rest is ``pending`` for the next encoder pass (a prompt chunk at first, one finished canvas
-    later).
+    ``tokens`` are the prompt, then the finished canvases. The first ``committed`` of them have keys and values in the
+    backend's ``slot``. The rest is ``pending``: the next encoder passes take it, first the prompt in chunks, later one
+    finished canvas at a time.
 
     Args:
         handle: the caller's side.
         prompt: token ids.
-        settings: denoising settings, defaults filled in.
+        settings: denoising settings, with defaults filled in.
         max_new_tokens: exact bound on the answer.
         detokenizer: turns answer tokens into text, incrementally.
         seed: seeds the request's own generator; None draws a fresh seed.
         drafts: whether the caller wants draft events.
         timeout: seconds after which the request has failed, or None.
-        guide: steers its canvases, if anything does.
-        images: of the prompt, in order. Each is dropped once its tokens are encoded.
+        guide: steers the canvases; None for free text.
+        images: of the prompt, in order. Each is dropped after its tokens are encoded.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Sequence:
 
     @property
     def capacity(self) -> int:
-        """Positions to make room for: the prompt, and the answer rounded up to whole canvases."""
+        """Positions that the slot needs: the prompt, and the answer rounded up to whole canvases."""
         canvas = self.settings.canvas_length
         return self.prompt_length + -(-self.max_new_tokens // canvas) * canvas
 
@@ -89,7 +89,7 @@ class Sequence:
 
     @property
     def reads(self) -> tuple[int, ...] | None:
-        """Canvas positions that its guide reads, where that is all that is computed of them; see ``Guide.reads``."""
+        """The guide's ``reads``: positions of a canvas that is only read, or None for a canvas that is denoised."""
         return None if self.guide is None else self.guide.reads
 
     @property
@@ -99,7 +99,7 @@ class Sequence:
 
     @property
     def identities(self) -> Seq[int]:
-        """The tokens as prompts are compared: token ids, but an image's tokens stand for what it shows."""
+        """The tokens as prefixes are compared: token ids, but the image's identity for each token of an image."""
         if self._identities is None:
             return self.tokens
         return [*self._identities, *self.tokens[self.prompt_length :]]
@@ -115,16 +115,16 @@ class Sequence:
         return self.canvas.active if self.canvas else self.settings.canvas_length
 
     def start(self, slot: Slot, reused: int) -> None:
-        """Begin, with a slot that already holds ``reused`` tokens of a known prefix."""
+        """Begin in a slot whose first ``reused`` tokens came from the prefix cache."""
         self.slot = slot
         self.committed = self.costs.cached_tokens = reused
         self._drop_images()
         self.costs.start()
 
     def chunk(self, limit: int, skip: int = 0) -> int:
-        """How many pending tokens, after the first ``skip``, to encode within ``limit``.
+        """Number of pending tokens, after the first ``skip``, to encode within ``limit``.
 
-        An image is encoded whole: 0 where one does not fit.
+        An image is encoded whole. The chunk ends before an image that does not fit, so it may be 0.
         """
         count = min(self.pending - skip, limit)
         begin = self.committed + skip
@@ -138,12 +138,12 @@ class Sequence:
         return [image for image in self.images if begin <= image.start < begin + count]
 
     def borrowed(self, count: int) -> None:
-        """The next ``count`` pending tokens have keys and values that another sequence's pass has computed."""
+        """Book ``count`` pending tokens whose keys and values were copied from another sequence."""
         self.costs.cached_tokens += count
         self.encoded(count)
 
     def encoded(self, count: int) -> None:
-        """The next ``count`` pending tokens have their keys and values."""
+        """Book ``count`` pending tokens that now have keys and values."""
         self.committed += count
         self._drop_images()
 
@@ -152,33 +152,33 @@ class Sequence:
             self.images = tuple(image for image in self.images if image.stop > self.committed)
 
     def open_canvas(self, vocab_size: int, end_ids: Tensor) -> Canvas:
-        """The canvas being denoised; a fresh one of uniform noise if there is none.
+        """The canvas being denoised. If there is none, a new one of uniform noise, which the guide has opened.
 
         Args:
-            vocab_size: noise is uniform over it.
-            end_ids: int64, ids that end an answer.
+            vocab_size: noise tokens are uniform below it.
+            end_ids: int64 ``[ends]``, ids that end an answer.
         """
         if self.canvas is None:
             canvas = Canvas(self.settings, vocab_size, end_ids, self.budget, self.generator)
             if self.guide is not None:
                 with self.costs.guiding():
                     self.guide.open(canvas)
-            # Only now: where the guide fails, a repeated step must not go on without it.
+            # Set after the guide has succeeded, because a canvas must not be denoised without its pins.
             self.canvas = canvas
         return self.canvas
 
     def review(self, settled: bool, rows: Rows) -> bool:
-        """Have the guide look at the canvas after a step; returns whether it is done."""
+        """Have the guide look at the canvas after a step. Returns whether the canvas is done."""
         assert self.guide is not None
         assert self.canvas is not None
         with self.costs.guiding():
             return self.guide.review(self.canvas, settled, rows)
 
     def close_canvas(self, end_ids: frozenset[int]) -> tuple[list[int], FinishReason | None]:
-        """Take the finished canvas's argmax tokens as answer.
+        """Take the likeliest tokens of the finished canvas as the next part of the answer.
 
         Returns:
-            The kept tokens (cut before the end token and at the token budget) and why the answer ends here, if it does.
+            The kept tokens, cut before the end token and at the token budget, and the reason if the answer ends here.
         """
         assert self.canvas is not None
         tokens = self.canvas.argmax.tolist()

@@ -1,4 +1,4 @@
-"""Scheduled work -> a step, and a step's result -> canvases: where a sequence and a tensor meet.
+"""Turns scheduled work into a step, and books the step's result. Only this module joins sequences and tensors.
 
 Canvases are opened, and guides called, before the pass. So a step is plain data, and a failed pass can be repeated.
 """
@@ -32,9 +32,9 @@ class SlotRows:
     """The :class:`~dgemma_core.denoise.guide.Rows` of one slot's canvas after a step.
 
     Attributes:
-        backend: that has run the step.
-        slot: whose canvas.
-        temperature: what logits are divided by.
+        backend: has run the step.
+        slot: of the sequence.
+        temperature: divisor of the logits.
     """
 
     backend: Backend
@@ -46,7 +46,7 @@ class SlotRows:
         return self.backend.logits(self.slot, start, stop, self.temperature)
 
     def label_logits(self, positions: Seq[int], labels: Seq[Seq[int]]) -> list[Tensor]:
-        """Soft-capped logits of a few tokens each: per position float32 ``[labels]`` on the host."""
+        """Soft-capped logits of a few tokens per position: per position float32 ``[labels]`` on the host."""
         return self.backend.label_logits(self.slot, positions, labels)
 
 
@@ -54,7 +54,7 @@ class StepRunner:
     """Runs scheduled work through a backend.
 
     Args:
-        backend: computes.
+        backend: computes the steps.
         end_ids: token ids that end an answer.
     """
 
@@ -63,26 +63,26 @@ class StepRunner:
         self._end_ids = torch.tensor(sorted(end_ids), dtype=torch.long)
 
     def open_canvas(self, work: Work) -> None:
-        """Make sure that work which denoises has a canvas. Calls the guide, which may raise."""
+        """Open a canvas for work that denoises, unless it has one. Calls the guide, which may raise."""
         if work.denoise:
             work.sequence.open_canvas(self.backend.vocab_size, self._end_ids)
 
     def forward(self, work: Seq[Work]) -> list[CanvasResult | None]:
-        """One forward pass over work whose canvases are open. Sequences stay as they are, so it can be repeated.
+        """One forward pass over work whose canvases are open. It does not change sequences, so it can be repeated.
 
         Returns:
-            One entry per part: what its canvas's step gave; None where nothing was denoised or a guide only reads.
+            One entry per part: the result of its canvas. None if it denoises nothing, or if a guide only reads.
         """
         results = iter(self.backend.run(build_step(work)).canvases)
         return [next(results) if part.denoise else None for part in work]
 
     def rows(self, sequence: Sequence, canvas: Canvas) -> SlotRows:
-        """Distributions of the canvas's positions as its last step left them."""
+        """Distributions of the canvas's positions after its last step."""
         return SlotRows(self.backend, slot_of(sequence), canvas.temperature)
 
 
 def commit(work: Seq[Work]) -> None:
-    """After a successful pass: the encoded and borrowed tokens have their keys and values."""
+    """Book the encoded and the borrowed tokens after a successful pass."""
     for part in work:
         if part.loan:
             part.sequence.borrowed(part.loan.length)
@@ -91,7 +91,11 @@ def commit(work: Seq[Work]) -> None:
 
 
 def book(work: Work, result: CanvasResult | None) -> bool:
-    """Take a denoising step's result into its canvas; returns whether the sampler's rule would stop here."""
+    """Book the result of a denoising step.
+
+    Returns:
+        Whether the canvas's own stopping rule ends it here. True if a guide only reads the canvas.
+    """
     canvas, positions = work.sequence.canvas, work.sequence.active
     assert canvas is not None, "only work with a canvas is booked"
     settled = True
@@ -138,7 +142,7 @@ def _canvas_segment(part: Work) -> CanvasSegment:
         slot=slot_of(sequence),
         start=part.begin + part.encode,
         length=canvas.length,
-        # Copies: the canvas changes in place after the pass, and a recorded step must not.
+        # Copies, because the canvas changes in place after the pass, and a recorded step must not change.
         tokens=canvas.tokens[: canvas.active].clone(),
         pinned=canvas.conditioned_on_token.clone(),
         unconditioned=canvas.unconditioned[: canvas.active].clone(),

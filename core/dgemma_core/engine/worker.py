@@ -1,4 +1,4 @@
-"""The one thread that owns the backend: it takes in what callers left, and lets the loop step."""
+"""The one thread that owns the backend. It empties the inbox and runs the loop, step by step."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Worker:
     """A worker thread and its queue. Started on first use.
 
     Args:
-        load: brings in the weights; called once, on the worker thread.
+        load: loads the weights; called once, on the worker thread.
         max_queue: requests that may wait.
         name: of the thread.
 
     Attributes:
-        ready: resolves when the weights are in.
+        ready: resolves when the weights are loaded.
     """
 
     def __init__(self, load: Callable[[], Loaded], max_queue: int, name: str) -> None:
@@ -49,7 +49,7 @@ class Worker:
 
     @property
     def ended(self) -> bool:
-        """Whether the thread has ended, for whatever reason."""
+        """Whether the thread has ended, for any reason."""
         return self._ended is not None
 
     def start(self) -> None:
@@ -58,18 +58,19 @@ class Worker:
             self._check_usable()
             if self._thread is None:
                 thread = threading.Thread(target=self._main, name=self._name, daemon=True)
-                thread.start()  # May fail; then the next request tries again.
+                thread.start()  # If this fails, the next request tries again.
                 self._thread = thread
 
     def submit(self, *sequences: Sequence, wait: bool = False) -> None:
-        """Queue sequences, all of them before the next step, or none.
+        """Queue all sequences before the next step, or none.
 
         Args:
             sequences: at least one.
-            wait: where the queue is full, block until there is room.
+            wait: if the queue is full, block until there is room.
 
         Raises:
-            QueueFullError, EngineClosedError, EngineDeadError, CheckpointError: nothing was queued.
+            QueueFullError: the queue is full, and ``wait`` is false.
+            EngineClosedError, EngineDeadError, CheckpointError: the worker takes no requests.
         """
         self.start()
         with self._inbox.lock:
@@ -81,7 +82,7 @@ class Worker:
         self._inbox.cancel(handle)
 
     def clear_prefix_cache(self) -> int:
-        """Have the worker drop all cached prefixes before its next step; returns the bytes freed."""
+        """Have the worker drop all cached prefixes before its next step. Returns the bytes freed."""
         with self._inbox.lock:
             if self._thread is None or self._ended is not None:
                 return 0
@@ -103,7 +104,7 @@ class Worker:
             )
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop after the current step; open requests end with ``EngineClosedError``.
+        """Stop after the current step. Open requests end with ``EngineClosedError``.
 
         Args:
             timeout: seconds to wait for the thread; None waits until it has ended.
@@ -116,7 +117,7 @@ class Worker:
             thread.join(timeout)
 
     def after_fork(self) -> None:
-        """In a forked child: the thread stayed in the parent, so a worker that was started has ended here."""
+        """In a forked child: the thread exists in the parent only, so a worker that was started has ended here."""
         self._inbox.renew_locks()
         self._counters.lock = self._inbox.lock
         if self._thread is None:
@@ -147,7 +148,7 @@ class Worker:
         try:
             with torch.inference_mode():
                 with self._inbox.lock:
-                    self._check_usable()  # Closed already: nothing needs to be loaded.
+                    self._check_usable()  # If it is closed already, nothing needs to be loaded.
                 loaded = self._load()
                 self._loop = Loop(loaded, self._counters, self._close_handle)
                 self._counters.add(weight_loads=1, load_s=loaded.load_s)
@@ -164,15 +165,19 @@ class Worker:
             self._end(error)
 
     def _restart_clocks(self) -> None:
-        """Loading does not count as time of the requests that had to wait for it."""
+        """Count the timeouts of open requests from now on, because loading does not count."""
         with self._inbox.lock:
             for sequence in self._inbox.open.values():
                 sequence.costs.restart_clock()
 
     def _take_in(self, loop: Loop) -> bool:
-        """Take in new requests, cancellations and timeouts; waits while there is nothing to do. False: stop."""
+        """Take in new requests, cancellations and timeouts. Waits while there is nothing to do.
+
+        Returns:
+            Whether the loop goes on.
+        """
         self._inbox.wait(lambda: self._closing or bool(loop.scheduler))
-        with self._inbox.lock:  # No request is out of both queues for a moment.
+        with self._inbox.lock:  # So that a request is always in one of the two queues.
             new, cancelled, clearing = self._inbox.take()
             for sequence in new:
                 loop.scheduler.add(sequence)
@@ -180,7 +185,7 @@ class Worker:
         try:
             if clearing:
                 loop.prefixes.clear()
-        finally:  # Whoever waits for it is not left waiting.
+        finally:  # Resolved even after a failure, so that no caller waits for ever.
             freed = held - loop.prefixes.nbytes
             for done in clearing:
                 done.set_result(freed)
@@ -189,17 +194,20 @@ class Worker:
             return False
         for sequence in cancelled:
             loop.finish(sequence, "cancelled")
-        # After the cancelled ones have left, so that none ends twice. Only what has been taken in: what still lies in
-        # the inbox would be taken in after its end.
+        # Checked after the cancelled ones have left, so that none ends twice. Sequences in the inbox are not checked,
+        # because they would still be taken in after their end.
         now = time.monotonic()
         for sequence in loop.scheduler.sequences():
             if sequence.costs.deadline is not None and sequence.costs.deadline <= now:
-                error = RequestTimeoutError("the request did not finish within its timeout; it was dropped")
+                error = RequestTimeoutError(
+                    "the request did not finish within its timeout and was dropped; give it more seconds, or lower "
+                    "max_new_tokens"
+                )
                 loop.fail(sequence, error)
         return True
 
     def _close_handle(self, sequence: Sequence) -> None:
-        # After it has resolved, so that a fork in between leaves no handle that nobody ends.
+        # Called after the handle has resolved. A fork before that still finds the handle in the inbox and ends it.
         self._inbox.close(sequence.handle)
 
     def _end(self, error: BaseException) -> None:
@@ -207,7 +215,7 @@ class Worker:
             self._ended = error
             left = list(self._inbox.open.values())
             _, _, clearing = self._inbox.take()
-            # The backend goes with the loop, and all slots with it: none is closed, which might fail, too.
+            # Slots are not closed one by one, because that might fail. They go with the loop and its backend.
             loop, self._loop = self._loop, None
             self._counters.add(failed=len(left))
             self._inbox.wake()
@@ -221,7 +229,7 @@ class Worker:
 
 
 def _as_ending(error: BaseException) -> DGemmaError:
-    """What the worker ended with, as callers see it."""
+    """The error that ended the worker, as callers see it."""
     if isinstance(error, DGemmaError):
         return error
     dead = EngineDeadError(f"the engine's worker thread ended: {error!r}")

@@ -1,4 +1,4 @@
-"""Attention of each segment over its own sequence's keys and values, and what it may see."""
+"""Attention of each segment over its own sequence's keys and values, and the masks for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from dgemma_core.execution.segments import Segment
 
 @dataclass(frozen=True)
 class View:
-    """What one segment may attend to in one kind of layer."""
+    """The keys that one segment attends to, in one kind of layer.
+
+    Attributes:
+        segment: the queries.
+        window: keys that a query of a sliding layer sees, its own included; None in a full layer.
+        cached: masks made so far, by window.
+    """
 
     segment: Segment
     window: int | None
@@ -23,18 +29,21 @@ class View:
 
     @property
     def first_key(self) -> int:
-        """The first key; a causal segment begins at a multiple, and its mask hides the surplus."""
+        """Position of the first key. For a causal segment it is rounded down to a multiple; the mask hides the rest."""
         first = 0 if self.window is None else max(0, self.segment.start - self.window + 1)
         return first // KEY_MULTIPLE * KEY_MULTIPLE if self.segment.causal else first
 
     @property
     def last_key(self) -> int:
-        """After the last key; keys of a causal segment that the mask hides fill up a multiple."""
+        """Position after the last key. For a causal segment it is rounded up to a multiple; the mask hides the rest."""
         stop = self.segment.stop
         return -(-stop // KEY_MULTIPLE) * KEY_MULTIPLE if self.segment.causal else stop
 
     def mask(self, device: torch.device) -> Tensor | None:
-        """``[length, last_key - first_key]`` bool, or None for a canvas, which sees every key. Shared by the layers."""
+        """Which keys each query sees: bool ``[length, last_key - first_key]``. The layers share one mask.
+
+        None for a canvas, which sees every key.
+        """
         if not self.segment.causal:
             return None
         if self.window not in self.cached:
@@ -51,7 +60,12 @@ class View:
 
 
 class Masks:
-    """The views of all segments, for sliding and for full layers."""
+    """The views of all segments, for sliding and for full layers.
+
+    Args:
+        segments: in the order of the flat batch.
+        window: of the sliding layers.
+    """
 
     def __init__(self, segments: Sequence[Segment], window: int) -> None:
         cached: list[dict[int | None, Tensor | None]] = [{} for _ in segments]
@@ -63,7 +77,7 @@ class Masks:
         return self._sliding if sliding else self._full
 
     def of_outputs(self) -> Masks:
-        """The same, where only the rows of wanted positions are left; see ``Segment.outputs``."""
+        """The same views with only the rows of wanted positions; see ``Segment.outputs``."""
         rest = Masks((), 0)
         rest._sliding, rest._full = (
             [replace(v, segment=replace(v.segment, length=v.segment.outputs)) for v in views if v.segment.outputs]
@@ -73,17 +87,28 @@ class Masks:
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Grouped-query attention of ``[tokens, heads, dim]`` queries over ``[kv_heads, keys, dim]``."""
+    """Grouped-query attention (https://arxiv.org/abs/2305.13245).
+
+    Args:
+        queries: ``[tokens, heads, dim]``.
+        keys: ``[kv_heads, keys, dim]``.
+        values: ``[kv_heads, keys, dim]``.
+        mask: bool ``[tokens, keys]``, True where a query sees a key; None if all see all.
+        scale: factor of the attention scores.
+
+    Returns:
+        ``[tokens, heads, dim]``.
+    """
     wanted = queries.shape[0]
     queries = pad_rows(queries, QUERY_MULTIPLE)
     tokens, heads, dim = queries.shape
     kv_heads = keys.shape[0]
     grouped = queries.transpose(0, 1).unflatten(0, (kv_heads, heads // kv_heads))
     if mask is None:
-        # Without a mask the queries of a group are just more rows over the same keys: no key is repeated.
+        # Without a mask the queries of a group are more rows over the same keys, so no key is repeated.
         out = F.scaled_dot_product_attention(grouped.flatten(1, 2)[None], keys[None], values[None], scale=scale)
         return out[0].view(heads, tokens, dim).transpose(0, 1)[:wanted]
-    # Added queries see everything (none may see nothing) and are cut off again.
+    # Padding queries see every key, because a query that sees none gives NaN. They are cut off at the end.
     mask = F.pad(mask, (0, 0, 0, tokens - wanted), value=True)
     group = heads // kv_heads
     keys = keys[:, None].expand(-1, group, -1, -1)

@@ -1,11 +1,14 @@
-"""ONE way through the layers, for prefill, denoising and commit alike.
+"""The forward pass through the layers. Prefill, denoising and commit all use it.
 
-Tokens of many sequences lie end to end in one flat batch: linear layers and experts see all of them together, attention
-runs per sequence over its own keys and values. A prompt chunk or a finished canvas (causal, encoder mode) and a canvas
-(bidirectional, decoder mode) may share a pass, even those of the same sequence: its keys are written before anyone
-attends, so prefill or commit and the next denoising step take one pass.
+Tokens of many sequences lie end to end in one flat batch. Linear layers and experts see all of them together. Attention
+runs per sequence, over its own keys and values.
 
-The pass calls the transformers modules (so quantized linear layers keep working), not their ``forward`` of the model.
+Prompt chunks and finished canvases (causal, encoder mode) may share a pass with canvases (bidirectional, decoder mode),
+even within one sequence. Each layer writes all keys before any query attends. So prefill or commit and the next
+denoising step take one pass.
+
+The pass calls the modules inside the transformers model, so quantized linear layers work. It does not call the model's
+own ``forward``.
 """
 
 from __future__ import annotations
@@ -25,10 +28,16 @@ from dgemma_core.execution.segments import Copy, Segment, output_rows
 
 
 class Backbone:
-    """Takes hidden states through the layers of a ``DiffusionGemmaForBlockDiffusion``.
+    """The layers of a ``DiffusionGemmaForBlockDiffusion``.
 
     Args:
         model: the loaded model, in eval mode.
+
+    Attributes:
+        hidden_size: width of the hidden states.
+        device: of the weights.
+        dtype: of the weights and hidden states.
+        layouts: shape of each layer's keys and values.
     """
 
     def __init__(self, model: Any) -> None:
@@ -46,7 +55,7 @@ class Backbone:
             a.self_attn.q_proj.weight is b.self_attn.q_proj.weight
             for a, b in zip(self._encoder_layers, self._decoder_layers, strict=True)
         )
-        # Buffers are not tied: the two modes may scale a layer's output differently although they share its weights.
+        # These scalars are buffers and never tied, so the two modes may differ in them although they share weights.
         self._encoder_scalars = [float(layer.layer_scalar) for layer in self._encoder_layers]
         self._decoder_scalars = [float(layer.layer_scalar) for layer in self._decoder_layers]
         self.hidden_size: int = config.hidden_size
@@ -58,7 +67,7 @@ class Backbone:
         ]
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Scaled token embeddings: ``[tokens]`` int64 -> ``[tokens, hidden]``."""
+        """Scaled token embeddings: int64 ``[tokens]`` -> ``[tokens, hidden]``."""
         embedded: Tensor = self._embed(ids)
         return embedded
 
@@ -66,8 +75,9 @@ class Backbone:
         """Canvas embeddings with the self-conditioning signal of the last step.
 
         Args:
-            ids: ``[tokens]`` int64.
-            soft: ``[tokens, hidden]`` expected embedding under the last step's distribution; zeros at the first step.
+            ids: int64 ``[tokens]``.
+            soft: ``[tokens, hidden]``, expected embeddings under the last step's distributions; zeros at the first
+                step.
 
         Returns:
             ``[tokens, hidden]``.
@@ -81,9 +91,9 @@ class Backbone:
         """Take the flat batch through all layers, writing keys and values in place.
 
         Args:
-            hidden: ``[tokens, hidden]`` embeddings of all segments, in their order.
+            hidden: ``[tokens, hidden]``, embeddings of all segments, in their order.
             segments: causal segments first, then canvases.
-            copies: keys and values to take over between sequences, in an order in which each has its source.
+            copies: keys and values to copy between sequences. A copy comes after the copies that fill its source.
 
         Returns:
             ``[outputs, hidden]``: normed last hidden states of the canvas segments' wanted positions, in their order.
@@ -92,6 +102,7 @@ class Backbone:
         causal_tokens = hidden.shape[0] - canvas_tokens
         if self._tied or not causal_tokens or not canvas_tokens:
             return self._pass(hidden, segments, copies, causal_tokens)
+        # Encoder and decoder have weights of their own, so each takes a pass.
         split = sum(1 for s in segments if s.causal)
         self._pass(hidden[:causal_tokens], segments[:split], copies, causal_tokens)
         return self._pass(hidden[causal_tokens:], segments[split:], (), 0)
@@ -114,7 +125,7 @@ class Backbone:
             for copy in copies:
                 copy.into.copy_layer(index, copy.source, copy.start, copy.stop)
             if index == last and (outputs := sum(s.outputs for s in segments)) < tokens:
-                # The last layer's keys and values are all that is wanted of the other rows.
+                # The other rows were needed for their keys and values only.
                 if not outputs:
                     return hidden[:0]
                 rows = output_rows(segments).to(hidden.device)

@@ -1,4 +1,4 @@
-"""The seam between the engine and whatever computes: a step as plain data, its result, and the backend's interface.
+"""The interface between the engine and a backend: a step as plain data, its result, and the backend's methods.
 
 A step names no request, no handle and no guide, so it can be written to a file and replayed on any backend.
 """
@@ -21,7 +21,7 @@ class ImageInput:
 
     Attributes:
         start: position of its first image token in the sequence.
-        length: its image tokens.
+        length: number of its image tokens.
         patches: float32 ``[patches, patch pixels]`` on the host.
         positions: int64 ``[patches, 2]`` on the host, column and row of each patch.
     """
@@ -42,10 +42,10 @@ class EncodeSegment:
     """Tokens to encode causally: a prompt chunk, or a finished canvas that is committed.
 
     Attributes:
-        slot: whose state.
-        start: position of the first token.
+        slot: of the sequence.
+        start: position of the first token in the sequence.
         tokens: int64 ``[n]`` on the host, at least one.
-        images: those whose tokens lie among them, each whole.
+        images: the images among the tokens. None is split between segments.
     """
 
     slot: Slot
@@ -59,20 +59,19 @@ class CanvasSegment:
     """One denoising step of one canvas. All tensors are on the host; ``active`` positions of the canvas are computed.
 
     Attributes:
-        slot: whose state.
+        slot: of the sequence.
         start: position of the canvas's first token in the sequence.
-        length: positions of the whole canvas. Those from ``active`` on are frozen: attended to as the last step that
-            computed them left them.
+        length: positions of the whole canvas. Those from ``active`` on are frozen: the step attends to the keys and
+            values that an earlier step has written for them.
         tokens: int64 ``[active]``.
         pinned: bool ``[active]``, positions whose self-conditioning is their own token's embedding.
         unconditioned: bool ``[active]``, positions without self-conditioning, unless they are pinned. All others are
             conditioned on the distribution that the last step gave them.
-        uniform: float32 ``[active]`` in [0, 1), the draws that samples are taken with.
-        temperature: what logits are divided by.
-        reads: canvas positions that are read by a guide, where that is all that is wanted: no statistics are computed,
-            and hidden states of these positions only. No distribution is kept then to condition a later step on. None
-            for a canvas that is denoised.
-        guided: whether :meth:`Backend.logits` and :meth:`Backend.label_logits` may be asked of this step.
+        uniform: float32 ``[active]`` in [0, 1), random draws, one per sample.
+        temperature: divisor of the logits.
+        reads: the positions whose hidden states a guide reads, if the canvas is only read. The step then computes no
+            statistics, and keeps no distribution to condition a later step. None for a canvas that is denoised.
+        guided: whether :meth:`Backend.logits` and :meth:`Backend.label_logits` may be called after this step.
     """
 
     slot: Slot
@@ -94,9 +93,13 @@ class CanvasSegment:
 
 @dataclass(frozen=True)
 class PrefixCopy:
-    """Positions ``[start, stop)`` of one slot, taken over from another in the same pass, once that one has them.
+    """A copy of keys and values between two slots, in the pass that computes them.
 
-    Both slots hold the same tokens and images up to ``stop``.
+    Attributes:
+        into: the slot that receives them.
+        source: the other slot. It has the same tokens and images up to ``stop``.
+        start: first position.
+        stop: position after the last.
     """
 
     into: Slot
@@ -110,9 +113,9 @@ class Step:
     """One forward pass, of at least one encoded token or one canvas.
 
     Attributes:
-        encode: what is encoded. A canvas of the same slot may follow in the same step.
+        encode: segments to encode. The same step may hold a canvas of the same slot.
         canvases: canvases that take a denoising step.
-        copies: keys and values taken over between slots, in an order in which each has its source.
+        copies: keys and values to copy between slots. A copy comes after the copies that fill its source.
     """
 
     encode: tuple[EncodeSegment, ...] = ()
@@ -122,11 +125,11 @@ class Step:
 
 @dataclass(frozen=True)
 class CanvasResult:
-    """What one denoising step says about a canvas's computed positions. All on the host.
+    """The result of one denoising step for a canvas's computed positions. All tensors are on the host.
 
     Attributes:
         argmax: int64 ``[active]``, the likeliest token.
-        sample: int64 ``[active]``, a token drawn from the distribution: the first, by token ids, up to which the
+        sample: int64 ``[active]``, a token drawn from the distribution. It is the first token id up to which the
             probabilities sum to more than the position's ``uniform``.
         entropy: float32 ``[active]``, nats.
     """
@@ -138,19 +141,19 @@ class CanvasResult:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What the host needs to know of a step.
+    """The result of a step.
 
     Attributes:
-        canvases: one entry per canvas segment; None where a guide only reads.
+        canvases: one entry per canvas segment; None for a canvas that a guide only reads.
     """
 
     canvases: tuple[CanvasResult | None, ...] = ()
 
 
 class Backend(Protocol):
-    """Weights, and the state of sequences in slots. For one thread only: the engine's worker.
+    """Weights, and the state of sequences in slots. Only the engine's worker thread calls it.
 
-    Methods are called in torch's inference mode. Those that take a slot raise ``ValueError`` for one that is not open.
+    Methods are called in torch's inference mode. A method that takes a slot raises ``ValueError`` if it is not open.
     """
 
     @property
@@ -159,42 +162,54 @@ class Backend(Protocol):
 
     @property
     def on_cpu(self) -> bool:
-        """Whether it computes on the host's own processor."""
+        """Whether the backend computes on the host's own processor."""
 
     def open(self, capacity: int) -> Slot:
-        """A new slot with room for ``capacity`` tokens, prompt, answer and canvas together.
+        """A new slot with room for ``capacity`` tokens: prompt, answer and canvas together.
 
         Raises:
-            Exception: one that ``is_out_of_memory`` knows, where there is no room; nothing is held then.
+            Exception: memory ran out; ``errors.is_out_of_memory`` recognises it. Nothing is allocated then.
         """
 
     def close(self, slot: Slot) -> None:
         """Forget a slot and free its memory."""
 
     def fork_prefix(self, source: Slot, into: Slot, length: int) -> None:
-        """Let ``into`` begin with the first ``length`` positions of ``source``, whose keys and values are final."""
+        """Make the first ``length`` positions of ``source`` the beginning of ``into``.
+
+        Args:
+            source: its keys and values up to ``length`` are final.
+            into: a slot in which nothing has run yet.
+            length: tokens.
+        """
 
     def run(self, step: Step) -> StepResult:
         """Compute one step.
 
-        A run that fails changes nothing that a repetition would not write again, so the same step, or parts of it, may
-        be run again.
+        After a failed run, the same step or parts of it may run again: the repetition overwrites everything that the
+        failed run has written.
         """
 
     def logits(self, slot: Slot, start: int, stop: int, temperature: float) -> Tensor:
-        """Soft-capped logits divided by ``temperature``, of canvas positions ``[start, stop)`` after a guided step.
+        """Processed logits of canvas positions, after a guided step: soft-capped, then divided by the temperature.
+
+        Args:
+            slot: of the sequence.
+            start: first canvas position.
+            stop: position after the last.
+            temperature: divisor of the logits.
 
         Returns:
             float32 ``[stop - start, vocab]`` on the host.
         """
 
     def label_logits(self, slot: Slot, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Soft-capped logits of a few tokens each, not divided by a temperature, after a guided step.
+        """Soft-capped logits of a few tokens per position, after a guided step. No temperature divides them.
 
         Args:
-            slot: whose canvas.
+            slot: of the sequence.
             positions: canvas positions.
-            labels: for each of them the token ids asked for.
+            labels: token ids per position.
 
         Returns:
             For each position float32 ``[labels]`` on the host.
@@ -204,4 +219,4 @@ class Backend(Protocol):
         """Bytes of keys and values that a slot of this capacity takes."""
 
     def free_unused(self) -> None:
-        """Give memory back that is held for reuse only."""
+        """Free memory that is only kept for reuse."""

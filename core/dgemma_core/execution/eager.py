@@ -72,7 +72,7 @@ class EagerBackend:
         del self._slots[slot]
 
     def fork_prefix(self, source: Slot, into: Slot, length: int) -> None:
-        """Copy the first ``length`` positions; copies are cheap beside computing them, and slots stay independent."""
+        """Copy the first ``length`` positions. A copy is cheap compared with computing them, and slots stay apart."""
         self._cache(into).copy_prefix(self._cache(source), length)
 
     def slot_bytes(self, capacity: int) -> int:
@@ -91,11 +91,11 @@ class EagerBackend:
         return self.readout.logits(hidden, temperatures).cpu()
 
     def label_logits(self, slot: Slot, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Logits of a few tokens each after a guided step: per position float32 ``[labels]`` on the host."""
+        """Logits of a few tokens per position after a guided step: per position float32 ``[labels]`` on the host."""
         return self.readout.label_logits(self._state(slot).hidden[list(positions)], labels)
 
     def run(self, step: Step) -> StepResult:
-        """One forward pass. What a repetition reads is written last, so a pass that fails can be repeated."""
+        """One forward pass. It writes last what a repetition reads, so a pass that fails can be repeated."""
         for segment in step.canvases:
             self._make_room(segment)
         segments = [self._causal(segment) for segment in step.encode]
@@ -109,7 +109,7 @@ class EagerBackend:
                 self._state(segment.slot).hidden[where] = part
         denoised = [c for c in step.canvases if c.reads is None]
         read = [part for c, part in zip(step.canvases, parts, strict=True) if c.reads is None]
-        # Last, after all that can fail: a repetition reads the soft embeddings of the step before.
+        # The soft embeddings are written last, because a repetition reads those of the step before.
         results = iter(self._statistics(read, denoised) if denoised else ())
         return StepResult(tuple(next(results) if c.reads is None else None for c in step.canvases))
 
@@ -123,7 +123,7 @@ class EagerBackend:
         return self._state(slot).cache
 
     def _make_room(self, canvas: CanvasSegment) -> None:
-        """Room for what is kept of a canvas from step to step."""
+        """Allocate the soft embeddings and hidden states that a canvas keeps from step to step."""
         state = self._state(canvas.slot)
         shape = (canvas.length, self.backbone.hidden_size)
         if len(state.soft) != canvas.length:
@@ -144,7 +144,7 @@ class EagerBackend:
         return torch.cat(parts)
 
     def _with_images(self, embedded: Tensor, segments: Sequence[EncodeSegment]) -> Tensor:
-        """Puts the vision tower's embeddings in the place of image tokens; they live for this pass only."""
+        """Replace the embeddings of image tokens by the vision tower's. They are kept for this pass only."""
         offset = 0
         for segment in segments:
             for image in segment.images:
@@ -174,7 +174,7 @@ class EagerBackend:
         return Segment(self._cache(canvas.slot), canvas.start, canvas.active, False, stop, wanted=canvas.reads)
 
     def _statistics(self, hidden: Sequence[Tensor], canvases: Sequence[CanvasSegment]) -> list[CanvasResult]:
-        """Read the denoised canvases' rows, keep their soft embeddings, and copy the rest to the host."""
+        """Statistics of the denoised canvases, on the host. Their soft embeddings stay on the device."""
         sizes, device = [canvas.active for canvas in canvases], self.backbone.device
         temperature = torch.tensor([c.temperature for c in canvases]).repeat_interleave(torch.tensor(sizes)).to(device)
         uniform = torch.cat([canvas.uniform for canvas in canvases]).to(device)

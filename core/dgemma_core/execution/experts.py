@@ -12,9 +12,19 @@ from dgemma_core.execution.row_padding import pad_rows, row_multiple
 
 
 def mix_experts(experts: Any, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """Mixture of experts over ``[tokens, hidden]``; ``index`` and ``weights`` are ``[tokens, top_k]``.
+    """Mixture of experts: each token goes through its ``top_k`` experts, and their outputs are summed by weight.
 
-    On a CPU tokens are grouped by expert, one pair of GEMMs each; accelerators take upstream's grouped kernels.
+    On a CPU, tokens are grouped by expert, and each expert takes one pair of GEMMs. On accelerators, transformers' own
+    grouped kernels run.
+
+    Args:
+        experts: the layer's experts, a module of transformers.
+        x: ``[tokens, hidden]``.
+        index: int64 ``[tokens, top_k]``, the experts of each token.
+        weights: ``[tokens, top_k]``.
+
+    Returns:
+        ``[tokens, hidden]``.
     """
     if x.device.type != "cpu" or not isinstance(experts.gate_up_proj, nn.Parameter):
         routed: Tensor = experts(x, index, weights)

@@ -1,4 +1,4 @@
-"""Keys and values of one sequence, with room for its canvas at the tail."""
+"""Keys and values of one sequence, with room for its canvas at the end."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ class KVLayout:
 class SequenceCache:
     """Keys and values of one sequence.
 
-    Allocated once for prompt, answer and canvas, then written in place: nothing is concatenated or moved while the
-    canvas is denoised. Committed positions hold causal (encoder) states; each step writes the canvas's own states after
-    them, and committing the canvas overwrites those. All layers keep all positions, sliding ones too. So any prefix of
-    a finished sequence can be reused.
+    They are allocated once for prompt, answer and canvas, and then written in place. So denoising moves nothing.
+    Committed positions hold causal (encoder) states. Each step writes the canvas's states after them, and the commit
+    overwrites those. All layers keep all positions, also sliding layers, so that any prefix can be reused.
 
     Args:
         layouts: one per layer.
-        capacity: tokens to make room for.
+        capacity: tokens to make room for; rounded up to a multiple of ``KEY_MULTIPLE``.
         device: where the tensors live.
         dtype: of keys and values.
     """
 
     def __init__(self, layouts: Sequence[KVLayout], capacity: int, device: torch.device, dtype: torch.dtype) -> None:
-        # Attention reads whole multiples of keys and hides the surplus, which must then hold numbers.
+        # Zeros, because attention reads whole multiples of keys and masks the surplus, which must not be NaN.
         self.capacity = _rounded(capacity)
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
@@ -60,18 +59,18 @@ class SequenceCache:
         return self.keys[layer][:, start:stop], self.values[layer][:, start:stop]
 
     def copy_prefix(self, source: SequenceCache, length: int) -> None:
-        """Take over the first ``length`` positions of ``source``."""
+        """Copy the first ``length`` positions of ``source``, in all layers."""
         for layer in range(len(self.keys)):
             self.copy_layer(layer, source, 0, length)
 
     def copy_layer(self, layer: int, source: SequenceCache, start: int, stop: int) -> None:
-        """Take over one layer's keys and values of positions ``[start, stop)``."""
+        """Copy one layer's keys and values of positions ``[start, stop)``."""
         self.keys[layer][:, start:stop] = source.keys[layer][:, start:stop]
         self.values[layer][:, start:stop] = source.values[layer][:, start:stop]
 
 
 def cache_bytes(layouts: Sequence[KVLayout], capacity: int, dtype: torch.dtype) -> int:
-    """Bytes of the keys and values of one sequence."""
+    """Bytes that a ``SequenceCache`` of these arguments takes."""
     numbers = 2 * sum(layout.kv_heads * layout.head_dim for layout in layouts)
     return numbers * _rounded(capacity) * dtype.itemsize
 

@@ -1,7 +1,7 @@
 """Hidden states -> per-position argmax, sample, entropy and soft embedding, in chunks of rows.
 
-The head GEMM, one pass of statistics and the soft-embedding GEMM all happen while a chunk's logits are in cache;
-``[canvas, vocabulary]`` never exists as a whole.
+The head GEMM, one pass of statistics and the soft-embedding GEMM all run while a chunk's logits are in the processor's
+cache. The whole ``[canvas, vocabulary]`` matrix never exists.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _DEVICE_CHUNK_BYTES = 512 * 2**20
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one denoising step says about each position.
+    """The result of one denoising step for each position.
 
     Attributes:
         argmax: int64 ``[rows]``, the likeliest token.
         sample: int64 ``[rows]``, a token drawn from the distribution.
         entropy: float32 ``[rows]``, nats.
-        soft: ``[rows, hidden]``, the expected embedding: next step's self-conditioning signal.
+        soft: ``[rows, hidden]``, the expected embedding, which is the next step's self-conditioning signal.
     """
 
     argmax: Tensor
@@ -66,14 +66,14 @@ class Readout:
         self._multiple = row_multiple(self._embedding.device)
         self._chunk_rows = max(1, chunk_bytes // (4 * self.vocab_size * self._multiple)) * self._multiple
         self._block = block_size(self.vocab_size)
-        # 1 - p_max below this and the distribution is a point as far as the embedding's dtype can tell.
+        # If 1 - p_max is below this, the embedding's dtype cannot tell the distribution from its likeliest token.
         self._point = torch.finfo(self._embedding.dtype).eps
 
     def logits(self, hidden: Tensor, temperature: Tensor) -> Tensor:
         """Processed logits: soft-capped, then divided by the temperature.
 
         Args:
-            hidden: ``[rows, hidden]`` normed hidden states.
+            hidden: ``[rows, hidden]``, normed hidden states.
             temperature: float32 ``[rows]``.
 
         Returns:
@@ -85,14 +85,14 @@ class Readout:
         return logits.mul_((self._softcap / temperature).unsqueeze(-1))
 
     def label_logits(self, hidden: Tensor, labels: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Soft-capped logits of some tokens per row: only their rows of the output embedding are read.
+        """Soft-capped logits of a few tokens per row. Only those tokens' rows of the output embedding are read.
 
         Args:
-            hidden: ``[rows, hidden]``.
+            hidden: ``[rows, hidden]``, normed hidden states.
             labels: token ids per row.
 
         Returns:
-            float32 ``[labels]`` per row, on the host.
+            Per row float32 ``[labels]`` on the host.
         """
         sizes = [len(ids) for ids in labels]
         device = hidden.device
@@ -102,15 +102,15 @@ class Readout:
         return list((torch.tanh(raw / self._softcap) * self._softcap).cpu().split(sizes))
 
     def __call__(self, hidden: Tensor, temperature: Tensor, uniform: Tensor) -> Statistics:
-        """Read one denoising step.
+        """Statistics of one denoising step.
 
         Args:
-            hidden: ``[rows, hidden]`` normed hidden states.
+            hidden: ``[rows, hidden]``, normed hidden states.
             temperature: float32 ``[rows]`` on the device.
             uniform: float32 ``[rows]`` on the device, one draw per position.
 
         Returns:
-            Statistics of all rows, on the device.
+            The statistics of all rows, on the device.
         """
         rows = hidden.shape[0]
         argmax = torch.empty(rows, dtype=torch.long, device=hidden.device)
@@ -141,10 +141,10 @@ class Readout:
         sums = blocks.sum(-1)
         total = sums.sum(-1)
         sample.copy_(sample_in_blocks(blocks, sums, uniform))
-        # Entropy = log Z - E[logit]; a batched dot product needs no [rows, vocab] temporary.
+        # Entropy = log Z - E[logit]. A batched dot product needs no [rows, vocab] temporary.
         expected = torch.bmm(weights.unsqueeze(1), logits.unsqueeze(2)).flatten() / total
         torch.sub(total.log(), expected, out=entropy).clamp_(min=0.0)
-        # The largest weight is exp(0) = 1, so total - 1 is the mass of everything else.
+        # The largest weight is exp(0) = 1, so total - 1 is the mass of all other tokens.
         spread = (total - 1.0 > self._point).nonzero().flatten()
         if len(spread) < len(weights):
             soft.copy_(F.embedding(argmax, self._embedding) * self._embed_scale)

@@ -1,4 +1,4 @@
-"""Recordings: an engine's calls of its backend, kept in a file, and made again on any other backend."""
+"""Recordings: an engine's calls of its backend, written to a file and repeated on any other backend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgemma_core.execution.backend import Backend, Slot, Step, StepResult
-from dgemma_core.execution.calls import (
+from dgemma_core.execution.backend_calls import (
     Call,
     Close,
     ForkPrefix,
@@ -27,11 +27,11 @@ from dgemma_core.execution.recording_format import from_bytes, to_bytes
 
 @dataclass(frozen=True)
 class Recording:
-    """Calls of one backend, from its first one on.
+    """All calls of one backend, beginning with its first.
 
     Attributes:
-        calls: in their order. Their tensors are on the host.
-        weights: says how the weights are made, in values that JSON has.
+        calls: in order, with their tensors on the host.
+        weights: JSON values that say how the weights are made.
     """
 
     calls: tuple[Call, ...]
@@ -47,7 +47,7 @@ class Recording:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it holds no recording.
+            ValueError: the file holds no recording.
         """
         content = path.read_bytes()
         try:
@@ -57,15 +57,15 @@ class Recording:
 
 
 class RecordingBackend:
-    """A :class:`~dgemma_core.execution.backend.Backend` that logs the calls of another one, with their results.
+    """A :class:`~dgemma_core.execution.backend.Backend` that logs the calls of another backend, with their results.
 
-    Calls that raise are not logged: they change nothing that a repetition would not write again.
+    Calls that raise are not logged, because a repetition overwrites everything that they have changed.
 
     Args:
-        backend: computes.
+        backend: the other backend, which computes.
 
     Attributes:
-        calls: so far.
+        calls: the calls so far.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -76,7 +76,7 @@ class RecordingBackend:
         """The calls so far.
 
         Args:
-            weights: says how the weights are made, in values that JSON has.
+            weights: JSON values that say how the weights are made.
         """
         return Recording(tuple(self.calls), weights)
 
@@ -87,7 +87,7 @@ class RecordingBackend:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether it computes on the host's own processor."""
+        """Whether the backend computes on the host's own processor."""
         return self._backend.on_cpu
 
     def open(self, capacity: int) -> Slot:
@@ -102,7 +102,7 @@ class RecordingBackend:
         self.calls.append(Close(slot))
 
     def fork_prefix(self, source: Slot, into: Slot, length: int) -> None:
-        """Let a slot begin like another one."""
+        """Make the beginning of one slot the beginning of another."""
         self._backend.fork_prefix(source, into, length)
         self.calls.append(ForkPrefix(source, into, length))
 
@@ -115,12 +115,12 @@ class RecordingBackend:
     def logits(self, slot: Slot, start: int, stop: int, temperature: float) -> Tensor:
         """Logits of canvas positions: float32 ``[stop - start, vocab]`` on the host."""
         result = self._backend.logits(slot, start, stop, temperature)
-        # A copy: the caller may change what it is given.
+        # A copy, because the caller may change its tensor.
         self.calls.append(ReadLogits(slot, start, stop, temperature, result.clone()))
         return result
 
     def label_logits(self, slot: Slot, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Logits of a few tokens each: per position float32 ``[labels]`` on the host."""
+        """Logits of a few tokens per position: per position float32 ``[labels]`` on the host."""
         result = self._backend.label_logits(slot, positions, labels)
         kept = tuple(row.clone() for row in result)
         self.calls.append(ReadLabelLogits(slot, tuple(positions), tuple(map(tuple, labels)), kept))
@@ -131,17 +131,17 @@ class RecordingBackend:
         return self._backend.slot_bytes(capacity)
 
     def free_unused(self) -> None:
-        """Give memory back that is held for reuse only."""
+        """Free memory that is only kept for reuse."""
         self._backend.free_unused()
 
 
 class Replayed(NamedTuple):
-    """A recorded call that was made again.
+    """A recorded call that was repeated.
 
     Attributes:
-        call: with the recording's slots.
-        recorded: its result then.
-        new: its result now.
+        call: the call, with the recording's slots.
+        recorded: the result in the recording.
+        new: the result of the repetition.
     """
 
     call: Call
@@ -151,11 +151,11 @@ class Replayed(NamedTuple):
 
 @torch.inference_mode()
 def replay(recording: Recording, backend: Backend) -> Iterator[Replayed]:
-    """Make the same calls on another backend, one with each step of the iteration.
+    """Repeat a recording's calls on another backend. Every iteration makes one call.
 
     Args:
-        recording: from any backend with the same weights.
-        backend: its slots may have other names.
+        recording: of any backend with the same weights.
+        backend: repeats the calls. Its slots may have other names.
     """
     names: SlotNames = {}
     for call in recording.calls:

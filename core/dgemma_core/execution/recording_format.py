@@ -1,8 +1,8 @@
-"""How a recording is written to a file.
+"""The file format of recordings.
 
 A file is a gzipped `safetensors <https://github.com/huggingface/safetensors>`_ file. All tensors of one dtype lie end
-to end in one entry. The calls are JSON in the metadata, where ``{dtype: shape}`` stands for the next tensor of its
-entry.
+to end in one entry. The calls are JSON in the metadata. There ``{dtype: shape}`` stands for the next tensor of the
+dtype's entry.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dgemma_core.execution.backend import (
     Step,
     StepResult,
 )
-from dgemma_core.execution.calls import Call, Close, ForkPrefix, Open, ReadLabelLogits, ReadLogits, Run
+from dgemma_core.execution.backend_calls import Call, Close, ForkPrefix, Open, ReadLabelLogits, ReadLogits, Run
 
 _TYPES: dict[str, Any] = {
     kind.__name__: kind
@@ -42,7 +42,7 @@ def to_bytes(calls: tuple[Call, ...], weights: dict[str, Any]) -> bytes:
 
     Args:
         calls: with tensors on the host.
-        weights: values that JSON has.
+        weights: JSON values.
     """
     writer = _Writer()
     about = {"weights": weights, "calls": [writer.plain(call) for call in calls]}
@@ -54,10 +54,10 @@ def from_bytes(packed: bytes) -> tuple[tuple[Call, ...], dict[str, Any]]:
     """Calls and weights of a file's content. Nothing in it is executed.
 
     Raises:
-        Exception: of any kind, where the content is something else.
+        Exception: of any kind, if the content is not a recording.
     """
     content = gzip.decompress(packed)
-    # The library gives tensors only. A file begins with its header's length in 8 bytes, then the header in JSON.
+    # safetensors returns tensors only. A file begins with 8 bytes for the header's length, then the header in JSON.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     about = json.loads(header["__metadata__"]["recording"])
     reader = _Reader(load(content))
@@ -65,7 +65,7 @@ def from_bytes(packed: bytes) -> tuple[tuple[Call, ...], dict[str, Any]]:
 
 
 class _Writer:
-    """Turns calls into values that JSON has, and gathers their tensors by dtype."""
+    """Turns calls into JSON values, and gathers their tensors by dtype."""
 
     def __init__(self) -> None:
         self._parts: dict[str, list[Tensor]] = {}
@@ -84,7 +84,7 @@ class _Writer:
 
 
 class _Reader:
-    """Turns values back into calls; tensors come in the order in which they were written."""
+    """Turns JSON values back into calls. It takes tensors in the order in which they were written."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         self._tensors = tensors

@@ -1,4 +1,4 @@
-"""What a forward pass computes: consecutive tokens of sequences, and what is copied between them."""
+"""The input of a forward pass: consecutive tokens of sequences, and copies between sequences."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Segment:
         cache: the sequence's keys and values.
         start: position of the first token.
         length: tokens computed.
-        causal: encoder mode (prompt chunk, commit) or decoder mode (canvas).
-        stop: positions attended end here. For a canvas it may lie after ``start + length``: a frozen tail is read,
-            not computed.
-        blocks: in a causal segment, positions ``[start, stop)`` that see each other in both directions, at any
-            distance: images, where the checkpoint wants it. Each lies within the segment.
-        wanted: of a canvas, the positions (from its start) whose last hidden states are wanted; None: all of them.
+        causal: True in encoder mode (prompt chunk, commit), False in decoder mode (canvas).
+        stop: position after the last one attended to. For a canvas it may lie after ``start + length``, because frozen
+            positions are attended to, but not computed.
+        blocks: ranges ``[start, stop)`` of positions that see each other in both directions, at any distance. They are
+            the images of a causal segment, if the checkpoint is trained so. Each lies within the segment.
+        wanted: positions of a canvas (from its start) whose last hidden states are wanted; None means all.
     """
 
     cache: SequenceCache
@@ -37,7 +37,7 @@ class Segment:
 
     @property
     def outputs(self) -> int:
-        """Positions whose last hidden states are wanted; none of a causal segment, whose keys and values are enough."""
+        """Number of positions whose last hidden states are wanted. A causal segment has none, only keys and values."""
         if self.causal:
             return 0
         return self.length if self.wanted is None else len(self.wanted)
@@ -45,13 +45,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Copy:
-    """Positions ``[start, stop)`` of a sequence that begins like another one, filled in as soon as that one has them.
+    """A copy of keys and values between two sequences that begin alike. Each layer copies after it has written its own.
 
     Attributes:
-        into: the sequence's keys and values.
-        source: the other one's.
+        into: keys and values of the sequence that receives them.
+        source: keys and values of the other sequence.
         start: first position.
-        stop: after the last.
+        stop: position after the last.
     """
 
     into: SequenceCache

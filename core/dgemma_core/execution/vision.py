@@ -1,4 +1,4 @@
-"""The vision tower: from an image's patches to embeddings that take the place of its tokens."""
+"""The vision tower: an image's patches -> embeddings of its image tokens."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ class VisionTower:
         self.bidirectional: bool = model.config.text_config.use_bidirectional_attention == "vision"
 
     def __call__(self, image: ImageInput, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Embeddings ``[length, hidden]`` that take the place of an image's tokens.
+        """Embeddings ``[length, hidden]`` of an image's tokens.
 
         Images run one by one, so that an image's numbers do not depend on its neighbours.
+
+        Raises:
+            CheckpointError: the vision tower gives another number of embeddings.
         """
         out = self._encoder.get_image_features(
             image.patches[None].to(device), image.positions[None].to(device), return_dict=True

@@ -15,7 +15,7 @@ from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.questions import Answer, Question, check_draws
 from dgemma_core.denoise.canvas import Canvas
 from dgemma_core.denoise.guide import Rows
-from dgemma_core.structured.decisions import Ask
+from dgemma_core.structured.decision_plan import Ask
 from dgemma_core.structured.forms import Blank, Form
 
 

@@ -13,8 +13,8 @@ from itertools import groupby
 
 from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.closing import choose_byte, choose_control_token, choose_hint
+from dgemma_core.structured.ending_search import search_states
 from dgemma_core.structured.matcher import Matcher
-from dgemma_core.structured.state_search import search_states
 
 
 def short_ending(matcher: Matcher, alphabet: Alphabet, limit: int, hints: Sequence[str] = ()) -> list[int] | None:

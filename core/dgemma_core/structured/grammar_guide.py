@@ -20,8 +20,8 @@ from __future__ import annotations
 
 from dgemma_core.denoise.canvas import Canvas
 from dgemma_core.denoise.guide import Rows
-from dgemma_core.structured.cursor import GrammarCursor
-from dgemma_core.structured.region import GrammarRegion
+from dgemma_core.structured.grammar_cursor import GrammarCursor
+from dgemma_core.structured.grammar_region import GrammarRegion
 
 
 class GrammarGuide:

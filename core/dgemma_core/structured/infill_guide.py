@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dgemma_core.denoise.canvas import Canvas
 from dgemma_core.denoise.guide import Rows
-from dgemma_core.structured.infilling import Filling, Layout
+from dgemma_core.structured.infill_layout import Filling, Layout
 
 
 class InfillGuide:

@@ -1,12 +1,12 @@
-"""Middleware for ``create_agent`` that decides in one denoising step: which way a request goes, what is let through.
+"""Middleware for ``create_agent`` that decides in one denoising step: a router and a guard.
 
-Needs the package ``langchain``; nothing else in this integration does.
+It needs the package ``langchain``. The rest of this integration does not.
 """
 
 from __future__ import annotations
 
 try:
-    import langchain.agents.middleware  # noqa: F401 -- names the remedy before the modules below need it
+    import langchain.agents.middleware  # noqa: F401 -- fails here, with a remedy, before the modules below need it
 except ImportError as error:
     raise ImportError(
         "dgemma_integrations.langchain.middleware needs the package langchain: pip install 'langchain>=1,<2'"

@@ -1,4 +1,4 @@
-"""``DiffusionGemmaGuard``: what is let in or out, decided in one denoising step."""
+"""``DiffusionGemmaGuard``: checks input or output of an agent in one denoising step."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _ASKED = "asked"
 
 
 class GuardViolationError(DGemmaError):
-    """A guard with ``on_violation="raise"`` let something not pass.
+    """A guard with ``on_violation="raise"`` has found a violation.
 
     Attributes:
-        question: that was answered with yes.
+        question: the question that was answered with yes.
         probability: of yes.
         checked: ``input`` or ``output``.
     """
@@ -42,20 +42,20 @@ class GuardViolationError(DGemmaError):
 
 
 class DiffusionGemmaGuard(AgentMiddleware[AgentState[Any], Any, Any]):
-    """Asks a yes-or-no question about what comes in or goes out; yes is a violation.
+    """Asks a yes-or-no question about an agent's input or output. The answer yes is a violation.
 
     Args:
-        question: such as "Does the text ask for medical advice?".
+        question: for example "Does the text ask for medical advice?".
         check: ``input`` (the last user message, before anything runs), ``output`` (an answer without tool calls, and a
             structured response) or ``both``.
         threshold: probability of yes from which it is a violation.
         on_violation: ``end`` answers with ``message`` in place of the model; ``raise`` raises GuardViolationError.
-        message: the answer then.
-        name: of the middleware; an agent with several guards needs a name for each.
+        message: the answer that ``end`` gives.
+        name: of the middleware. In an agent with several guards each needs its own name.
         settings: of the :class:`DiffusionGemmaClassifier` that decides: ``engine``, ``model``, ``calibration`` ...
 
     Raises:
-        ValueError: settings that cannot be used, naming them.
+        ValueError: settings that cannot be used; the message names them.
     """
 
     def __init__(
@@ -85,30 +85,30 @@ class DiffusionGemmaGuard(AgentMiddleware[AgentState[Any], Any, Any]):
 
     @property
     def name(self) -> str:
-        """Tells this middleware from others of the same agent."""
+        """The name of this middleware, unique in its agent."""
         return self._name
 
     @hook_config(can_jump_to=["end"])
     def before_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Checks the last user message."""
+        """Check the last user message."""
         said = self._input(state)
         return self._verdict(self.classifier.decide(said)[_ASKED], "input", None) if said else None
 
     @hook_config(can_jump_to=["end"])
     async def abefore_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """The same on an event loop."""
+        """:meth:`before_agent` without blocking the event loop."""
         said = self._input(state)
         return self._verdict((await self.classifier.adecide(said))[_ASKED], "input", None) if said else None
 
     @hook_config(can_jump_to=["end"])
     def after_model(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Checks the answer."""
+        """Check the answer."""
         text = self._output(state)
         return self._verdict(self.classifier.decide(text)[_ASKED], "output", state) if text else None
 
     @hook_config(can_jump_to=["end"])
     async def aafter_model(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """The same on an event loop."""
+        """:meth:`after_model` without blocking the event loop."""
         text = self._output(state)
         return self._verdict((await self.classifier.adecide(text))[_ASKED], "output", state) if text else None
 
@@ -130,7 +130,7 @@ class DiffusionGemmaGuard(AgentMiddleware[AgentState[Any], Any, Any]):
         if self.on_violation == "raise":
             raise GuardViolationError(self.question, probability, checked)
         answered = state["messages"][-1] if state is not None else None
-        # The same id takes the answer's place.
+        # A message with the same id replaces the answer.
         own = answered.id if isinstance(answered, AIMessage) else None
         update: dict[str, Any] = {"messages": [AIMessage(self.message, id=own)], "jump_to": "end"}
         if state is not None and state.get("structured_response") is not None:

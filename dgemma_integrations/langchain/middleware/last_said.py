@@ -1,4 +1,4 @@
-"""What the user said last."""
+"""The last message of the user."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
 
 
 def last_said(messages: Sequence[AnyMessage]) -> str | list[BaseMessage]:
-    """The last user message: its text, or the message where it holds more than text."""
+    """The last user message: its text, or the message if it holds more than text. An empty text if there is none."""
     last = next((message for message in reversed(messages) if isinstance(message, HumanMessage)), None)
     if last is None:
         return ""

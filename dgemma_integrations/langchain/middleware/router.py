@@ -1,4 +1,4 @@
-"""``DiffusionGemmaRouter``: which tools and which model a request gets, decided in one denoising step."""
+"""``DiffusionGemmaRouter``: chooses the tools and the model of a request in one denoising step."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _ASKED = "asked"
 
 @dataclass(frozen=True)
 class Route:
-    """One way a request may go.
+    """One route of a request.
 
     Args:
-        description: what belongs here; the model reads it.
-        tools: names of the agent's tools that are left; None leaves all of them.
-        model: that answers; None is the agent's own.
+        description: the requests that belong here, in words that the model reads.
+        tools: names of the agent's tools that the request may use; None means all.
+        model: the model that answers; None means the agent's own.
     """
 
     description: str
@@ -34,19 +34,19 @@ class Route:
 
 
 class DiffusionGemmaRouter(AgentMiddleware[AgentState[Any], Any, Any]):
-    """Chooses, before each call of the model, which tools and which model the last user message gets.
+    """Chooses the tools and the model for the last user message, before each call of the model.
 
     Args:
-        routes: 2 to 26 ways by name.
-        question: that the routes' names answer.
-        fallback: the route of messages whose likeliest route is less probable than ``min_confidence``; None leaves
-            their requests as they are.
-        min_confidence: from 0 to 1.
+        routes: 2 to 26 routes by name.
+        question: the question that the routes' names answer.
+        fallback: the route of a message if no route is as probable as ``min_confidence``; None leaves the request as
+            it is.
+        min_confidence: probability from 0 to 1.
         settings: of the :class:`DiffusionGemmaClassifier` that decides: ``engine``, ``model``, ``calibration`` ...
 
     Raises:
-        ValueError: routes or settings that cannot be used, naming them. At a request, a route with a tool the agent
-            does not have.
+        ValueError: routes or settings that cannot be used; the message names them. At a request, a route with a tool
+            that the agent does not have.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class DiffusionGemmaRouter(AgentMiddleware[AgentState[Any], Any, Any]):
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
-        """Routes the request, then calls the model."""
+        """Route the request, then call the model."""
         said = last_said(request.messages)
         return handler(self._routed(request, self.classifier.decide(said)[_ASKED]) if said else request)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
-        """The same on an event loop."""
+        """:meth:`wrap_model_call` without blocking the event loop."""
         said = last_said(request.messages)
         if said:
             request = self._routed(request, (await self.classifier.adecide(said))[_ASKED])

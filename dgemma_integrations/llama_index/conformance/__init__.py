@@ -1,6 +1,6 @@
 """A conformance suite for LlamaIndex LLMs.
 
-Inherit ``LLMConformance`` in a test module, say which class to test, and pytest collects the tests::
+Inherit ``LLMConformance`` in a test module, name the class to test, and pytest collects the tests::
 
     from dgemma_integrations.llama_index.conformance import LLMConformance
 
@@ -14,8 +14,10 @@ Inherit ``LLMConformance`` in a test module, say which class to test, and pytest
         def llm_params(self):
             return {"temperature": 0, "max_tokens": 16}
 
-A flag that is off skips the tests that depend on it, with the reason. The parts may also be inherited one by one. The
-modules of this package import llama-index-core and pytest only, so the folder can be copied into any project.
+A flag that is off skips the tests that depend on it, with the reason. The parts may also be inherited one by one. A
+test's docstring begins with "Fails:" and says what goes wrong in an application when the test fails.
+
+The modules of this package import only llama-index-core and pytest, so the folder can be copied into any project.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pathlib import Path
 
 import pytest
 
-# Before the imports: pytest explains failed assertions only in modules it knows.
+# Registered before the imports, because pytest explains failed assertions only in modules that it knows.
 pytest.register_assert_rewrite(*(f"{__name__}.{path.stem}" for path in Path(__file__).parent.glob("[a-z]*.py")))
 
 from .base import ConformanceBase  # noqa: E402

@@ -19,13 +19,13 @@ PREDICT = PromptTemplate("{greeting} Name a river.")
 
 
 class AccountingTests(ConformanceBase):
-    """One call: what the model is sent, what is counted, what traces show."""
+    """One call: the prompt that the model gets, the tokens that are counted, the events in traces."""
 
     # --- predict ---
 
     @pytest.mark.parametrize("method", ["predict", "apredict", "stream", "astream"])
     def test_predict(self, method: str) -> None:
-        """Fails: ``LLM.system_prompt`` is lost, or ``predict`` breaks: every synthesizer and selector goes this way."""
+        """Fails: ``LLM.system_prompt`` is lost, or ``predict`` breaks. Every synthesizer and selector uses it."""
         llm = self.make(system_prompt=SYSTEM)
 
         async def work() -> str:
@@ -55,13 +55,13 @@ class AccountingTests(ConformanceBase):
         assert counts[1] > counts[0]
 
     def count_prompt(self, work: Any) -> int:
-        """Prompt tokens of the LLM call that some work makes."""
+        """Prompt tokens of the LLM call that ``work`` makes."""
         with recorded() as events:
             work()
         return usage_or_skip(events.ends[-1].response)[0]
 
     def test_chat_template_in_predict(self, llm: LLM) -> None:
-        """Fails: prompts with several roles, such as core's own chat refine prompts, do not work."""
+        """Fails: prompts with several roles, like core's own chat refine prompts, do not work."""
         template = ChatPromptTemplate.from_messages([("system", "Be brief."), ("user", "Name {what}.")])
         assert isinstance(llm.predict(template, what="a river {sic}"), str)
 
@@ -70,7 +70,7 @@ class AccountingTests(ConformanceBase):
     @needs("reports_usage")
     @each_endpoint
     def test_usage_is_counted_once(self, llm: LLM, endpoint: str) -> None:
-        """Fails: ``TokenCountingHandler``, and any budget on it, counts nothing, twice, or with a foreign tokenizer."""
+        """Fails: ``TokenCountingHandler`` counts nothing, twice, or with a foreign tokenizer; so do budgets on it."""
         counter = TokenCountingHandler(tokenizer=lambda text: ["x"] * 12345)
         llm.callback_manager = CallbackManager([counter])
         response = self.call(llm, endpoint)[-1]
@@ -82,8 +82,8 @@ class AccountingTests(ConformanceBase):
 
     @each_endpoint
     def test_raw_is_plain_data(self, llm: LLM, endpoint: str) -> None:
-        """Fails: events, agent outputs and stored chats cannot be written as JSON, or hold on to tensors. ``raw`` goes
-        into ``AgentStream``, ``AgentOutput`` and every end event.
+        """Fails: events, agent outputs and stored chats cannot be written as JSON, or keep tensors alive. ``raw`` is in
+        ``AgentStream``, ``AgentOutput`` and every end event.
         """
         for response in self.call(llm, endpoint):
             raw = response.raw.model_dump() if hasattr(response.raw, "model_dump") else response.raw
@@ -93,8 +93,8 @@ class AccountingTests(ConformanceBase):
 
     @each_endpoint
     def test_one_event_per_call(self, llm: LLM, endpoint: str) -> None:
-        """Fails: traces show calls that never happened, and costs are counted twice or three times. It comes from an
-        endpoint that calls another public one, as ``CustomLLM`` does.
+        """Fails: traces show calls that never happened, and costs are counted twice or three times. The cause is an
+        endpoint that calls another public one, as in ``CustomLLM``.
         """
         handler = RecordingHandler()
         llm.callback_manager = CallbackManager([handler])
@@ -110,7 +110,7 @@ class AccountingTests(ConformanceBase):
 
     @pytest.mark.parametrize("endpoint", STREAMS)
     def test_stream_end_event_has_the_whole_answer(self, llm: LLM, endpoint: str) -> None:
-        """Fails: traces of streamed calls show a piece of the answer."""
+        """Fails: traces of streamed calls show only a piece of the answer."""
         with recorded() as events:
             chunks = self.call(llm, endpoint)
         kind = "LLMChatEndEvent" if "chat" in endpoint else "LLMCompletionEndEvent"
@@ -120,7 +120,7 @@ class AccountingTests(ConformanceBase):
 
     @each_endpoint
     def test_rate_limiter_is_asked_once(self, llm: LLM, endpoint: str) -> None:
-        """Fails: ``LLM.rate_limiter`` throttles nothing, or twice as much as asked for."""
+        """Fails: ``LLM.rate_limiter`` throttles nothing, or twice as much as it should."""
 
         class Limiter:
             asked = 0

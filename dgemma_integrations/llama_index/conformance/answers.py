@@ -1,4 +1,4 @@
-"""What the eight endpoints answer."""
+"""The answers of the eight endpoints."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .calls import ENDPOINTS, each_endpoint, text_of, usage_of
 
 
 class AnswerTests(ConformanceBase):
-    """One call: what comes back."""
+    """One call: its answer."""
 
     @each_endpoint
     def test_endpoint_answers(self, llm: LLM, endpoint: str) -> None:
-        """Fails: the endpoint cannot be used at all. Core calls each of the eight somewhere."""
+        """Fails: the endpoint cannot be used. Core calls each of the eight somewhere."""
         responses = self.call(llm, endpoint)
         assert responses, "no response"
         for response in responses:
@@ -28,8 +28,8 @@ class AnswerTests(ConformanceBase):
 
     @needs("is_deterministic")
     def test_endpoints_agree(self, llm: LLM) -> None:
-        """Fails: an index answers differently sync, async and streamed. ``complete`` on a chat model is one user
-        message (``base/llms/base.py``), so that all eight say the same.
+        """Fails: an index gives different answers sync, async and streamed. On a chat model ``complete`` is one user
+        message (``base/llms/base.py``), so all eight must give the same answer.
         """
         answers = {endpoint: self.answer(llm, endpoint) for endpoint in ENDPOINTS}
         if not llm.metadata.is_chat_model:
@@ -37,7 +37,7 @@ class AnswerTests(ConformanceBase):
         assert len(set(answers.values())) == 1, answers
 
     def test_answer_is_one_text_block(self, llm: LLM) -> None:
-        """Fails: ``ChatMessage.content`` puts newlines inside the answer, since it joins text blocks with them."""
+        """Fails: ``ChatMessage.content`` puts newlines inside the answer, because it joins text blocks with them."""
         (response,) = self.call(llm, "chat")
         texts = [block for block in response.message.blocks if block.block_type == "text"]
         assert len(texts) == 1, response.message.blocks
@@ -50,7 +50,7 @@ class AnswerTests(ConformanceBase):
 
     @needs("thinking_params")
     def test_thoughts_are_a_block(self) -> None:
-        """Fails: a UI cannot show thoughts apart, and agents read them as the answer."""
+        """Fails: a UI cannot show thoughts apart from the answer, and agents take them for the answer."""
         llm = self.make(**(self.thinking_params or {}))
         (response,) = self.call(llm, "chat")
         thoughts = [block for block in response.message.blocks if block.block_type == "thinking"]
@@ -72,7 +72,7 @@ class AnswerTests(ConformanceBase):
     @needs("supports_stop", "is_deterministic")
     @each_endpoint
     def test_stop_of_one_call(self, llm: LLM, endpoint: str) -> None:
-        """Fails: the answer runs on past a stop string, or includes it; ReAct loops invent their own observations."""
+        """Fails: the answer goes on after a stop string, or includes it. ReAct loops invent their own observations."""
         full = self.answer(llm, endpoint)
         stop = full[len(full) // 2 :][:3]
         if not stop:
@@ -81,7 +81,7 @@ class AnswerTests(ConformanceBase):
 
     @each_endpoint
     def test_what_core_sends_is_accepted(self, llm: LLM, endpoint: str) -> None:
-        """Fails: ``DocumentContextExtractor`` (``extra_headers``) and the tool switches of programs are a TypeError."""
+        """Fails: ``DocumentContextExtractor`` (``extra_headers``) and programs (tool switches) get a TypeError."""
         extra = {"extra_headers": {"anthropic-beta": "x"}, "tool_choice": None, "verbose": False, **self.limit(2)}
         assert self.call(llm, endpoint, **extra)
 
@@ -94,7 +94,7 @@ class AnswerTests(ConformanceBase):
 
     @pytest.mark.parametrize("endpoint", [name for name in ENDPOINTS if "complete" in name])
     def test_formatted_prompt(self, llm: LLM, endpoint: str) -> None:
-        """Fails: ``predict`` on a model that is no chat model breaks: it always passes ``formatted=True``."""
+        """Fails: ``predict`` breaks on a model that is no chat model, because it always passes ``formatted=True``."""
         prompt = self.formatted_prompt or self.prompt
         text = self.answer(llm, endpoint, prompt, formatted=True)
         if self.formatted_prompt is not None and self.is_deterministic:

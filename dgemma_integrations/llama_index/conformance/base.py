@@ -1,4 +1,4 @@
-"""What a subclass tells the suite about its LLM, and what the tests share."""
+"""The settings by which a subclass describes its LLM, and helpers of all tests."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .calls import ASYNC, STREAMS, chat, run, text_of
 class ConformanceBase:
     """Settings of the suite. A subclass overrides what differs, as a property or as a plain class attribute.
 
-    ``known_failures`` names the tests that are known to fail and why. They are marked as strict expected failures, so
-    that a subclass stays green while a defect is open and turns red once it is fixed and the entry is out of date.
+    ``known_failures`` names the tests that are known to fail, with the reasons. They become strict expected failures.
+    So a subclass stays green while a defect is open, and turns red when it is fixed and the entry is out of date.
     """
 
     # --- what is tested ---
@@ -30,48 +30,48 @@ class ConformanceBase:
 
     @property
     def llm_params(self) -> dict[str, Any]:
-        """Keyword arguments of its constructor; best seeded, cold and with a small answer."""
+        """Keyword arguments of its constructor; best with a seed, a low temperature and a short answer."""
         return {}
 
     @property
     def slow_params(self) -> dict[str, Any]:
-        """Arguments on top of ``llm_params`` for one answer that takes a while: several chunks, half a second or more.
+        """Arguments besides ``llm_params`` for an answer that takes a while: several chunks, half a second or more.
 
-        The tests of cancelling and of the event loop use them.
+        Tests of cancelling and of the event loop use them.
         """
         return {}
 
     @property
     def other_params(self) -> dict[str, Any]:
-        """One setting, with another value than in ``llm_params``, that changes answers; empty if there is none."""
+        """A setting that changes answers, with another value than in ``llm_params``; empty if there is none."""
         return {}
 
     @property
     def known_failures(self) -> Mapping[str, str]:
-        """Test name, with or without its ``[parameters]``, to the reason of its failure."""
+        """Test name, with or without its ``[parameters]`` -> reason of its failure."""
         return {}
 
     # --- what the LLM can do ---
 
     @property
     def has_tools(self) -> bool:
-        """Whether it calls tools by itself (``metadata.is_function_calling_model``)."""
+        """Whether the LLM itself calls tools (``metadata.is_function_calling_model``)."""
         return issubclass(self.llm_class, FunctionCallingLLM)
 
     @property
     def can_force_tools(self) -> bool:
-        """Whether ``tool_required=True`` and ``tool_choice="name"`` make it call a tool, whatever it is asked."""
+        """Whether ``tool_required=True`` and ``tool_choice="name"`` make it call a tool for every prompt."""
         return self.has_tools
 
     @property
     def has_structured_output(self) -> bool:
-        """Whether ``structured_predict`` gives an object that is valid, whatever the model would rather say."""
+        """Whether ``structured_predict`` always gives a valid object."""
         return self.can_force_tools
 
     streams_structured_output: bool = True
-    """Whether the last object of ``stream_structured_predict`` is as good as that of ``structured_predict``."""
+    """Whether the last object of ``stream_structured_predict`` is as valid as the object of ``structured_predict``."""
     supports_images: bool = False
-    """Whether it takes ``ImageBlock``. If not, it must refuse them by name."""
+    """Whether it takes ``ImageBlock``. If not, it must refuse the block by name."""
     reports_usage: bool = True
     """Whether responses carry token counts."""
     streams_tokens: bool = True
@@ -85,31 +85,31 @@ class ConformanceBase:
     supports_stop: bool = True
     """Whether it takes stop strings per call."""
     supports_max_tokens: bool = True
-    """Whether it takes a limit of the answer per call."""
+    """Whether it takes a limit of the answer's length per call."""
     refuses_unknown_kwargs: bool = False
-    """Whether it refuses keyword arguments that it does not know (instead of handing them to a server)."""
+    """Whether it refuses unknown keyword arguments (instead of sending them to a server)."""
     pickles: bool = True
-    """Whether it claims to survive pickling, which ``IngestionPipeline(num_workers=...)`` needs."""
+    """Whether it can be pickled, which ``IngestionPipeline(num_workers=...)`` needs."""
     dumps: bool = True
-    """Whether ``from_dict(to_dict())`` gives the same LLM back."""
+    """Whether ``from_dict(to_dict())`` returns the same LLM."""
 
     max_tokens_kwarg: str = "max_tokens"
     stop_kwarg: str = "stop"
     structured_max_tokens: int = 256
-    """Enough for the objects of the structured tests: three levels, short strings, lists of two."""
+    """Tokens that are enough for the objects of the structured tests: three levels, short strings, lists of two."""
     prompt: str = "Say hello to Anna in one short sentence."
     other_prompts: tuple[str, ...] = ("Name a river.", "Name a colour.", "Name a city.")
     formatted_prompt: str | None = None
-    """``prompt`` as its chat template writes it; None if there is no template, or if nobody needs to see it."""
+    """``prompt`` as the chat template writes it; None if there is no template, or it is not known."""
     thinking_params: Mapping[str, Any] | None = None
-    """Arguments on top of ``llm_params`` that make it think aloud before it answers; None if it cannot."""
+    """Arguments besides ``llm_params`` that make it show its thoughts before the answer; None if it cannot."""
     thinking_marks: tuple[str, ...] = ("<think>", "</think>", "<|channel>", "<channel|>")
-    """Markup of thoughts, which belongs in no answer."""
+    """Markup of thoughts, which must not be in answers."""
     call_limit: float = 60.0
     """Seconds after which a call counts as hanging."""
 
     def busy(self, llm: LLM) -> bool | None:
-        """Whether the model works right now; None if that cannot be told."""
+        """Whether the model works right now; None if this cannot be known."""
         return None
 
     # --- fixtures ---
@@ -137,11 +137,11 @@ class ConformanceBase:
         return self.make(**self.slow_params)
 
     def limit(self, tokens: int) -> dict[str, Any]:
-        """The keyword argument that limits one answer, if the LLM has one."""
+        """The keyword argument that limits one answer; empty if the LLM has none."""
         return {self.max_tokens_kwarg: tokens} if self.supports_max_tokens else {}
 
     def call(self, llm: LLM, endpoint: str, prompt: Any = None, **kwargs: Any) -> list[Any]:
-        """All responses of one call: one, or a stream's chunks. Async endpoints get an event loop of their own."""
+        """All responses of one call: one, or a stream's chunks. Async endpoints get a new event loop."""
         argument = self.argument(endpoint, prompt)
         if endpoint in ASYNC:
             return run(self.acall(llm, endpoint, prompt, **kwargs))
@@ -154,7 +154,7 @@ class ConformanceBase:
         return [chunk async for chunk in result] if endpoint in STREAMS else [result]
 
     def argument(self, endpoint: str, prompt: Any = None) -> Any:
-        """A prompt the way an endpoint takes it."""
+        """A prompt in the form that an endpoint takes."""
         prompt = self.prompt if prompt is None else prompt
         return chat(prompt) if isinstance(prompt, str) and "chat" in endpoint else prompt
 
@@ -163,7 +163,7 @@ class ConformanceBase:
         return text_of(self.call(llm, endpoint, prompt, **kwargs)[-1])
 
     def wait_until_idle(self, llm: LLM, seconds: float = 10.0) -> None:
-        """Fails if the model still works after some seconds; returns at once where that cannot be told."""
+        """Fail if the model still works after some seconds. Returns at once if :meth:`busy` does not know."""
         deadline = time.monotonic() + seconds
         while self.busy(llm):
             assert time.monotonic() < deadline, f"still generating {seconds:g} s after nobody wants the answer"
@@ -171,7 +171,7 @@ class ConformanceBase:
 
 
 def needs(*flags: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Skips a test, with the reason, where a flag of the subclass is off."""
+    """Skip a test, with the reason, if a flag of the subclass is off."""
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)

@@ -1,4 +1,4 @@
-"""The eight endpoints, what they are given, and what is read from their responses."""
+"""The eight endpoints: helpers that call them and read their responses."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def usage_of(response: Response) -> tuple[int, int]:
 
 
 def usage_or_skip(response: Response) -> tuple[int, int]:
-    """As :func:`usage_of`; skips the test where there is none, which ``test_usage_is_counted_once`` reports."""
+    """As :func:`usage_of`, but skips the test if there is no usage. ``test_usage_is_counted_once`` reports that."""
     usage = usage_of(response)
     if not usage[0]:
         pytest.skip("the response has no usage")
@@ -53,22 +53,22 @@ def usage_or_skip(response: Response) -> tuple[int, int]:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine on a new loop, which never becomes the thread's current one: pytest plugins have theirs."""
+    """Run a coroutine on a new loop. The thread's current loop does not change, because pytest plugins use it."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         return runner.run(coroutine)
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """The result of some work, or a failed test if it hangs."""
+    """The result of ``work``. The test fails if it hangs."""
     return together(seconds, [work])[0]
 
 
 def together(seconds: float, works: Sequence[Callable[[], T]]) -> list[T]:
-    """Runs each piece of work in a thread of its own, all at once.
+    """Run each piece of work in its own thread, all at once.
 
     Raises:
         AssertionError: one of them hangs.
-        BaseException: the first one's error.
+        BaseException: the error of the first one that fails.
     """
     results: dict[int, T] = {}
     errors: dict[int, BaseException] = {}

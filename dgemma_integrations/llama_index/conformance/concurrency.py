@@ -16,7 +16,7 @@ from .leaving import LeavingTests
 
 
 class ConcurrencyTests(LeavingTests):
-    """Many callers at once, and callers that go away."""
+    """Many callers at once, and callers that leave."""
 
     @property
     def _prompts(self) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ class ConcurrencyTests(LeavingTests):
             assert texts == [self._alone(llm, endpoint, prompt) for prompt in self._prompts]
 
     def _alone(self, llm: LLM, endpoint: str, prompt: str) -> str:
-        """What the LLM says when nobody else asks; asked once per class."""
+        """The LLM's answer when nobody else asks. It is asked once per class."""
         answers = vars(type(self)).get("_answers_alone")
         if answers is None:
             answers = {}
@@ -44,7 +44,7 @@ class ConcurrencyTests(LeavingTests):
     @each_async
     def test_event_loop_goes_on(self, endpoint: str) -> None:
         """Fails: a server answers nobody else while the model works, and agents and extractors run one call at a time.
-        ``CustomLLM`` does it: its ``achat`` is ``chat``.
+        ``CustomLLM`` has this fault, because its ``achat`` calls ``chat``.
         """
         llm = self.make_slow()
         run(self.acall(llm, endpoint, **self.limit(2)))
@@ -75,16 +75,16 @@ class ConcurrencyTests(LeavingTests):
 
     @each_async
     def test_one_llm_on_several_loops(self, llm: LLM, endpoint: str) -> None:
-        """Fails: "Event loop is closed" or "attached to a different loop": core makes loops as it likes
-        (``async_utils.asyncio_run``), with one LLM on all of them.
+        """Fails: calls raise "Event loop is closed" or "attached to a different loop". Core often makes new loops
+        (``async_utils.asyncio_run``) and uses one LLM on all of them.
         """
         texts = [text_of(run(self.acall(llm, endpoint))[-1]) for _ in range(3)]
         if self.is_deterministic:
             assert len(set(texts)) == 1
 
     def test_sync_call_on_a_running_loop(self, llm: LLM) -> None:
-        """Fails: a deadlock or "loop is already running": ``PydanticMultiSelector`` calls ``chat`` on the loop's thread
-        even in ``aselect``, and notebooks always do.
+        """Fails: calls deadlock or raise "loop is already running". ``PydanticMultiSelector`` calls ``chat`` on the
+        loop's thread even in ``aselect``, and notebooks always do so.
         """
 
         async def work() -> list[str]:
@@ -100,13 +100,13 @@ class ConcurrencyTests(LeavingTests):
 
     @pytest.mark.parametrize("endpoint", ["complete", "stream_complete"])
     def test_calls_from_several_threads(self, llm: LLM, endpoint: str) -> None:
-        """Fails: answers are mixed up or the process dies: web servers share one LLM among threads."""
+        """Fails: answers are mixed up, or the process dies. Web servers share one LLM among threads."""
         works = [partial(self.answer, llm, endpoint, prompt) for prompt in self._prompts]
         self._expect(llm, together(self.call_limit, works), endpoint)
 
     @each_async
     def test_loops_in_several_threads(self, llm: LLM, endpoint: str) -> None:
-        """Fails: as above, with a loop in each thread: ``SubQuestionQueryEngine.query`` and ``TreeIndex`` make them."""
+        """Fails: as above, with a loop in each thread. ``SubQuestionQueryEngine.query`` and ``TreeIndex`` do this."""
         works = [partial(self.answer, llm, endpoint, prompt) for prompt in self._prompts]
         self._expect(llm, together(self.call_limit, works), endpoint)
 
@@ -123,7 +123,7 @@ class ConcurrencyTests(LeavingTests):
 
     @pytest.mark.parametrize("endpoint", STREAMS)
     def test_two_streams_side_by_side(self, llm: LLM, endpoint: str) -> None:
-        """Fails: a stream that is open blocks every other call, or swallows its words."""
+        """Fails: an open stream blocks every other call, or loses text of it."""
         if endpoint.startswith("a"):
 
             async def both() -> list[str]:

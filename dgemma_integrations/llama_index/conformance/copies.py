@@ -30,7 +30,7 @@ class CopyTests(ConformanceBase):
             assert self.answer(second, "complete").strip()
 
     def test_model_copy(self, llm: LLM) -> None:
-        """Fails: ``llm.model_copy(update={...})``, the usual way to vary one setting, loads or shares too much."""
+        """Fails: ``llm.model_copy(update={...})``, the usual way to change one setting, loads or shares too much."""
         self._same_answer(llm, llm.model_copy())
         if self.other_params:
             copied = llm.model_copy(update=self.other_params)
@@ -50,8 +50,8 @@ class CopyTests(ConformanceBase):
 
     @needs("pickles")
     def test_pickle(self, llm: LLM) -> None:
-        """Fails: ``IngestionPipeline(num_workers=2)`` with an extractor. Core's own ``__getstate__`` deletes fields
-        that cannot be pickled from the live object (``schema.py``), so the original is looked at, too.
+        """Fails: ``IngestionPipeline(num_workers=2)`` breaks with an extractor. Core's own ``__getstate__`` deletes
+        fields that cannot be pickled from the live object (``schema.py``), so the test checks the original, too.
         """
         before = {name: getattr(llm, name, None) for name in type(llm).model_fields}
         data = pickle.dumps(llm)
@@ -69,7 +69,7 @@ class CopyTests(ConformanceBase):
         assert json.loads(json.dumps(data)) == json.loads(llm.to_json())
 
     def test_equal_objects_have_equal_dumps(self) -> None:
-        """Fails: ``IngestionPipeline``'s cache never hits: its key is the text of the dumped component."""
+        """Fails: ``IngestionPipeline``'s cache never hits, because its key is the text of the dumped component."""
         texts = [str(self.make().to_dict()) for _ in range(2)]
         assert texts[0] == texts[1]
         if self.other_params:
@@ -87,15 +87,15 @@ class CopyTests(ConformanceBase):
 
     @needs("dumps")
     def test_load_llm(self, llm: LLM) -> None:
-        """Fails: extractors are not restored ("Invalid LLM name"): a class must be in ``RECOGNIZED_LLMS``
-        (``llms/loading.py``), which an integration can add to when it is imported.
+        """Fails: extractors are not restored ("Invalid LLM name"). A class must be in ``RECOGNIZED_LLMS``
+        (``llms/loading.py``); an integration can add it when it is imported.
         """
         restored: Any = load_llm(llm.to_dict())
         assert type(restored) is type(llm)
 
     @needs("dumps")
     def test_extractor_from_dict(self, llm: LLM) -> None:
-        """Fails: as above, through a component that really does it."""
+        """Fails: as above, in a component that does so."""
         from llama_index.core.extractors import KeywordExtractor
 
         extractor = KeywordExtractor(llm=llm, keywords=2, num_workers=1, show_progress=False)

@@ -1,4 +1,4 @@
-"""The eight endpoints, what is built on them, their events, their token counts and their errors."""
+"""The eight endpoints: their answers, events, token counts and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .recording import RecordingHandler
 
 
 class EndpointTests(AnswerTests, AccountingTests):
-    """One call: what comes back, what is counted, what is raised."""
+    """One call: its answer, its token counts, its errors."""
 
     @property
     def long_prompt(self) -> str:
@@ -26,7 +26,7 @@ class EndpointTests(AnswerTests, AccountingTests):
     @needs("checks_context")
     @each_endpoint
     def test_long_prompt_is_an_error(self, llm: LLM, endpoint: str) -> None:
-        """Fails: the prompt is cut or garbage comes back; or, where the error is a ValueError or TypeError, the default
+        """Fails: the prompt is cut, or the answer is garbage. If the error is a ValueError or TypeError, the default
         query engine swallows it and answers "Empty Response" (``response_synthesizers/refine.py``).
         """
         handler = RecordingHandler()
@@ -44,7 +44,7 @@ class EndpointTests(AnswerTests, AccountingTests):
     @pytest.mark.parametrize("streaming", [False, True])
     def test_query_engine_shows_the_error(self, llm: LLM, streaming: bool) -> None:
         """Fails: a question over documents that do not fit is answered "Empty Response", without a reason."""
-        # A helper that thinks everything fits, as with the tokenizer of another model.
+        # A helper for which everything fits, as with the tokenizer of another model.
         helper = PromptHelper(context_window=10**8, num_output=8, tokenizer=str.split)
         synthesizer = Refine(llm=llm, prompt_helper=helper, streaming=streaming)
         prompt = self.long_prompt
@@ -60,7 +60,7 @@ class EndpointTests(AnswerTests, AccountingTests):
 
     @each_endpoint
     def test_messages_are_not_changed(self, llm: LLM, endpoint: str) -> None:
-        """Fails: a chat engine's memory grows or changes behind its back, since core passes its own lists."""
+        """Fails: a chat engine's memory grows or changes unnoticed, because core passes its own lists."""
         messages = chat("Name a river.", "Name a colour.")
         before = [message.model_dump() for message in messages]
         self.call(llm, endpoint, messages if "chat" in endpoint else None, **self.limit(2))

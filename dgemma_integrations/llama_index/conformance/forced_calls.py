@@ -18,8 +18,8 @@ class ForcedCallTests(ToolBase):
     @needs("can_force_tools")
     @each_method
     def test_required_tool_is_called(self, llm: LLM, method: str) -> None:
-        """Fails: ``structured_predict``, selectors and extractors get prose in place of a call: they all force one with
-        ``tool_required=True``.
+        """Fails: ``structured_predict``, selectors and extractors get prose instead of a call. They all force a call
+        with ``tool_required=True``.
         """
         bench = Bench()
         last = self.with_tools(llm, method, bench.tools, tool_required=True)[-1]
@@ -47,7 +47,7 @@ class ForcedCallTests(ToolBase):
     @each_method
     def test_one_call_unless_parallel(self, llm: LLM, method: str) -> None:
         """Fails: ``predict_and_call`` raises ``ValueError("Invalid")``, and a program returns one object of several.
-        Streams have no validation in core, so the LLM must see to it itself.
+        Core does not validate streams, so the LLM itself must make only one call.
         """
         ask = "Add 1 and 2. Add 3 and 4. Switch on every lamp."
         last = self.with_tools(
@@ -58,7 +58,7 @@ class ForcedCallTests(ToolBase):
     @needs("can_force_tools")
     @each_method
     def test_parallel_calls_are_allowed(self, llm: LLM, method: str) -> None:
-        """Fails: agents break: ``FunctionAgent`` asks with ``allow_parallel_tool_calls=True`` at each turn."""
+        """Fails: agents break. ``FunctionAgent`` asks with ``allow_parallel_tool_calls=True`` at each turn."""
         bench = Bench()
         last = self.with_tools(llm, method, bench.tools, tool_required=True, allow_parallel_tool_calls=True)[-1]
         selections = self.selections(llm, last)
@@ -69,7 +69,7 @@ class ForcedCallTests(ToolBase):
 
     @needs("can_force_tools")
     def test_tool_ids_are_unique(self, llm: LLM) -> None:
-        """Fails: results are matched with the wrong call: agents pair them by ``tool_call_id`` alone."""
+        """Fails: results are matched with the wrong call, because agents match by ``tool_call_id`` alone."""
         responses = [self.with_tools(llm, METHODS[0], Bench().tools, tool_required=True)[-1] for _ in range(2)]
         ids = [selection.tool_id for response in responses for selection in self.selections(llm, response)]
         assert all(ids)
@@ -78,8 +78,8 @@ class ForcedCallTests(ToolBase):
     @needs("can_force_tools")
     @each_method
     def test_calls_are_where_core_looks(self, llm: LLM, method: str) -> None:
-        """Fails: agents lose the call in memory (they keep ``message.blocks``), or streamed objects have every field
-        None (``program/utils.py``, ``process_streaming_objects`` reads ``additional_kwargs["tool_calls"]`` only).
+        """Fails: agents lose the call in memory (they keep ``message.blocks``), or all fields of streamed objects are
+        None (``process_streaming_objects`` in ``program/utils.py`` reads only ``additional_kwargs["tool_calls"]``).
         """
         last = self.with_tools(llm, method, Bench().tools, tool_required=True)[-1]
         blocks = [block for block in last.message.blocks if isinstance(block, ToolCallBlock)]
@@ -93,8 +93,8 @@ class ForcedCallTests(ToolBase):
     @needs("can_force_tools")
     @pytest.mark.parametrize("method", METHODS[2:])
     def test_every_chunk_can_be_asked_for_calls(self, llm: LLM, method: str) -> None:
-        """Fails: ``FunctionAgent`` dies in mid-stream: it asks each chunk for its calls. It keeps the last chunk as the
-        whole turn, so ids must not change either.
+        """Fails: ``FunctionAgent`` dies in mid-stream, because it asks each chunk for its calls. It keeps the last
+        chunk as the whole turn, so ids must not change either.
         """
         chunks = self.with_tools(llm, method, Bench().tools, tool_required=True)
         seen: list[str] = []
@@ -117,7 +117,7 @@ class ForcedCallTests(ToolBase):
 
     @needs("can_force_tools")
     def test_results_can_be_sent_back(self, llm: LLM) -> None:
-        """Fails: the second turn of every agent: the LLM's own message, then one tool message per call."""
+        """Fails: the second turn of every agent breaks. It has the LLM's own message, then a tool message per call."""
         response = self.with_tools(llm, METHODS[0], Bench().tools, tool_required=True)[-1]
         history = [ChatMessage(role="user", content=ASK), response.message]
         history.extend(

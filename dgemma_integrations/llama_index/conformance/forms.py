@@ -1,4 +1,4 @@
-"""The classes whose objects are asked for. Their fields are bounded: a valid object takes few tokens."""
+"""Classes of structured answers. Their fields are bounded, so that a valid object takes few tokens."""
 
 from __future__ import annotations
 

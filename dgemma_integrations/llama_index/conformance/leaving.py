@@ -1,4 +1,4 @@
-"""Callers that go away before their answer is there."""
+"""Callers that leave before their answer is complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LeavingTests(ConformanceBase):
     @pytest.mark.parametrize("how", ["close", "break", "drop", "never_started"])
     @pytest.mark.parametrize("endpoint", ["stream_chat", "stream_complete"])
     def test_leaving_a_stream(self, endpoint: str, how: str) -> None:
-        """Fails: the model goes on for a user who closed the page, and the next one waits."""
+        """Fails: the model goes on for a user who has closed the page, and the next user waits."""
         llm = self.make_slow()
 
         def leave() -> None:
@@ -64,8 +64,8 @@ class LeavingTests(ConformanceBase):
     @pytest.mark.parametrize("endpoint", ["astream_chat", "astream_complete"])
     @pytest.mark.parametrize("how", ["aclose", "break", "never_started"])
     def test_leaving_an_async_stream(self, endpoint: str, how: str) -> None:
-        """Fails: as above. Core's wrapper closes the LLM's own generator a turn of the loop later, so it must not need
-        the caller's task to clean up.
+        """Fails: as above. Core's wrapper closes the LLM's own generator one turn of the loop later, so the clean-up
+        must not need the caller's task.
         """
         llm = self.make_slow()
 
@@ -84,8 +84,8 @@ class LeavingTests(ConformanceBase):
 
     @each_async
     def test_cancelled_task(self, endpoint: str) -> None:
-        """Fails: a timeout (``asyncio.wait_for``) or a closed connection leaves the model busy, or turns into an answer
-        or another error.
+        """Fails: after a timeout (``asyncio.wait_for``) or a closed connection the model stays busy, or the caller gets
+        an answer or another error.
         """
         llm = self.make_slow()
         run(self.acall(llm, endpoint, **self.limit(2)))
@@ -110,7 +110,7 @@ class LeavingTests(ConformanceBase):
 
     @each_endpoint
     def test_many_calls_in_a_row(self, llm: LLM, endpoint: str) -> None:
-        """Fails: something piles up with each call: threads, handlers, open connections."""
+        """Fails: threads, handlers or open connections pile up with each call."""
         self.call(llm, endpoint, **self.limit(1))
         before = threading.active_count()
         for _ in range(3):

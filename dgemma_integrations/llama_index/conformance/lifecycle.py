@@ -19,7 +19,7 @@ from .recording import RecordingHandler
 
 
 class LifecycleTests(CopyTests):
-    """Everything but calls."""
+    """Construction, metadata and settings, without calls."""
 
     # --- construction and metadata ---
 
@@ -31,7 +31,7 @@ class LifecycleTests(CopyTests):
         assert "class_name" in vars(type(llm)), "class_name() is inherited: two classes would share one name"
 
     def test_many_objects_are_cheap(self) -> None:
-        """Fails: each index, agent and test that builds its own LLM loads the weights again, or starts threads."""
+        """Fails: each index, agent and test that makes its own LLM loads the weights again, or starts threads."""
         self.make()
         threads, start = threading.active_count(), time.monotonic()
         llms = [self.make() for _ in range(30)]
@@ -40,8 +40,8 @@ class LifecycleTests(CopyTests):
         assert self.call(llms[-1], "complete", **self.limit(2))
 
     def test_metadata(self, llm: LLM) -> None:
-        """Fails: prompts are packed to the wrong size (``PromptHelper``): ``context_window`` holds prompt and answer,
-        and no room for a prompt is a ValueError in every query engine.
+        """Fails: ``PromptHelper`` packs prompts to the wrong size. ``context_window`` holds prompt and answer. Without
+        room for a prompt every query engine raises a ValueError.
         """
         metadata = llm.metadata
         assert metadata.context_window > 0
@@ -52,7 +52,7 @@ class LifecycleTests(CopyTests):
         assert isinstance(metadata.is_chat_model, bool)
 
     def test_metadata_is_cheap(self) -> None:
-        """Fails: everything is slow, or needs a server before the first call: core reads ``metadata`` all the time."""
+        """Fails: everything is slow, or needs a server before the first call. Core reads ``metadata`` very often."""
         llm = self.make()
         start = time.monotonic()
         for _ in range(200):
@@ -60,7 +60,7 @@ class LifecycleTests(CopyTests):
         assert time.monotonic() - start < 5
 
     def test_payload(self, llm: LLM) -> None:
-        """Fails: traces cannot be stored, or carry secrets: it goes into every start event."""
+        """Fails: traces cannot be stored, or hold secrets. The payload is in every start event."""
         payload = llm.to_payload()
         assert payload["class_name"] == llm.class_name()
         text = json.dumps(payload)
@@ -68,14 +68,14 @@ class LifecycleTests(CopyTests):
         assert not re.search(r"(?i)\"[^\"]*(api_?key|password|secret)[^\"]*\": \"", text)
 
     def test_repr(self, llm: LLM) -> None:
-        """Fails: logging an index or an agent is an endless recursion, or prints the weights."""
+        """Fails: logging an index or an agent recurses endlessly, or prints the weights."""
         for text in (repr(llm), str(llm)):
             assert 0 < len(text) < 5_000
 
     # --- settings ---
 
     def test_callback_manager_is_assigned(self, llm: LLM) -> None:
-        """Fails: events go to an old manager: core assigns ``llm.callback_manager`` on shared objects."""
+        """Fails: events go to an old manager. Core assigns ``llm.callback_manager`` on shared objects."""
         handlers = [RecordingHandler(), RecordingHandler()]
         for handler in handlers:
             llm.callback_manager = CallbackManager([handler])
@@ -86,7 +86,7 @@ class LifecycleTests(CopyTests):
         assert [len(handler.ended) for handler in handlers] == [1, 1]
 
     def test_none_as_callback_manager(self) -> None:
-        """Fails: ``callback_manager=None``, which much code passes on, is a ValidationError or breaks later."""
+        """Fails: ``callback_manager=None``, which much code passes, raises a ValidationError or breaks later."""
         try:
             llm = self.make(callback_manager=None)
         except ValueError as error:
@@ -105,7 +105,7 @@ class LifecycleTests(CopyTests):
             Settings._llm = before
 
     def test_system_prompt_is_no_part_of_chat(self) -> None:
-        """Fails: the system prompt is sent twice: core adds it in ``predict``, so ``chat`` must not."""
+        """Fails: the system prompt is sent twice. Core adds it in ``predict``, so ``chat`` must not."""
         if not self.is_deterministic or not self.supports_max_tokens:
             pytest.skip("needs equal answers to equal prompts")
         with_prompt = self.make(system_prompt="Answer with the word Brontes.")

@@ -1,4 +1,4 @@
-"""The shapes of conversation that core really sends, and content blocks."""
+"""The shapes of conversation that core sends, and content blocks."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class MessageTests(ConformanceBase):
     @needs("_is_chat_model")
     @each_shape
     def test_shape_is_answered(self, llm: LLM, shape: str) -> None:
-        """Fails: the component that sends this shape (named in ``SHAPES``) cannot be used: roles must alternate, a
-        system message must come first, content must not be None.
+        """Fails: the component that sends this shape (named in ``SHAPES``) cannot be used. Some LLMs insist that roles
+        alternate, that a system message comes first, or that content is not None.
         """
         messages = [message.model_copy(deep=True) for message in SHAPES[shape][1]]
         before = [message.model_dump() for message in messages]
@@ -40,8 +40,8 @@ class MessageTests(ConformanceBase):
     @needs("_is_chat_model", "reports_usage")
     @each_shape
     def test_no_message_is_dropped(self, llm: LLM, shape: str) -> None:
-        """Fails: the model never sees part of the conversation: a system message that is not the first, a tool result,
-        a tool call. Told from the prompt tokens, which must grow with each message.
+        """Fails: the model never sees a part of the conversation, like a tool call, a tool result, or a system message
+        that is not the first. The test looks at the prompt tokens, which must grow with each message.
         """
         messages = SHAPES[shape][1]
 
@@ -72,7 +72,7 @@ class MessageTests(ConformanceBase):
     @pytest.mark.parametrize("endpoint", ["chat", "achat", "stream_chat", "astream_chat"])
     def test_images(self, llm: LLM, endpoint: str) -> None:
         """Fails: the model answers questions about pictures that it never saw. Multimodal synthesizers and chat engines
-        send ``ImageBlock`` to any chat model; one that cannot see must say so.
+        send ``ImageBlock`` to any chat model. An LLM that takes no images must raise an error.
         """
         if self.supports_images:
             response = self.call(llm, endpoint, self._with_image(), **self.limit(4))[-1]
@@ -85,7 +85,7 @@ class MessageTests(ConformanceBase):
         assert self.call(llm, "chat")
 
     def test_old_way_of_images(self, llm: LLM) -> None:
-        """Fails: as above, for ``additional_kwargs["images"]``, which core turns into ``ImageBlock`` by itself."""
+        """Fails: as above, for ``additional_kwargs["images"]``, which core itself turns into ``ImageBlock``."""
         message = ChatMessage(
             role="user", content="What is it?", additional_kwargs={"images": [self._with_image()[0].blocks[1]]}
         )

@@ -20,7 +20,7 @@ each_method = pytest.mark.parametrize("method", METHODS)
 
 
 class ObjectBase(ConformanceBase):
-    """What the tests of objects share."""
+    """Helpers of the tests of objects."""
 
     def objects(self, llm: LLM, method: str, output_cls: type[BaseModel], **kwargs: Any) -> list[Any]:
         """All objects of one call: one, or a stream's."""

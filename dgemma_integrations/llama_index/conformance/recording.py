@@ -1,4 +1,4 @@
-"""What a call tells LlamaIndex's instrumentation and callback handlers."""
+"""Recorders of the events that a call sends to LlamaIndex's instrumentation and callback handlers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class RecordedEvents(BaseEventHandler):
 
     @classmethod
     def class_name(cls) -> str:
-        """Its name in stored events."""
+        """The class's name in stored events."""
         return "RecordedEvents"
 
     def handle(self, event: BaseEvent, **_: Any) -> None:
-        """Keeps an event."""
+        """Keep an event."""
         self._events.append(event)
 
     def named(self, *names: str) -> list[Any]:
@@ -34,16 +34,16 @@ class RecordedEvents(BaseEventHandler):
 
     @property
     def starts(self) -> list[Any]:
-        """Where endpoints were called."""
+        """The events of calls of endpoints."""
         return self.named("LLMChatStartEvent", "LLMCompletionStartEvent")
 
     @property
     def ends(self) -> list[Any]:
-        """Where endpoints answered."""
+        """The events of endpoints' answers."""
         return self.named("LLMChatEndEvent", "LLMCompletionEndEvent")
 
     def prompted(self) -> str:
-        """Everything that went to the endpoints, as text."""
+        """All prompts and messages that the endpoints got, as text."""
         parts = []
         for event in self.starts:
             parts += [str(message) for message in getattr(event, "messages", ())] or [event.prompt]
@@ -52,7 +52,7 @@ class RecordedEvents(BaseEventHandler):
 
 @contextmanager
 def recorded() -> Iterator[RecordedEvents]:
-    """Instrumentation events of what runs inside."""
+    """Record the instrumentation events inside this context."""
     dispatcher, handler = get_dispatcher(), RecordedEvents()
     dispatcher.add_event_handler(handler)
     try:
@@ -78,7 +78,7 @@ class RecordingHandler(BaseCallbackHandler):
         parent_id: str = "",
         **_: Any,
     ) -> str:
-        """Keeps the id of an LLM event that begins."""
+        """Keep the id of an LLM event that begins."""
         if event_type == CBEventType.LLM:
             self.started.append(event_id)
         return event_id
@@ -86,7 +86,7 @@ class RecordingHandler(BaseCallbackHandler):
     def on_event_end(
         self, event_type: CBEventType, payload: dict[str, Any] | None = None, event_id: str = "", **_: Any
     ) -> None:
-        """Keeps the id and the payload of an LLM event that ends."""
+        """Keep the id and the payload of an LLM event that ends."""
         if event_type == CBEventType.LLM:
             self.ended.append(event_id)
             self.payloads.append(payload or {})
@@ -99,5 +99,5 @@ class RecordingHandler(BaseCallbackHandler):
 
     @property
     def failures(self) -> list[Any]:
-        """The exceptions that ended events carry."""
+        """The exceptions in the payloads of ended events."""
         return [payload[EventPayload.EXCEPTION] for payload in self.payloads if EventPayload.EXCEPTION in payload]

@@ -1,4 +1,4 @@
-"""The shapes of conversation that core really sends, each with the component that sends it."""
+"""The shapes of conversation that core sends, each with the component that sends it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every chunk of a stream."""
+"""Streams: their chunks, events and usage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StreamingTests(ConformanceBase):
     @each_stream
     def test_deltas_add_up(self, llm: LLM, endpoint: str) -> None:
         """Fails: words are lost, doubled or None in the UI. Query engines join ``delta`` (``llms/llm.py``,
-        ``stream_chat_response_to_tokens``), agents read the cumulative ``content``.
+        ``stream_chat_response_to_tokens``), and agents read the cumulative ``content``.
         """
         text = ""
         for chunk in self.call(llm, endpoint):
@@ -42,7 +42,7 @@ class StreamingTests(ConformanceBase):
     @needs("reports_usage")
     @each_stream
     def test_last_chunk_carries_the_usage(self, llm: LLM, endpoint: str) -> None:
-        """Fails: streamed calls cost nothing in token counters: they look at the last chunk's ``raw`` only."""
+        """Fails: streamed calls cost nothing in token counters, which read only the last chunk's ``raw``."""
         chunks = self.call(llm, endpoint)
         prompt, completion = usage_of(chunks[-1])
         assert prompt > 0
@@ -54,13 +54,13 @@ class StreamingTests(ConformanceBase):
     @needs("streams_tokens")
     @each_stream
     def test_answer_comes_in_pieces(self, endpoint: str) -> None:
-        """Fails: the user waits for the whole answer: it is a stream in name only."""
+        """Fails: the user waits for the whole answer, because the stream has a single chunk."""
         chunks = within(self.call_limit, lambda: self.call(self.make_slow(), endpoint))
         assert sum(bool(chunk.delta) for chunk in chunks) > 1
 
     @pytest.mark.parametrize("endpoint", ["astream_chat", "astream_complete"])
     def test_async_stream_is_awaited_first(self, llm: LLM, endpoint: str) -> None:
-        """Fails: ``await llm.astream_chat(...)``, the only way core calls it, is a TypeError."""
+        """Fails: ``await llm.astream_chat(...)``, the only way in which core calls it, raises a TypeError."""
 
         async def work() -> None:
             call = getattr(llm, endpoint)(self.argument(endpoint))
@@ -73,7 +73,7 @@ class StreamingTests(ConformanceBase):
 
     @pytest.mark.parametrize("endpoint", ["stream_chat", "stream_complete"])
     def test_stream_is_consumed_in_another_thread(self, llm: LLM, endpoint: str) -> None:
-        """Fails: ``ChatEngine.stream_chat`` breaks: it makes the stream in one thread and reads it in another."""
+        """Fails: ``ChatEngine.stream_chat`` breaks. It makes the stream in one thread and reads it in another."""
         stream = getattr(llm, endpoint)(self.argument(endpoint))
         maker = threading.get_ident()
 
@@ -86,7 +86,7 @@ class StreamingTests(ConformanceBase):
 
     @each_stream
     def test_chunks_are_not_changed_later(self, llm: LLM, endpoint: str) -> None:
-        """Fails: events and agents that keep chunks see them change: one object is sent again and again."""
+        """Fails: chunks that events and agents keep change later, because one object is sent again and again."""
         chunks = self.call(llm, endpoint)
         texts = []
         text = ""
@@ -97,7 +97,7 @@ class StreamingTests(ConformanceBase):
         assert [text_of(chunk) for chunk in chunks] == texts
 
     def test_progress_events(self, llm: LLM) -> None:
-        """Fails: tracing tools do not see streamed text: one event belongs to each chunk."""
+        """Fails: tracing tools do not see streamed text. Each chunk needs an event."""
         for endpoint in STREAMS:
             with recorded() as events:
                 chunks = self.call(llm, endpoint)
@@ -105,7 +105,7 @@ class StreamingTests(ConformanceBase):
 
     @pytest.mark.parametrize("endpoint", ["chat", "stream_chat"])
     def test_chat_engine(self, llm: LLM, endpoint: str) -> None:
-        """Fails: chat engines do not answer, or forget what was said."""
+        """Fails: chat engines do not answer, or forget the conversation."""
         from llama_index.core.chat_engine import SimpleChatEngine
         from llama_index.core.memory import ChatMemoryBuffer
 

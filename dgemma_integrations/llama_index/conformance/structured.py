@@ -1,4 +1,4 @@
-"""Structured output: ``structured_predict`` and what is built on it."""
+"""Structured output: ``structured_predict`` and its variants."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .structured_components import StructuredComponentTests
 
 
 class StructuredTests(StructuredComponentTests):
-    """Objects. The models have bounded fields, so that an LLM that guarantees valid output can do so in few tokens."""
+    """Objects. Their fields are bounded, so that an LLM can guarantee a valid object within few tokens."""
 
     @needs("has_structured_output")
     @pytest.mark.parametrize("model", list(MODELS))
     @each_method
     def test_object_is_valid(self, llm: LLM, method: str, model: str) -> None:
-        """Fails: extractors, selectors, and ``output_cls`` of query engines and agents get no object, or one with
-        fields of the wrong kind.
+        """Fails: extractors, selectors, query engines and agents (``output_cls``) get no object, or one whose fields
+        have wrong types.
         """
         self._needs_stream(method)
         output_cls = MODELS[model]
@@ -37,7 +37,7 @@ class StructuredTests(StructuredComponentTests):
 
     @needs("has_structured_output", "is_deterministic")
     def test_all_ways_agree(self, llm: LLM) -> None:
-        """Fails: the object depends on the way it was asked for: a stream keeps less, async drops the system prompt."""
+        """Fails: the object depends on the method. A stream keeps less, or async drops the system prompt."""
         found = {}
         for method in METHODS:
             if "stream" not in method or self.streams_structured_output:
@@ -58,7 +58,7 @@ class StructuredTests(StructuredComponentTests):
     @needs("has_structured_output")
     @each_method
     def test_one_event_per_object(self, llm: LLM, method: str) -> None:
-        """Fails: traces miss structured calls, or show them twice: overrides tend to forget these events."""
+        """Fails: traces miss structured calls, or show them twice. Overrides often forget these events."""
         self._needs_stream(method)
         with recorded() as events:
             items = self.objects(llm, method, Flat)
@@ -81,7 +81,7 @@ class StructuredTests(StructuredComponentTests):
 
     @needs("has_structured_output")
     def test_prompts_of_other_kinds(self, llm: LLM) -> None:
-        """Fails: core's own prompts cannot be used: chat templates, and selectors that look at the LLM first."""
+        """Fails: two kinds of core's own prompts cannot be used: chat templates, and selectors that look at the LLM."""
         template = ChatPromptTemplate.from_messages([("system", "Fill in forms."), ("user", "{text}")])
         selector = SelectorPromptTemplate(
             default_template=PROMPT,
@@ -96,7 +96,7 @@ class StructuredTests(StructuredComponentTests):
     @needs("has_structured_output", "supports_max_tokens")
     @each_method
     def test_no_room_is_an_error(self, llm: LLM, method: str) -> None:
-        """Fails: half an object is passed on as a whole one; ``None`` fields end up in an index."""
+        """Fails: half an object is taken for a whole one, and ``None`` fields end up in an index."""
         if "stream" in method:
             pytest.skip("a stream shows partial objects by design")
         with pytest.raises(Exception) as caught:  # noqa: PT011

@@ -1,4 +1,4 @@
-"""What is built on ``structured_predict``: structured LLMs, programs, query engines."""
+"""Components that use ``structured_predict``: structured LLMs, programs, query engines."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .recording import recorded
 
 
 class StructuredComponentTests(ObjectBase):
-    """Objects by way of core's components."""
+    """Objects from core's components."""
 
     @needs("has_structured_output")
     @pytest.mark.parametrize("endpoint", ["chat", "achat", "complete", "acomplete", "stream_chat", "astream_chat"])
     def test_as_structured_llm(self, llm: LLM, endpoint: str) -> None:
-        """Fails: ``llm.as_structured_llm(cls)``, which agents with ``output_cls`` and query engines use."""
+        """Fails: ``llm.as_structured_llm(cls)`` breaks. Agents with ``output_cls`` and query engines use it."""
         self._needs_stream(endpoint)
         structured = llm.as_structured_llm(Nested)
         responses = self.call(structured, endpoint, TEXT, **self.limit(self.structured_max_tokens))
@@ -45,8 +45,8 @@ class StructuredComponentTests(ObjectBase):
     @needs("can_force_tools", "has_structured_output")
     @pytest.mark.parametrize("way", ["call", "acall", "stream_call", "astream_call"])
     def test_function_calling_program(self, llm: LLM, way: str) -> None:
-        """Fails: what asks for this program by name: ``PydanticProgramMode.FUNCTION``, the selector of
-        ``RouterQueryEngine``, ``SchemaLLMPathExtractor``.
+        """Fails: everything breaks that asks for this program by name: ``PydanticProgramMode.FUNCTION``, the selector
+        of ``RouterQueryEngine``, ``SchemaLLMPathExtractor``.
         """
         self._needs_stream(way)
         program = FunctionCallingProgram.from_defaults(output_cls=Nested, llm=llm, prompt=PROMPT)
@@ -72,7 +72,7 @@ class StructuredComponentTests(ObjectBase):
     @needs("has_structured_output")
     @pytest.mark.parametrize("use_async", [False, True])
     def test_query_engine_with_output_cls(self, llm: LLM, use_async: bool) -> None:
-        """Fails: ``as_query_engine(output_cls=...)``."""
+        """Fails: ``as_query_engine(output_cls=...)`` breaks."""
         from llama_index.core.response_synthesizers import get_response_synthesizer
 
         synthesizer = get_response_synthesizer(llm=llm, response_mode="tree_summarize", output_cls=Flat)  # type: ignore[arg-type]

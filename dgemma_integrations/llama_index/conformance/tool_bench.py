@@ -48,7 +48,7 @@ class Bench:
         return len(self.added) + len(self.switched)
 
     def check(self, selection: ToolSelection) -> None:
-        """Whether the call fits the tool it names."""
+        """Raise an error unless the call fits the tool that it names."""
         (tool,) = (tool for tool in self.tools if tool.metadata.name == selection.tool_name)
         schema = tool.metadata.fn_schema
         assert schema is not None
@@ -56,7 +56,7 @@ class Bench:
 
 
 class ToolBase(ConformanceBase):
-    """What the tests of tools share."""
+    """Helpers of the tests of tools."""
 
     def with_tools(self, llm: LLM, method: str, tools: list[FunctionTool], **kwargs: Any) -> list[ChatResponse]:
         """All responses of one of the four methods."""

@@ -22,7 +22,7 @@ class ToolTests(ForcedCallTests):
     # --- is it one? ---
 
     def test_metadata_says_whether_it_calls_tools(self, llm: LLM) -> None:
-        """Fails: core chooses the wrong agent, selector and program: all go by ``metadata.is_function_calling_model``;
+        """Fails: core chooses the wrong agent, selector and program by ``metadata.is_function_calling_model``.
         ``FunctionAgent`` refuses the LLM, and ``get_program_for_llm`` falls back to JSON by prompt.
         """
         assert llm.metadata.is_function_calling_model == self.has_tools
@@ -31,15 +31,15 @@ class ToolTests(ForcedCallTests):
 
     @needs("has_tools")
     def test_tool_required_is_in_the_signature(self, llm: LLM) -> None:
-        """Fails: ``tool_required`` never arrives: core looks for it in the signature of ``_prepare_chat_with_tools``
-        (``llms/function_calling.py``, ``_supports_tool_required``), and leaves it out with a warning.
+        """Fails: ``tool_required`` never arrives. Core looks for it in the signature of ``_prepare_chat_with_tools``
+        (``llms/function_calling.py``, ``_supports_tool_required``), and else drops it with a warning.
         """
         method = cast(FunctionCallingLLM, llm)._prepare_chat_with_tools
         assert "tool_required" in inspect.signature(method).parameters
 
     @needs("has_tools")
     def test_prepared_arguments_fit_chat(self, llm: LLM) -> None:
-        """Fails: ``chat_with_tools`` is a TypeError: it calls ``chat(**_prepare_chat_with_tools(...))``."""
+        """Fails: ``chat_with_tools`` raises a TypeError, because it calls ``chat(**_prepare_chat_with_tools(...))``."""
         history = chat("Hello.")
         prepared = cast(FunctionCallingLLM, llm)._prepare_chat_with_tools(
             Bench().tools, user_msg=ChatMessage(role="user", content=ASK), chat_history=history
@@ -65,7 +65,7 @@ class ToolTests(ForcedCallTests):
 
     @needs("has_tools", "reports_usage")
     def test_tools_are_in_the_prompt(self, llm: LLM) -> None:
-        """Fails: the model does not know its tools: their names and descriptions are no part of what it reads."""
+        """Fails: the model does not know its tools, because their names and descriptions are not in the prompt."""
         bench = Bench()
         tokens = [
             usage_or_skip(cast(FunctionCallingLLM, llm).chat_with_tools(tools, user_msg=ASK, **self.limit(4)))[0]
@@ -77,7 +77,7 @@ class ToolTests(ForcedCallTests):
 
     @needs("has_tools")
     def test_no_call_is_an_error_by_default(self, llm: LLM) -> None:
-        """Fails: callers take an empty list for a call: ``error_on_no_tool_call`` is True unless they say otherwise."""
+        """Fails: callers take an empty list for a call. By default ``error_on_no_tool_call`` is True."""
         answer = ChatResponse(message=ChatMessage(role="assistant", content="Just text."))
         assert self.selections(llm, answer) == []
         with pytest.raises(ValueError):  # noqa: PT011
@@ -89,7 +89,7 @@ class ToolTests(ForcedCallTests):
     @pytest.mark.parametrize("method", ["predict_and_call", "apredict_and_call"])
     @pytest.mark.parametrize("parallel", [False, True])
     def test_predict_and_call(self, llm: LLM, method: str, parallel: bool) -> None:
-        """Fails: a tool is not run, or run twice; programs and users lose the one call that does everything."""
+        """Fails: a tool is not run, or run twice, by the one method that asks and runs the tool."""
         bench = Bench()
         kwargs: dict[str, Any] = {"user_msg": ASK, "tool_required": True, "allow_parallel_tool_calls": parallel}
         result = getattr(llm, method)(bench.tools, **kwargs)
@@ -101,7 +101,7 @@ class ToolTests(ForcedCallTests):
     @needs("has_tools")
     @pytest.mark.parametrize("method", ["predict_and_call", "apredict_and_call"])
     def test_predict_and_call_without_a_call(self, llm: LLM, method: str) -> None:
-        """Fails: an answer in words is an exception although the caller asked for none (``error_on_no_tool_call``)."""
+        """Fails: an answer in words raises an error, although the caller has switched ``error_on_no_tool_call`` off."""
         kwargs: dict[str, Any] = {"user_msg": self.prompt, "error_on_no_tool_call": False}
         result = getattr(llm, method)([], **kwargs)
         response = run(result) if method.startswith("a") else result

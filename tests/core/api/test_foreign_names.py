@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dgemma_core.api import SamplingParams
 from dgemma_core.api.foreign_names import COUNTERPARTS, FOREIGN_NAMES
-from dgemma_core.api.settings import settings_of
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.load_spec import LoadSpec
+from dgemma_core.api.setting_table import settings_of
 
 # Settings of model objects and calls that are not the engine's, or not by this name.
 _ADAPTERS_OWN = {"max_tokens", "temperature", "timeout", "thinking"}

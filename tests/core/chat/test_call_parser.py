@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dgemma_core.chat.call_parser import MAX_DEPTH, parse_call
-from dgemma_core.chat.call_writer import format_call
 from dgemma_core.chat.control_tokens import CALL_CLOSE, CALL_OPEN, QUOTE
+from tests.helpers.call_writer import format_call
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:

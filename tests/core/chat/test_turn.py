@@ -17,11 +17,11 @@ from transformers import PreTrainedTokenizerFast
 import dgemma_core
 from dgemma_core import Engine, Grammar, Message, SamplingParams, ToolCall
 from dgemma_core.chat.call_parser import MAX_DEPTH
-from dgemma_core.chat.call_writer import format_call, format_value
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.chat.turn import Turn
 from dgemma_core.engine.sequence import Sequence as EngineSequence
+from tests.helpers.call_writer import format_call, format_value
 
 TOKENIZER = PreTrainedTokenizerFast.from_pretrained(Path(dgemma_core.__file__).parent / "embedded")
 TEMPLATE = ChatTemplate(TOKENIZER)

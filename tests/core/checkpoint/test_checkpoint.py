@@ -167,6 +167,7 @@ def test_bad_specs_are_named(field: str, value: object) -> None:
         LoadSpec(**{field: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.landing
 def test_importing_the_core_is_light_and_needs_no_framework() -> None:
     code = (
         "import sys, dgemma_core; heavy = {'torch', 'transformers'} & set(sys.modules); assert not heavy, heavy\n"

@@ -83,7 +83,7 @@ def test_a_limit_only_narrows_the_window(model: Any, tokenizer: Any) -> None:
 def test_an_encoder_that_is_not_causal_is_refused(model: Any, tokenizer: Any) -> None:
     config = deepcopy(model.config)
     config.text_config.use_bidirectional_attention = "all"
-    with pytest.raises(CheckpointError, match="not causal"):
+    with pytest.raises(CheckpointError, match="encoder that is not causal"):
         describe(tokenizer, config, model.generation_config)
 
 

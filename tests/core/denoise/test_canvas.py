@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dgemma_core.denoise.canvas import Canvas, leading, shortest_canvas
-from dgemma_core.denoise.settings import DenoiseSettings
+from dgemma_core.denoise.denoise_settings import DenoiseSettings
 
 LENGTH, VOCAB, ENDS = 8, 100, torch.tensor([1, 4])
 SETTINGS = DenoiseSettings(LENGTH, 10, 0.1, 0.4, 0.8, 1, 0.02, True)

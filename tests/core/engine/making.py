@@ -12,8 +12,8 @@ from dgemma_core import RequestHandle
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.image_patches import PlacedImage
 from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.denoise.guide import Rows
-from dgemma_core.denoise.settings import DenoiseSettings
 from dgemma_core.engine.sequence import Sequence
 from tests.checkpoints import make_tokenizer
 

@@ -9,8 +9,8 @@ import pytest
 
 from dgemma_core import Grammar, LoadSpec, Message, Request, RequestHandle, SamplingParams
 from dgemma_core.checkpoint.description import describe
-from dgemma_core.engine.admission import _LONG, Admission, answer_grammar, is_quick
-from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.engine.admission import _LONG_PROMPT, Admission, answer_grammar, is_quick
+from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.errors import ContextOverflowError
 from tests.checkpoints import make_model
 from tests.core.engine.making import tokenizer
@@ -32,9 +32,9 @@ class Cancels:
 
 
 @pytest.fixture(scope="module")
-def parts() -> HostParts:
+def parts() -> CheckpointParts:
     model = make_model()
-    parts = HostParts(LoadSpec())
+    parts = CheckpointParts(LoadSpec())
     parts.adopt(describe(tokenizer(), model.config, model.generation_config))
     return parts
 
@@ -42,7 +42,7 @@ def parts() -> HostParts:
 CANCELS = Cancels()
 
 
-def admission(parts: HostParts, **spec: Any) -> Admission:
+def admission(parts: CheckpointParts, **spec: Any) -> Admission:
     return Admission(parts, LoadSpec(**spec), weakref.WeakMethod(CANCELS.cancel))
 
 
@@ -98,11 +98,11 @@ def test_thoughts_before_a_grammar_make_another_one() -> None:
 @pytest.mark.parametrize(
     ("request_", "quick"),
     [
-        (Request("x" * (_LONG - 1)), True),
-        (Request("x" * _LONG), False),
+        (Request("x" * (_LONG_PROMPT - 1)), True),
+        (Request("x" * _LONG_PROMPT), False),
         (Request([2, 3, 4]), True),
         (Request(HELLO), True),
-        (Request([Message("user", "x" * (_LONG // 2)), Message("user", "x" * (_LONG // 2))]), False),
+        (Request([Message("user", "x" * (_LONG_PROMPT // 2)), Message("user", "x" * (_LONG_PROMPT // 2))]), False),
         (Request([Message("user", ["see ", img(1)])]), False),
         (Request(HELLO, tools=[TOOL]), False),
         (Request(HELLO, SamplingParams(grammar=GRAMMAR)), False),
@@ -115,7 +115,7 @@ def test_quick_requests(request_: Request, quick: bool) -> None:
 # Rendering and room.
 
 
-def test_a_sequence_is_what_was_asked_for(parts: HostParts) -> None:
+def test_a_sequence_is_what_was_asked_for(parts: CheckpointParts) -> None:
     params = SamplingParams(max_new_tokens=20, canvas_length=8, drafts=True, stop=("x",), seed=3)
     sequence = admission(parts).sequence(Request([2, 30, 31], params, timeout=60.0))
     assert sequence.tokens == [2, 30, 31]
@@ -127,23 +127,23 @@ def test_a_sequence_is_what_was_asked_for(parts: HostParts) -> None:
     assert CANCELS.seen[-1] is sequence.handle
 
 
-def test_a_grammar_gives_a_sequence_its_guide(parts: HostParts) -> None:
+def test_a_grammar_gives_a_sequence_its_guide(parts: CheckpointParts) -> None:
     assert admission(parts).sequence(Request("Hello", SamplingParams(grammar=GRAMMAR))).guide is not None
 
 
-def test_texts_begin_with_the_beginning_of_a_sequence(parts: HostParts) -> None:
+def test_texts_begin_with_the_beginning_of_a_sequence(parts: CheckpointParts) -> None:
     ids = admission(parts).render("Hello").ids
     assert ids[0] == 2
     assert ids[1:] == parts.template.plain("Hello")
     assert admission(parts).render([5, 6]).ids == [5, 6]
 
 
-def test_an_unknown_token_is_named(parts: HostParts) -> None:
+def test_an_unknown_token_is_named(parts: CheckpointParts) -> None:
     with pytest.raises(ValueError, match=r"512.*below 512"):
         admission(parts).render([2, 512])
 
 
-def test_room_is_what_was_asked_for(parts: HostParts) -> None:
+def test_room_is_what_was_asked_for(parts: CheckpointParts) -> None:
     limited = admission(parts, max_context=100)
     assert limited.context_window == 100
     assert admission(parts, max_context=10**9).context_window == 2048
@@ -153,7 +153,7 @@ def test_room_is_what_was_asked_for(parts: HostParts) -> None:
     assert (caught.value.prompt_tokens, caught.value.max_new_tokens, caught.value.context_window) == (60, 41, 100)
 
 
-def test_a_default_length_gives_way_to_the_prompt(parts: HostParts) -> None:
+def test_a_default_length_gives_way_to_the_prompt(parts: CheckpointParts) -> None:
     limited = admission(parts, max_context=100)
     default = parts.description.max_new_tokens
     assert limited.room(10, None) == default

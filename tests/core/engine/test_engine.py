@@ -407,6 +407,7 @@ def test_a_dead_worker_fails_everyone_at_once(tiny_engine: Engine, monkeypatch: 
     assert tiny_engine.closed
 
 
+@pytest.mark.landing
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_is_told(tiny_checkpoint: str) -> None:
     code = (

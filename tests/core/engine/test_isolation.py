@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from dgemma_core.engine.isolation import IsolatedSteps, Outcome, as_engine_error
+from dgemma_core.engine.loans import Loan
 from dgemma_core.engine.scheduler import Work
 from dgemma_core.engine.sequence import Sequence
-from dgemma_core.engine.sharing import Loan
 from dgemma_core.engine.step import StepRunner, slot_of
 from dgemma_core.errors import DGemmaError, OutOfMemoryError
 from dgemma_core.execution.backend import Step, StepResult

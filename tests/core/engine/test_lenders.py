@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dgemma_core.engine.sharing import SHORTEST_LOAN, Lenders
+from dgemma_core.engine.loans import SHORTEST_LOAN, Lenders
 from tests.core.engine.making import make_sequence, placed
 
 COMMON = list(range(100, 180))

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from dgemma_core.engine.loans import SHORTEST_LOAN
 from dgemma_core.engine.scheduler import Scheduler, Work
 from dgemma_core.engine.sequence import Sequence
-from dgemma_core.engine.sharing import SHORTEST_LOAN
 from tests.core.engine.making import CANVAS, make_sequence, placed
 
 

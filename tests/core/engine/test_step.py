@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dgemma_core.engine.loans import Loan
 from dgemma_core.engine.scheduler import Work
 from dgemma_core.engine.sequence import Sequence
-from dgemma_core.engine.sharing import Loan
 from dgemma_core.engine.step import StepRunner, book, build_step, commit, slot_of
 from dgemma_core.execution.backend import PrefixCopy
 from dgemma_core.execution.eager import EagerBackend

@@ -17,7 +17,7 @@ from dgemma_core import Engine, LoadSpec, SamplingParams
 from dgemma_core.engine.step import StepRunner
 from dgemma_core.errors import DGemmaError
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.landing]
 REQUESTS, THREADS, LOOPS = 500, 64, 4
 POISON = 77
 

@@ -327,16 +327,16 @@ def test_closing_before_the_thread_runs_loads_nothing(workers: Callable[..., Wor
 
 
 def test_closing_while_it_loads_ends_every_request(workers: Callable[..., Worker]) -> None:
-    began, go = threading.Event(), threading.Event()
+    loads, go = threading.Event(), threading.Event()
 
     def load() -> Loaded:
-        began.set()
+        loads.set()
         assert go.wait(30)
         return loaded(EagerBackend(make_model()))
 
     worker = workers(load)
     sequence = queued(worker)
-    assert began.wait(30)
+    assert loads.wait(30)
     worker.close(0)
     with pytest.raises(EngineClosedError):
         queued(worker)

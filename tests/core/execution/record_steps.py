@@ -17,7 +17,7 @@ import PIL.Image
 import torch
 
 from dgemma_core import Engine, Grammar, Hole, Image, LoadSpec, Message, Question, Request, SamplingParams
-from dgemma_core.engine.decisions import asked
+from dgemma_core.engine.decision_requests import asked
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.execution.eager import EagerBackend
 from dgemma_core.execution.recording import Recording, RecordingBackend
@@ -114,16 +114,16 @@ def decisions(engine: Engine) -> None:
     }
     asker = Collector()
     other = engine._admission.sequence(Request(prompt(9, 1), SamplingParams(seed=1, max_new_tokens=6)))
-    with asked(engine._admission, asker, "The quick brown fox", questions, draws=2, seed=0, timeout=None) as asking:
-        engine._worker.submit(*asker.sequences, other)
-        for handle in (*asking.handles, other.handle):
-            handle.result()
+    asking = asked(engine._admission, asker, "The quick brown fox", questions, 2, seed=0, timeout=None, wait=False)
+    engine._worker.submit(*asker.sequences, other)
+    for handle in (*asking.handles, other.handle):
+        handle.result()
 
 
 class Collector:
     """Takes sequences in a worker's place, so that others can be queued with them."""
 
-    def submit(self, *sequences: Sequence) -> None:
+    def submit(self, *sequences: Sequence, wait: bool) -> None:
         self.sequences = sequences
 
 

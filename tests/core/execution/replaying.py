@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgemma_core.execution.backend import StepResult
-from dgemma_core.execution.calls import Open
+from dgemma_core.execution.backend_calls import Open
 from dgemma_core.execution.recording import Recording, Replayed
 from tests.checkpoints import make_model
 from tests.core.execution.record_steps import SCENARIOS, file_of

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from dgemma_core.execution.backend import CanvasSegment, EncodeSegment, ImageInput, Slot, Step
-from dgemma_core.execution.calls import Close, ForkPrefix, ReadLabelLogits, ReadLogits, Run
+from dgemma_core.execution.backend_calls import Close, ForkPrefix, ReadLabelLogits, ReadLogits, Run
 from dgemma_core.execution.recording import Recording
 
 KINDS = {

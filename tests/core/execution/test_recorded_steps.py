@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from dgemma_core.execution.calls import Run
+from dgemma_core.execution.backend_calls import Run
 from dgemma_core.execution.eager import EagerBackend
 from dgemma_core.execution.recording import replay
 from tests.core.execution.record_steps import FOLDER, SCENARIOS, file_of, record

@@ -18,7 +18,7 @@ from dgemma_core.execution.backend import (
     Step,
     StepResult,
 )
-from dgemma_core.execution.calls import Open, Run
+from dgemma_core.execution.backend_calls import Open, Run
 from dgemma_core.execution.eager import EagerBackend
 from dgemma_core.execution.recording import Recording, RecordingBackend, replay
 from tests.checkpoints import make_model

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dgemma_core import Engine, Grammar, SamplingParams
 from dgemma_core.execution.backend import CanvasResult, StepResult
-from dgemma_core.execution.calls import Run
+from dgemma_core.execution.backend_calls import Run
 from dgemma_core.execution.recording import replay
 from tests.checkpoints import make_model, make_tokenizer
 from tests.core.execution.record_steps import SCENARIOS, prompt

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from dgemma_core import Grammar
 from dgemma_core.denoise.canvas import Canvas
-from dgemma_core.denoise.settings import DenoiseSettings
+from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.structured.alphabet import Alphabet
-from dgemma_core.structured.cursor import GrammarCursor
+from dgemma_core.structured.grammar_cursor import GrammarCursor
 from dgemma_core.structured.matcher import GrammarCompiler, Matcher
 
 END = 1

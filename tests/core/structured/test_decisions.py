@@ -13,7 +13,7 @@ from dgemma_core.api.calibration import Calibration, expected_error
 from dgemma_core.api.questions import render_options
 from dgemma_core.errors import QueueFullError
 from dgemma_core.structured.decision_guide import DecisionGuide
-from dgemma_core.structured.decisions import plan_asks
+from dgemma_core.structured.decision_plan import plan_asks
 from dgemma_core.structured.forms import FormWriter
 from tests.core.structured.questions import IS_IT, WHICH, WRITER
 

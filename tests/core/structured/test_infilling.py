@@ -9,7 +9,7 @@ import pytest
 
 from dgemma_core import Engine, Grammar, Hole, SamplingParams
 from dgemma_core.errors import AnswerBudgetError
-from dgemma_core.structured.infilling import join, lay_out
+from dgemma_core.structured.infill_layout import join, lay_out
 from tests.checkpoints import make_model, make_tokenizer
 
 PIECES: list[str | Hole] = ["The Vexal bridge was built in ", Hole(12), ". Workers built the Vexal bridge in 1931."]

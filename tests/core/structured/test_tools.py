@@ -112,6 +112,7 @@ def read_cases() -> list[Case]:
     ]
 
 
+@pytest.mark.landing
 def test_free_calls_are_more_often_right_with_their_grammar(embedded_engine: Engine) -> None:
     """A grammar makes calls valid, and more of them right: forced names and keys keep the values in place."""
     cases = read_cases()

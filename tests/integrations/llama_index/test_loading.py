@@ -80,6 +80,7 @@ def test_a_given_engine_decides_the_load_settings(tiny_checkpoint: str) -> None:
     engine.close()
 
 
+@pytest.mark.landing
 def test_importing_and_building_is_light() -> None:
     script = (
         "import sys, llama_index.core.llms.function_calling, llama_index.core.llms.loading\n"
@@ -147,6 +148,7 @@ def test_copies_share_the_engine(llm: DiffusionGemma) -> None:
     assert llm.max_tokens == 32
 
 
+@pytest.mark.landing
 def test_metadata_needs_neither_torch_nor_a_tokenizer() -> None:
     code = (
         "import sys\n"

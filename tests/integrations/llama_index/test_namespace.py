@@ -21,6 +21,7 @@ def test_the_conventional_path_names_the_same_classes() -> None:
         assert getattr(diffusion_gemma, name) is getattr(home, name)
 
 
+@pytest.mark.landing
 def test_it_brings_no_other_framework() -> None:
     code = (
         "import sys, llama_index.llms.diffusion_gemma as d; "
@@ -35,6 +36,7 @@ def test_namespace_packages_stay_open(repository: Path) -> None:
     assert not (repository / "namespace" / "llama_index" / "llms" / "__init__.py").exists()
 
 
+@pytest.mark.landing
 def test_the_wheel_holds_all_import_names(repository: Path, tmp_path: Path) -> None:
     pytest.importorskip("hatchling", reason="the build backend is not installed here")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dgemma_core.api import LoadSpec, SamplingParams
-from dgemma_core.api.settings import Setting
+from dgemma_core.api.setting_table import Setting
 from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaLLM
 from dgemma_integrations.llama_index import DiffusionGemma
 from dgemma_integrations.shared.adapter_settings import DRAFTS, LOAD_SETTINGS, SAMPLING_SETTINGS

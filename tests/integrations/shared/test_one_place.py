@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from dgemma_core.api import LoadSpec, SamplingParams
-from dgemma_core.api.settings import documented, setting
+from dgemma_core.api.setting_table import documented, setting
 from dgemma_integrations.shared.adapter_settings import call_names, load_settings_of, sampling_settings_of
 from dgemma_integrations.shared.load_settings import load_spec
 from dgemma_integrations.shared.sampling_settings import sampling_params

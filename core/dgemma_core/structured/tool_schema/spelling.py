@@ -22,7 +22,7 @@ def key_problem(key: str) -> str:
     if problem := text_problem(key):
         return problem
     if _KEY_ENDS.search(key):
-        return f"the key {key!r} cannot be written bare: it is empty or holds a blank end or :,{{}}[]"
+        return f"the key {key!r} cannot be written bare: it is empty, has a blank at an end, or holds one of :,{{}}[]"
     return ""
 
 

@@ -8,25 +8,25 @@ from functools import partial
 
 from dgemma_core.api.events import Generation
 from dgemma_core.api.infilling import Hole, Infilled
-from dgemma_core.api.params import SamplingParams
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import Rendered
 from dgemma_core.engine.admission import Admission
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.structured.infill_guide import InfillGuide
-from dgemma_core.structured.infilling import Filling, check_params, hole_tokens, join, lay_out
+from dgemma_core.structured.infill_layout import Filling, check_params, hole_tokens, join, lay_out
 
 
 @dataclass(frozen=True)
 class HoledText:
-    """A text whose holes are to be filled.
+    """A text with holes, and the request that fills them.
 
     Attributes:
         pieces: texts and holes.
-        sequence: the request that fills them.
-        fillings: what the holes come to hold.
+        sequence: the request.
+        fillings: the tokens of each hole; the guide fills them in.
         closing: token ids that close a hole.
-        detokenizer: turns their tokens into text.
+        detokenizer: turns the tokens into text.
     """
 
     pieces: tuple[str | Hole, ...]
@@ -36,21 +36,21 @@ class HoledText:
     detokenizer: Detokenizer
 
     def cancel(self) -> None:
-        """Drop the request."""
+        """Cancel the request."""
         self.sequence.handle.cancel()
 
     def infilled(self, generation: Generation) -> Infilled:
-        """The filled text, once the request has ended."""
+        """The filled text. Call it when the request has ended."""
         decode = self.detokenizer.decode
         text, holes = join(self.pieces, [decode(hole_tokens(f.tokens, self.closing)) for f in self.fillings])
         return Infilled(text, holes, generation.usage)
 
 
 def holed_text(admission: Admission, pieces: Seq[str | Hole], params: SamplingParams) -> HoledText:
-    """Lay the pieces out on canvases.
+    """Lay the pieces out on canvases, and make the request that fills them.
 
     Raises:
-        ValueError: bad pieces or parameters, naming them.
+        ValueError: bad pieces or parameters; the message names them.
         GrammarError, ContextOverflowError, CheckpointError: as ``Engine.submit``.
     """
     check_params(params)
@@ -62,5 +62,5 @@ def holed_text(admission: Admission, pieces: Seq[str | Hole], params: SamplingPa
     settings = description.defaults.with_params(replace(params, canvas_length=params.canvas_length or length))
     guide = InfillGuide(layout, description.end_id, description.pad_id)
     room = admission.room(len(layout.prompt), layout.room(length))
-    sequence = admission.guided(Rendered(layout.prompt), settings, params, room, guide)
+    sequence = admission.rendered_sequence(Rendered(layout.prompt), settings, params, room, guide)
     return HoledText(tuple(pieces), sequence, layout.fillings, closing, Detokenizer(description.tokenizer))

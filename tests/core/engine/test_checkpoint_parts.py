@@ -11,8 +11,8 @@ import pytest
 
 from dgemma_core import Grammar, LoadSpec
 from dgemma_core.checkpoint.description import CheckpointDescription, describe
-from dgemma_core.engine import host_parts as module
-from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.engine import checkpoint_parts as module
+from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from tests.checkpoints import make_model
 from tests.core.engine.making import tokenizer
 
@@ -23,8 +23,8 @@ def description() -> CheckpointDescription:
     return describe(tokenizer(), model.config, model.generation_config)
 
 
-def adopted(description: CheckpointDescription, model: str = "embedded") -> HostParts:
-    parts = HostParts(LoadSpec(model=model))
+def adopted(description: CheckpointDescription, model: str = "embedded") -> CheckpointParts:
+    parts = CheckpointParts(LoadSpec(model=model))
     parts.adopt(description)
     return parts
 
@@ -56,7 +56,7 @@ def test_the_description_is_read_at_its_first_use(tiny_checkpoint: str, monkeypa
 
     monkeypatch.setattr(module, "read_description", read)
     spec = LoadSpec(model=tiny_checkpoint)
-    parts = HostParts(spec)
+    parts = CheckpointParts(spec)
     assert not reads
     got = from_threads(lambda: parts.description)
     assert len(got) == 4
@@ -65,7 +65,7 @@ def test_the_description_is_read_at_its_first_use(tiny_checkpoint: str, monkeypa
 
 
 def test_one_that_was_handed_over_is_taken(description: CheckpointDescription) -> None:
-    assert adopted(description, "/no/such").description is description
+    assert adopted(description, model="/no/such").description is description
 
 
 @pytest.mark.parametrize(

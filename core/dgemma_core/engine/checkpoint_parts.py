@@ -1,11 +1,11 @@
-"""The parts of a checkpoint that work on the host, each made at its first use."""
+"""The parts of a checkpoint that work on the host. Each is made at its first use."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 
-from dgemma_core.api.spec import LoadSpec
+from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.chat.image_patches import ImagePreprocessor
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.checkpoint.description import CheckpointDescription, read_description
@@ -13,7 +13,7 @@ from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.matcher import GrammarCompiler
 
 
-class HostParts:
+class CheckpointParts:
     """Description, chat template, image preprocessor and grammar compiler of one checkpoint. Thread-safe.
 
     Args:
@@ -27,17 +27,17 @@ class HostParts:
         self.renew_locks()
 
     def renew_locks(self) -> None:
-        """In a forked child: locks that another thread held at the fork are held for ever there."""
+        """In a forked child: make new locks. The old ones may be held by a thread that exists in the parent only."""
         self._lock = threading.Lock()
-        # Of their own: meanwhile, requests that need neither grammar nor images go on.
+        # Locks of their own, so that requests without grammar and images need not wait for them.
         self._compiler_lock = threading.Lock()
         self._images_lock = threading.Lock()
-        # They hold locks, too: made again where they are needed.
+        # These hold locks, too, so they are made again at the next use.
         self._images: ImagePreprocessor | None = None
         self._compiler: GrammarCompiler | None = None
 
     def adopt(self, description: CheckpointDescription) -> None:
-        """Use the description of a model that was handed over, instead of the checkpoint's files."""
+        """Use this description instead of the checkpoint's files."""
         self._description = description
 
     @property
@@ -45,7 +45,7 @@ class HostParts:
         """Tokenizer, configuration and defaults.
 
         Raises:
-            CheckpointError: nothing usable there.
+            CheckpointError: the checkpoint is missing or unusable.
         """
         if self._description is not None:
             return self._description
@@ -56,7 +56,7 @@ class HostParts:
 
     @property
     def template(self) -> ChatTemplate:
-        """Messages to token ids. Takes a while for a large vocabulary."""
+        """Messages -> token ids. With a large vocabulary the first use takes a while."""
         if self._template is not None:
             return self._template
         description = self.description
@@ -67,7 +67,7 @@ class HostParts:
 
     @property
     def images(self) -> ImagePreprocessor:
-        """Images to patches.
+        """Images -> patches.
 
         Raises:
             CheckpointError: the checkpoint cannot take images.
@@ -81,7 +81,7 @@ class HostParts:
 
     @property
     def compiler(self) -> GrammarCompiler:
-        """Grammars to matchers. Takes a while for a large vocabulary."""
+        """Grammars -> matchers. With a large vocabulary the first use takes a while."""
         description = self.description
         with self._compiler_lock:
             if self._compiler is None:
@@ -90,6 +90,6 @@ class HostParts:
             return self._compiler
 
     async def aopen(self) -> None:
-        """Read the small files, and prepare the template, beside the event loop."""
+        """Read the small files and prepare the template, without blocking the event loop."""
         if self._template is None:
             await asyncio.to_thread(lambda: self.template)

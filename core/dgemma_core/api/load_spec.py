@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dgemma_core.api.json_form import JsonForm
-from dgemma_core.api.settings import check_settings, documented, setting
+from dgemma_core.api.setting_table import check_settings, documented, setting
 
 Device = str
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -40,17 +40,18 @@ class LoadSpec(JsonForm):
         None, "How the linear layers are packed (bitsandbytes, on CUDA); `None` leaves them as they are."
     )
     max_context: int | None = setting(
-        None, "Tokens of prompt plus answer; `None` is what the checkpoint was made for.", low=1, unit="tokens"
+        None, "Most tokens of prompt plus answer; `None` means the checkpoint's own limit.", low=1, unit="tokens"
     )
     max_batch_tokens: int | None = setting(
         None,
-        "Tokens (prompt chunks and canvas positions) in one forward pass, over all requests; `None` picks by device.",
+        "Most tokens (prompt chunks and canvas positions) in one forward pass, over all requests; `None` picks by "
+        "device.",
         low=1,
         unit="tokens",
     )
     max_queue: int = setting(
         DEFAULT_MAX_QUEUE,
-        "Requests that may wait before another one is refused with `QueueFullError`.",
+        "Most requests that may wait; one more is refused with `QueueFullError`.",
         low=1,
         unit="requests",
     )

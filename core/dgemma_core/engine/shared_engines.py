@@ -1,4 +1,4 @@
-"""Engines of this process: shared ones by their spec, and all of them at a fork and at exit."""
+"""The engines of this process. Shares them by spec, and cares for all of them at a fork and at exit."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import threading
 import weakref
 from typing import Any, Generic, Protocol, TypeVar
 
-from dgemma_core.api.spec import LoadSpec
-from dgemma_core.engine.host_parts import HostParts
+from dgemma_core.api.load_spec import LoadSpec
+from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.worker import Worker
 
-# Workers, not engines: a thread whose engine was just forgotten may still be on its way out.
+# Workers, not engines: a worker's thread may still run when its engine is already gone.
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
-_parts: weakref.WeakSet[HostParts] = weakref.WeakSet()
+_parts: weakref.WeakSet[CheckpointParts] = weakref.WeakSet()
 
 
 class _Closable(Protocol):
@@ -26,7 +26,7 @@ T = TypeVar("T", bound=_Closable)
 
 
 class SharedEngines(Generic[T]):
-    """One engine per spec, counted by references."""
+    """One engine per spec, with a reference count."""
 
     def __init__(self) -> None:
         self._engines: dict[LoadSpec, T] = {}
@@ -35,11 +35,11 @@ class SharedEngines(Generic[T]):
         _shared.add(self)
 
     def renew_locks(self) -> None:
-        """In a forked child: locks that another thread held at the fork are held for ever there."""
+        """In a forked child: make a new lock. The old one may be held by a thread that exists in the parent only."""
         self._lock = threading.Lock()
 
     def take(self, spec: LoadSpec, made: type[T]) -> T:
-        """The engine of a spec, made where there is none that is open; takes a reference."""
+        """Take a reference to the engine of a spec. It is made by ``made(spec)`` if there is no open one."""
         with self._lock:
             engine = self._engines.get(spec)
             if engine is None or engine.closed:
@@ -48,7 +48,11 @@ class SharedEngines(Generic[T]):
             return engine
 
     def give_back(self, spec: LoadSpec, engine: T) -> bool:
-        """Give a reference back; returns whether it was the last one, or the engine was never shared."""
+        """Give a reference back.
+
+        Returns:
+            Whether it was the last one, or the engine was never shared.
+        """
         with self._lock:
             left = self._references.get(engine, 0) - 1
             if left > 0:
@@ -63,14 +67,14 @@ class SharedEngines(Generic[T]):
 _shared: weakref.WeakSet[SharedEngines[Any]] = weakref.WeakSet()
 
 
-def register(worker: Worker, parts: HostParts) -> None:
-    """Have a worker closed at exit, and both told of a fork."""
+def register(worker: Worker, parts: CheckpointParts) -> None:
+    """Note a worker to close at exit. In a forked child, worker and parts get new locks."""
     _workers.add(worker)
     _parts.add(parts)
 
 
 def _close_all() -> None:
-    # A daemon thread inside torch while the interpreter goes down can crash the process.
+    # A daemon thread that runs torch while the interpreter shuts down can crash the process.
     for worker in list(_workers):
         worker.close(timeout=5)
 

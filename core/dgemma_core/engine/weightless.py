@@ -1,4 +1,4 @@
-"""What an engine can say of its checkpoint without weights."""
+"""The engine's methods that need no weights: facts, tokens and checks."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from dgemma_core.api.images import Image
-from dgemma_core.api.params import SamplingParams
 from dgemma_core.api.protocol import EngineFacts
 from dgemma_core.api.request import Prompt, Request, Tools
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.engine.admission import Admission
 
 
-class HostSide:
+class Weightless:
     """Facts, tokens and checks. Reads the checkpoint's small files at the first call that needs them.
 
     Args:
-        admission: of the engine.
+        admission: the engine's.
     """
 
     def __init__(self, admission: Admission) -> None:
@@ -31,24 +31,24 @@ class HostSide:
 
     @property
     def context_window(self) -> int:
-        """Tokens of prompt plus answer."""
+        """Most tokens of prompt plus answer."""
         return self._admission.context_window
 
     @property
     def default_max_new_tokens(self) -> int:
-        """Answer tokens when a request does not say."""
+        """Most tokens of an answer, by default."""
         return self._parts.description.max_new_tokens
 
     @property
     def canvas_length(self) -> int:
-        """Positions denoised together unless a request asks for fewer."""
+        """Positions denoised together, by default. A request may ask for fewer."""
         return self._parts.description.canvas_limit
 
     def facts(self) -> EngineFacts:
-        """What callers plan with.
+        """Facts to plan requests with.
 
         Raises:
-            CheckpointError: nothing usable there.
+            CheckpointError: the checkpoint is missing or unusable.
         """
         images = self._parts.description.config.vision_config is not None
         return EngineFacts(
@@ -56,7 +56,7 @@ class HostSide:
         )
 
     def count_tokens(self, prompt: Prompt, tools: Tools | None = None, *, thinking: bool = False) -> int:
-        """Tokens the rendered prompt takes, those of images included.
+        """Tokens of the rendered prompt, with those of images.
 
         Raises:
             ValueError, CheckpointError: as :meth:`submit`.
@@ -65,29 +65,29 @@ class HostSide:
         return len(self._admission.render(request.prompt, request.tools, thinking).ids)
 
     def encode_text(self, text: str) -> list[int]:
-        """Token ids of plain text, without a beginning-of-sequence token; control tokens' spellings stay characters."""
+        """Token ids of plain text, without a beginning-of-sequence token. A control token typed in it stays text."""
         return self._parts.template.plain(text)
 
     def encode_markup(self, text: str) -> list[int]:
-        """Token ids of a prompt that already carries the chat template's markup, for :meth:`submit`.
+        """Token ids of a prompt that already has the chat template's markup, for :meth:`submit`.
 
-        Control tokens in ``text`` are active: give it trusted text only, never a document.
+        Control tokens in ``text`` are active. Give it trusted text only, never a document.
         """
         return self._parts.template.markup(text)
 
     def check_settings(self, params: SamplingParams) -> None:
-        """Raise what :meth:`submit` would raise for settings that this checkpoint cannot follow.
+        """Check settings against the checkpoint, as :meth:`submit` does.
 
         Raises:
-            ValueError: naming the setting.
-            CheckpointError: nothing usable there.
+            ValueError: a setting that this checkpoint cannot follow; the message names it.
+            CheckpointError: the checkpoint is missing or unusable.
         """
         self._parts.description.defaults.with_params(params)
 
     def prepare_images(self, images: Iterable[Image]) -> None:
-        """Preprocess images now, so that a following :meth:`submit` of messages that hold them returns at once.
+        """Preprocess images now, so that a later :meth:`submit` of messages with them returns at once.
 
-        For a thread beside an event loop; without effect on results. What was prepared is kept for a while.
+        Call it on a thread, to keep an event loop free. Results do not change. The patches are kept for a while.
 
         Raises:
             ValueError, CheckpointError, ImportError: as :meth:`submit`.

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.infilling import Hole
-from dgemma_core.api.params import SamplingParams
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.denoise.canvas import shortest_canvas
-from dgemma_core.structured.cursor import GrammarCursor
-from dgemma_core.structured.region import GrammarRegion
+from dgemma_core.structured.grammar_cursor import GrammarCursor
+from dgemma_core.structured.grammar_region import GrammarRegion
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Calls of a backend as plain data: each can be written to a file, and made again on another backend."""
+"""Calls of a backend as plain data. A call can be written to a file and repeated on another backend."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import Tensor
 from dgemma_core.execution.backend import Backend, Slot, Step, StepResult
 
 SlotNames = dict[Slot, Slot]
-"""From the slots of a recording to those of the backend that its calls are made on."""
+"""Slots of a recording -> slots of the backend that repeats its calls."""
 
 
 @dataclass(frozen=True)
 class Open:
-    """``open(capacity)``; its result is a slot."""
+    """``open(capacity)``. The result is the new slot."""
 
     capacity: int
     result: Slot
 
     def repeat(self, backend: Backend, names: SlotNames) -> Slot:
-        """Open a slot, and remember its name."""
+        """Open a slot, and note its name."""
         names[self.result] = backend.open(self.capacity)
         return names[self.result]
 
@@ -65,7 +65,7 @@ class Run:
 
 @dataclass(frozen=True)
 class ReadLogits:
-    """``logits(slot, start, stop, temperature)``; its result is float32 ``[stop - start, vocab]``."""
+    """``logits(slot, start, stop, temperature)``. The result is float32 ``[stop - start, vocab]``."""
 
     slot: Slot
     start: int
@@ -80,7 +80,7 @@ class ReadLogits:
 
 @dataclass(frozen=True)
 class ReadLabelLogits:
-    """``label_logits(slot, positions, labels)``; its result is for each position float32 ``[labels]``."""
+    """``label_logits(slot, positions, labels)``. The result is float32 ``[labels]`` for each position."""
 
     slot: Slot
     positions: tuple[int, ...]
@@ -96,7 +96,7 @@ Call = Open | Close | ForkPrefix | Run | ReadLogits | ReadLabelLogits
 """One call and its result."""
 
 Result = Slot | StepResult | Tensor | tuple[Tensor, ...] | None
-"""What a call returns."""
+"""The result of a call."""
 
 
 def renamed(step: Step, names: SlotNames) -> Step:

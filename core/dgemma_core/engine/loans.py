@@ -1,7 +1,7 @@
-"""Sequences of one step whose prompts begin alike: what one of them encodes, the others take over in the same pass.
+"""Shared beginnings within one step: one sequence encodes them, and the others copy them in the same pass.
 
-A batch over one context (a typed decision's canvases, an evaluation, many questions about a document) arrives at once,
-before the first of its prompts is in the prefix cache.
+Many requests over one context (a decision's canvases, an evaluation, questions about a document) arrive together. The
+prefix cache does not help them, because it gets the context only after the step.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from dgemma_core.engine.prefixes import common_prefix
 from dgemma_core.engine.sequence import Sequence
 
-# Copying costs a few small kernels a layer, whatever the length: below this, encoding is as fast.
+# Tokens. A copy of any length costs a few small kernels per layer; encoding fewer tokens than this is as fast.
 SHORTEST_LOAN = 32
 
 
 @dataclass(frozen=True)
 class Loan:
-    """The beginning of a sequence's pending tokens, as another sequence has it once the same pass has written it.
+    """The beginning of a sequence's pending tokens, which another sequence of the same pass encodes.
 
     Attributes:
-        lender: whose keys and values are copied, layer by layer.
-        length: pending tokens of the borrower that need no encoding of their own.
+        lender: the other sequence; its keys and values are copied layer by layer.
+        length: pending tokens that the borrower copies instead of encoding them.
     """
 
     lender: Sequence
@@ -30,19 +30,20 @@ class Loan:
 
 
 class Lenders:
-    """The sequences that a step has taken in so far, and what each will have encoded after it."""
+    """The sequences of a step so far, and the tokens that each will have encoded after it."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[tuple[int, ...], int]] = []  # Sorted: the longest common prefix is with a neighbour.
+        # Sorted, because the longest common prefix is then with a neighbour.
+        self._known: list[tuple[tuple[int, ...], int]] = []
         self._sequences: list[Sequence] = []
 
     def add(self, sequence: Sequence, encoded: int) -> None:
-        """``sequence`` takes part in the step and has ``encoded`` positions after it."""
+        """Add a sequence that takes part in the step and will have ``encoded`` positions encoded after it."""
         insort(self._known, (tuple(sequence.identities[:encoded]), len(self._sequences)))
         self._sequences.append(sequence)
 
     def find(self, sequence: Sequence) -> Loan | None:
-        """The longest loan for a sequence whose prompt is not encoded yet, if one is worth it."""
+        """The longest loan for a sequence in prefill. None if it is shorter than ``SHORTEST_LOAN``."""
         if not sequence.prefilling or sequence.pending < SHORTEST_LOAN:
             return None
         wanted = tuple(sequence.identities)

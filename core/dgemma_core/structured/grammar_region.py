@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dgemma_core.denoise.canvas import Canvas, leading
 from dgemma_core.denoise.guide import Rows
-from dgemma_core.structured.cursor import GrammarCursor
+from dgemma_core.structured.grammar_cursor import GrammarCursor
 
 BACK = 8  # A repair starts at most this many tokens before the token that does not fit,
 AHEAD = 6  # and reads this many positions from that token on.

@@ -7,7 +7,7 @@ import torch
 
 from dgemma_core import Grammar
 from dgemma_core.structured.alphabet import Alphabet
-from dgemma_core.structured.search import TokenSearch
+from dgemma_core.structured.beam_search import TokenSearch
 from tests.core.structured.grammars import END, cursor_of, letters, matcher_of, row, rows_for
 
 SEARCH = TokenSearch(frozenset({END}))
@@ -58,8 +58,16 @@ def test_candidates_are_the_allowed_tokens_and_ends_in_order(alphabet: Alphabet)
     assert END not in SEARCH.candidates(matcher_of(alphabet, grammar), logits)
 
 
+def test_what_closes_a_hole_is_allowed_where_the_text_is_complete(alphabet: Alphabet) -> None:
+    pad, logits = 0, rows_for(alphabet, 1, [0])[0]
+    search = TokenSearch(frozenset({pad, END}))
+    grammar = Grammar.choice(["a", "ab"])
+    assert next(search.candidates(matcher_of(alphabet, grammar, b"a"), logits)) == pad
+    assert pad not in search.candidates(matcher_of(alphabet, grammar), logits)
+
+
 def test_a_mistake_is_looked_for_before_where_it_shows(alphabet: Alphabet) -> None:
-    """`setch_lunch` is refused at its second letter; by the letters behind it the first one is wrong."""
+    """`setch_lunch` is refused at its second letter; the letters after it show that the first one is wrong."""
     cursor = cursor_of(alphabet, Grammar.choice(["fetch_lunch", "start_car", "stop"]), 40)
     draft = letters(alphabet, b"setch_lunch")
     first = letters(alphabet, b"f")

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from dgemma_core.errors import AnswerBudgetError
 from dgemma_core.structured.alphabet import Alphabet
+from dgemma_core.structured.beam_search import TokenSearch
 from dgemma_core.structured.endings import short_ending
 from dgemma_core.structured.matcher import Matcher
-from dgemma_core.structured.search import TokenSearch
 
 _LONGEST = 1024  # The error names the shortest ending only up to this length.
 

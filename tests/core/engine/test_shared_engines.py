@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from dgemma_core import Engine, LoadSpec
-from dgemma_core.engine.registry import SharedEngines
+from dgemma_core.engine.shared_engines import SharedEngines
 
 SPEC, OTHER = LoadSpec(max_context=501), LoadSpec(max_context=502)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from dgemma_core.api.params import SamplingParams
+from dgemma_core.api.sampling_params import SamplingParams
 
 
 @dataclass(frozen=True)
 class DenoiseSettings:
-    """Sampling parameters of one canvas, none of them open; see ``SamplingParams`` for the fields."""
+    """Sampling parameters of one canvas, all of them set. ``SamplingParams`` describes the fields."""
 
     canvas_length: int
     max_denoising_steps: int
@@ -21,10 +21,10 @@ class DenoiseSettings:
     stop_at_eos: bool
 
     def with_params(self, params: SamplingParams) -> DenoiseSettings:
-        """These settings, taken for a checkpoint's defaults, with what a request says in their place.
+        """These settings as defaults, with a request's own values in their place.
 
         Raises:
-            ValueError: a value that is wrong only together with the defaults.
+            ValueError: a value that does not go together with the defaults.
         """
         given = {field.name: getattr(params, field.name) for field in fields(self)}
         settings = replace(self, **{name: value for name, value in given.items() if value is not None})

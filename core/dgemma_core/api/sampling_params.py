@@ -1,4 +1,4 @@
-"""What one request asks of the denoising loop. Validated when made, so a typo never reaches the worker."""
+"""Sampling settings of one request. They are checked when made, so that a mistake never reaches the worker."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.json_form import JsonForm
-from dgemma_core.api.settings import check_settings, documented, is_number, setting, settings_of
+from dgemma_core.api.setting_table import check_settings, documented, is_number, setting, settings_of
 
 
 def check_timeout(timeout: object) -> None:
-    """Raises a ``ValueError`` unless ``timeout`` is a positive, finite number of seconds or None."""
+    """Check a timeout in seconds.
+
+    Raises:
+        ValueError: neither a positive, finite number nor None.
+    """
     if timeout is not None and not (is_number(timeout) and timeout > 0):
         raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")
 
@@ -26,38 +30,38 @@ class SamplingParams(JsonForm):
     max_new_tokens: int | None = setting(None, "Exact upper bound on the answer's tokens.", low=1, unit="tokens")
     seed: int | None = setting(
         None,
-        "Seed of the request's own random generator: equal seed and prompt give equal answers, whatever else runs; "
-        "`None` draws a fresh one.",
+        "Seed of the request's own random generator: equal seeds and prompts give equal answers, no matter what else "
+        "runs; `None` draws a fresh seed.",
         low=0,
-        below=2**64,  # of torch's generators
+        below=2**64,  # The limit of torch's generators.
     )
-    stop: tuple[str, ...] = setting((), "One string or several that end the answer and are not part of it.")
+    stop: tuple[str, ...] = setting((), "One or more strings that end the answer and are not part of it.")
     max_denoising_steps: int | None = setting(None, "Cap on denoising steps per canvas.", low=1, unit="steps")
     entropy_bound: float | None = setting(
         None,
-        "Positions are accepted in one step while the entropies of the surer ones sum to no more than this.",
+        "A step accepts a position if the entropies of all surer positions sum to at most this.",
         above=0,
         unit="nats",
     )
     t_min: float | None = setting(None, "Temperature at the last denoising step.", above=0)
     t_max: float | None = setting(None, "Temperature at the first denoising step; not below `t_min`.", above=0)
     stability_threshold: int | None = setting(
-        None, "Further steps the most likely canvas must stay the same before it is done.", low=0, unit="steps"
+        None, "Further steps that must leave the most likely canvas unchanged before it is done.", low=0, unit="steps"
     )
     confidence_threshold: float | None = setting(
         None, "Mean entropy per position below which a canvas may be done.", above=0, unit="nats"
     )
     canvas_length: int | None = setting(
-        None, "Positions denoised together; at most the checkpoint's.", low=1, unit="tokens"
+        None, "Positions denoised together; at most the checkpoint's canvas length.", low=1, unit="tokens"
     )
     stop_at_eos: bool = setting(
         True,
-        "Positions after the answer's end do not delay the canvas and are not computed again once that end is stable; "
+        "Positions after the answer's end do not delay the canvas, and are no longer computed once the end is stable; "
         "`False` is the reference rule.",
     )
-    drafts: bool = setting(False, "Report the canvas as it reads now after every denoising step.")
+    drafts: bool = setting(False, "Report the canvas as text after every denoising step.")
     grammar: Grammar | None = setting(
-        None, "What the answer must look like; it then always does. Not together with `stop`.", per_call=True
+        None, "A grammar that the answer always fits. Not together with `stop`.", per_call=True
     )
 
     def __post_init__(self) -> None:
@@ -71,11 +75,17 @@ class SamplingParams(JsonForm):
         object.__setattr__(self, "stop", stop)
         check_settings(self)
         if self.t_min is not None and self.t_max is not None and self.t_max < self.t_min:
-            raise ValueError(f"t_max={self.t_max!r} is below t_min={self.t_min!r}; the temperature falls from t_max")
+            raise ValueError(
+                f"t_max={self.t_max!r} is below t_min={self.t_min!r}: the temperature falls from t_max to t_min, so "
+                "raise t_max or lower t_min"
+            )
         if self.grammar is not None and not isinstance(self.grammar, Grammar):
             raise ValueError(f"grammar={self.grammar!r}: must be a Grammar, such as Grammar.json_schema({{...}})")
         if self.grammar is not None and self.stop:
-            raise ValueError(f"stop={list(self.stop)!r}: a stop string would cut a text that must fit its grammar")
+            raise ValueError(
+                f"stop={list(self.stop)!r}: a stop string would cut a text that must fit its grammar; leave out stop "
+                "or grammar"
+            )
 
     @classmethod
     def names(cls) -> frozenset[str]:

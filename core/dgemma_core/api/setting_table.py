@@ -1,7 +1,7 @@
-"""One description per setting of ``LoadSpec`` and ``SamplingParams``, and what is derived from it.
+"""Descriptions of the settings of ``LoadSpec`` and ``SamplingParams``, one per setting.
 
-A field declared with :func:`setting` carries its bounds, unit and one sentence. Validation, the adapters' fields, the
-parameter tables of the docs and the accepted keyword arguments come from :func:`settings_of`.
+A field declared with :func:`setting` carries its bounds, its unit and one sentence. :func:`settings_of` reads them, for
+validation, the adapters' fields, the docs' tables and the accepted keyword arguments.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ class Setting:
     """One setting, as declared on its field.
 
     Attributes:
-        text: what it does, in one sentence; code stands in backticks.
-        default: value where none is given.
+        text: what the setting does, in one sentence; code stands in backticks.
+        default: value if none is given.
         low: smallest value.
         above: every value is greater than this.
         below: every value is less than this.
-        unit: what a number counts.
-        per_call: it belongs to one request, and model objects have no field for it.
-        name: of the field.
-        type: of the field, resolved.
+        unit: unit of a number.
+        per_call: whether it belongs to one request, so that model objects have no field for it.
+        name: the field's name.
+        type: the field's type, resolved.
     """
 
     text: str
@@ -45,37 +45,38 @@ class Setting:
 
     @cached_property
     def optional(self) -> bool:
-        """Whether ``None`` is a value."""
+        """Whether ``None`` is accepted."""
         return NoneType in get_args(self.type)
 
     @property
     def sentence(self) -> str:
-        """The text, with the choices, and with the unit where the text does not name it."""
+        """The text with the choices, and with the unit if the text does not name it."""
         choices = f" One of {', '.join(quoted(choice) for choice in self.choices)}." if self.choices else ""
         return f"{self.text}{choices}{f' Unit: {self.unit}.' if self.unnamed_unit else ''}"
 
     @property
     def unnamed_unit(self) -> str | None:
-        """The unit, where the text does not name it."""
+        """The unit if the text does not name it, else None."""
         return None if self.unit is None or self.unit in self.text.lower() else self.unit
 
     @cached_property
     def base_type(self) -> Any:
-        """The type without ``None``; the type of the choices where there are some."""
+        """The type without ``None``, or the type of the choices."""
         if self.choices:
             return type(self.choices[0])
         return self._types()[0]
 
     @cached_property
     def choices(self) -> tuple[Any, ...]:
-        """The accepted values, where the type lists them."""
+        """The accepted values if the type is a ``Literal``, else empty."""
         first = self._types()[0]
         return get_args(first) if get_origin(first) is Literal else ()
 
     def check(self, value: object) -> None:
-        """Raises a ``ValueError`` unless ``value`` has the type, the bounds and the choices of this setting.
+        """Check a value's type, bounds and choices. Only numbers, bools and choices are checked.
 
-        Types other than numbers, bools and choices are not looked at.
+        Raises:
+            ValueError: naming the setting, its value and what is accepted.
         """
         if value is None and self.optional:
             return
@@ -132,9 +133,9 @@ def setting(
     unit: str | None = None,
     per_call: bool = False,
 ) -> Default:
-    """Declares a dataclass field with its :class:`Setting`, whose attributes the arguments are."""
+    """Declare a dataclass field with its :class:`Setting`. The arguments are the setting's attributes."""
     described = Setting(text, default, low, above, below, unit, per_call)
-    # To a type checker this is the default value: it knows the field's type and that it has a default.
+    # A type checker takes this for the default value, so it knows that the field has one.
     return field(default=default, metadata={"setting": described})
 
 
@@ -156,7 +157,7 @@ def _settings_of(owner: Any) -> Mapping[str, Setting]:
 
 
 def check_settings(values: object) -> None:
-    """Checks every setting of a dataclass object.
+    """Check every setting of a dataclass object.
 
     Raises:
         ValueError: naming the field, its value and what is accepted.
@@ -166,7 +167,7 @@ def check_settings(values: object) -> None:
 
 
 def documented(owner: _Class) -> _Class:
-    """Class decorator: the docstring gets one line for every setting."""
+    """Class decorator: adds one line for every setting to the docstring."""
     lines = [f"    {name}: {described.sentence}" for name, described in settings_of(owner).items()]
     owner.__doc__ = "\n".join([(owner.__doc__ or "").rstrip(), "", "Args:", *lines, ""])
     return owner
@@ -188,6 +189,6 @@ def quoted(value: object) -> str:
 
 
 def number_text(number: float) -> str:
-    """A bound as people write it: large powers of two as such."""
+    """A bound as text; a large power of two is written ``2**n``."""
     power = number.bit_length() - 1 if isinstance(number, int) else 0
     return f"2**{power}" if power > 20 and number == 2**power else str(number)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dgemma_core import SamplingParams
-from dgemma_core.denoise.settings import DenoiseSettings
+from dgemma_core.denoise.denoise_settings import DenoiseSettings
 
 DEFAULTS = DenoiseSettings(64, 48, 0.1, 0.4, 0.8, 1, 0.005, True)
 

@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.messages import Message
-from dgemma_core.api.params import SamplingParams, check_timeout
 from dgemma_core.api.questions import Answer, Question
+from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_core.engine.admission import Admission
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.engine.worker import Worker
 from dgemma_core.structured.decision_guide import DecisionGuide, read_answers
-from dgemma_core.structured.decisions import Ask, plan_asks
+from dgemma_core.structured.decision_plan import Ask, plan_asks
 from dgemma_core.structured.forms import FormWriter
 
 
 @dataclass(frozen=True)
 class AskedQuestions:
-    """Requests that ask questions, one canvas each.
+    """Queued requests that ask questions. Each is one canvas.
 
     Attributes:
         questions: by name.
-        asks: what each canvas asks.
+        asks: the questions and the layout of each canvas.
         sequences: one per canvas.
         guides: one per canvas.
     """
@@ -37,16 +37,16 @@ class AskedQuestions:
 
     @property
     def handles(self) -> list[RequestHandle]:
-        """To wait for."""
+        """The handles to wait for."""
         return [sequence.handle for sequence in self.sequences]
 
     def cancel(self) -> None:
-        """Drop what is still open. Without effect on finished requests."""
+        """Cancel the requests that have not ended."""
         for sequence in self.sequences:
             sequence.handle.cancel()
 
     def answers(self, calibration: Calibration | None) -> dict[str, Answer]:
-        """The answers by the questions' names, once all handles have resolved."""
+        """The answers by the questions' names. Call it when all handles have resolved."""
         return read_answers(zip(self.asks, self.guides, strict=True), self.questions, calibration)
 
 
@@ -60,20 +60,20 @@ def asked(
     timeout: float | None,
     wait: bool,
 ) -> AskedQuestions:
-    """Queue requests that ask the questions. The caller cancels them, whatever way its waiting ends.
+    """Queue requests that ask the questions. The caller must call ``cancel`` when it stops waiting, for any reason.
 
     Args:
         admission: makes the sequences.
-        worker: takes them.
-        context: what is asked about.
+        worker: takes the sequences.
+        context: the text or messages that the questions are about.
         questions: by name.
         draws: noise draws to average over.
         seed: of the noise.
-        timeout: seconds.
-        wait: where the queue is full, block until there is room.
+        timeout: seconds after which the requests are dropped.
+        wait: if the queue is full, block until there is room.
 
     Raises:
-        ValueError: bad questions, naming them.
+        ValueError: bad questions; the message names them.
         DGemmaError: as ``Engine.submit``.
     """
     check_timeout(timeout)
@@ -82,7 +82,7 @@ def asked(
     asks = plan_asks(context, questions, writer, description.canvas_limit)
     guides = [DecisionGuide(ask.form, description.pad_id, draws) for ask in asks]
     sequences = [_sequence(admission, ask, guide, seed, timeout) for ask, guide in zip(asks, guides, strict=True)]
-    worker.submit(*sequences, wait=wait)  # At once: they share a step, and the context in it.
+    worker.submit(*sequences, wait=wait)  # Together, so that they share a step and encode the context once.
     return AskedQuestions(questions, tuple(asks), tuple(sequences), tuple(guides))
 
 
@@ -93,4 +93,6 @@ def _sequence(
     length = ask.canvas_length
     params = SamplingParams(max_new_tokens=length, canvas_length=length, seed=seed)
     settings = admission.parts.description.defaults.with_params(params)
-    return admission.guided(prompt, settings, params, admission.room(len(prompt.ids), length), guide, timeout)
+    return admission.rendered_sequence(
+        prompt, settings, params, admission.room(len(prompt.ids), length), guide, timeout
+    )

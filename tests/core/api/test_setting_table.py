@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from dgemma_core.api import LoadSpec, SamplingParams
-from dgemma_core.api.settings import check_settings, setting, settings_of
+from dgemma_core.api.setting_table import check_settings, setting, settings_of
 
 
 @dataclass(frozen=True)

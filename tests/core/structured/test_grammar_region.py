@@ -7,8 +7,8 @@ import torch
 
 from dgemma_core import Grammar
 from dgemma_core.structured.alphabet import Alphabet
-from dgemma_core.structured.region import RENEWAL, GrammarRegion
-from tests.core.structured.grammars import GivenRows, cursor_of, drafted_canvas, letters, rows_for
+from dgemma_core.structured.grammar_region import RENEWAL, GrammarRegion
+from tests.core.structured.grammars import END, GivenRows, cursor_of, drafted_canvas, letters, rows_for
 
 WORD = Grammar.regex("ab[a-z]{10}")
 
@@ -21,6 +21,17 @@ def test_a_forced_beginning_is_pinned(alphabet: Alphabet) -> None:
     assert alphabet.bytes_of(canvas.argmax[2:at].tolist()) == b"zzyzx"
     assert canvas.pinned.nonzero().flatten().tolist() == list(range(2, at))
     assert region.open(canvas, at, 20) == at
+
+
+def test_an_ended_text_stays_ended_on_the_next_canvas(alphabet: Alphabet) -> None:
+    """The grammar would let a `b` follow, but the draft ended the text before it."""
+    draft = [*letters(alphabet, b"a"), END, END]
+    logits = rows_for(alphabet, 3, draft)
+    region = GrammarRegion(cursor_of(alphabet, Grammar.choice(["a", "ab"]), 9))
+    assert region.review(drafted_canvas(alphabet, draft, logits), 0, 3, True, GivenRows(logits)) == 1
+    assert region.complete
+    assert region.open(drafted_canvas(alphabet, draft, logits), 0, 3) == 0
+    assert region.complete
 
 
 def test_an_unsure_draft_that_fits_is_left_alone(alphabet: Alphabet) -> None:

@@ -45,17 +45,17 @@ class PlacedImage:
 
     @property
     def stop(self) -> int:
-        """Position behind its last image token."""
+        """Position after its last image token."""
         return self.start + self.length
 
     @property
     def identity(self) -> int:
-        """Stands for its tokens where prompts are compared: no token id is negative."""
+        """A negative number that stands for its tokens when prompts are compared; no token id is negative."""
         return -1 - int(self.digest, 16)
 
 
 class ImagePreprocessor:
-    """Cuts images into patches the way a checkpoint's vision tower wants them. Thread-safe; reads no weights.
+    """Cuts images into the patches that a checkpoint's vision tower reads. Thread-safe; reads no weights.
 
     Args:
         config: the checkpoint's ``DiffusionGemmaConfig``.
@@ -63,8 +63,8 @@ class ImagePreprocessor:
 
     Attributes:
         begin_id: token before an image.
-        token_id: token in an image's place.
-        end_id: token behind an image.
+        token_id: token that stands for a part of an image.
+        end_id: token after an image.
 
     Raises:
         CheckpointError: the checkpoint cannot take images; says why.
@@ -132,12 +132,12 @@ class ImagePreprocessor:
     def _cut(self, image: Image) -> tuple[Tensor, Tensor]:
         budget, length = self._fit(image)
         out = self._processor(images=[image.to_pil()], max_soft_tokens=budget, do_resize=True, return_tensors="pt")
-        # Filled up to the budget; the rest would only be computed and thrown away.
+        # The processor pads up to the budget. The padding would be computed for nothing.
         used = length * self._kernel**2
         return out["pixel_values"][0, :used].clone(), out["image_position_ids"][0, :used].clone()
 
     def _fit(self, image: Image) -> tuple[int, int]:
-        """The largest budget at which neither side has more patches than the tower has positions, and its tokens."""
+        """The largest budget whose sides fit the tower's positions, and the tokens it takes."""
         from transformers.models.gemma4.image_processing_pil_gemma4 import get_aspect_ratio_preserving_size
 
         side = self._patch * self._kernel
@@ -168,8 +168,8 @@ def _nbytes(tensors: tuple[Tensor, ...]) -> int:
 
 
 def _image_processor(vision: Any, folder: Path | None) -> Any:
-    pillow()  # The class below would fail without it, and not say what to do.
-    # The class behind AutoProcessor wants torchvision; this one does not.
+    pillow()  # Without it the class below would fail and not say what to do.
+    # The class that AutoProcessor picks needs torchvision; this one does not.
     from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
     if folder is None or not _has_processor_config(folder):

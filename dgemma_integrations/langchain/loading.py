@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.protocol import Engine
 from dgemma_integrations.shared.engines import aengine_for, engine_for
-from dgemma_integrations.shared.fields import LoadFields
 from dgemma_integrations.shared.keywords import reject_unknown
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
-from dgemma_integrations.shared.loading import GivenEngine, as_name, check_picklable
+from dgemma_integrations.shared.loading import GivenEngine, NamedLoadFields, check_picklable
 
 
-class EngineSettings(LoadFields):
+class EngineSettings(NamedLoadFields):
     """Keyword arguments of all objects that use an engine. ``None`` means the default."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     engine: GivenEngine = Field(default=None, exclude=True, repr=False)
     """A ``dgemma_core.Engine`` to use instead of the shared one of these settings. Not serialised."""
@@ -31,12 +28,6 @@ class EngineSettings(LoadFields):
         if isinstance(values, dict):
             reject_unknown(values, cls.model_fields, owner=cls.__name__)
         return values
-
-    @field_validator("model", "device", "dtype", mode="before")
-    @classmethod
-    def _name_of(cls, value: Any) -> Any:
-        """Accept ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
-        return as_name(value)
 
     @model_validator(mode="after")
     def _check_diffusiongemma_engine(self) -> Self:

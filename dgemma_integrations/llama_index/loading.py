@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.protocol import Engine
 from dgemma_integrations.shared.engines import aengine_for, engine_for
 from dgemma_integrations.shared.facts import checkpoint_facts
-from dgemma_integrations.shared.fields import LoadFields
 from dgemma_integrations.shared.keywords import reject_unknown
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
-from dgemma_integrations.shared.loading import GivenEngine, as_name, check_picklable
+from dgemma_integrations.shared.loading import GivenEngine, NamedLoadFields, check_picklable
 from dgemma_integrations.shared.strict_integers import StrictIntegers
 
 # Objects of this process, which are not pickled with the LLM.
 _PROCESS_FIELDS = frozenset(("callback_manager", "rate_limiter", "given_engine"))
 
 
-class EngineSettings(StrictIntegers, LoadFields):
+class EngineSettings(StrictIntegers, NamedLoadFields):
     """Keyword arguments that decide which engine answers. ``None`` means the default."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     # The keyword argument is called engine=. The property of that name also finds the shared engines.
     given_engine: GivenEngine = Field(
@@ -49,12 +46,6 @@ class EngineSettings(StrictIntegers, LoadFields):
             given = {name: value for name, value in values.items() if name in LOAD_FIELDS}
             values |= load_settings(values["engine"], given)
         return values
-
-    @field_validator("model", "device", "dtype", mode="before")
-    @classmethod
-    def _name_of(cls, value: Any) -> Any:
-        """Accept ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, too."""
-        return as_name(value)
 
     @model_validator(mode="after")
     def _check_load_settings(self) -> Self:

@@ -5,19 +5,26 @@ from __future__ import annotations
 from pickle import PicklingError
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import GetPydanticSchema
+from pydantic import ConfigDict, GetPydanticSchema, field_validator
 from pydantic_core import core_schema
 
 from dgemma_core.api.protocol import Engine
+from dgemma_integrations.shared.fields import LoadFields
 
 # Pydantic does not check it, because load_settings() does, with a better message.
 GivenEngine: TypeAlias = Annotated[Engine | None, GetPydanticSchema(lambda _kind, _handler: core_schema.any_schema())]
 """An engine that a user passed to a model object."""
 
 
-def as_name(value: Any) -> Any:
-    """The name of a ``pathlib.Path``, a ``torch.device`` or a ``torch.dtype``; None stays None."""
-    return value if value is None else str(value).removeprefix("torch.")
+class NamedLoadFields(LoadFields):
+    """Load settings that also take ``pathlib.Path``, ``torch.device`` and ``torch.dtype`` objects, by their names."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    @field_validator("model", "device", "dtype", mode="before")
+    @classmethod
+    def _name_of(cls, value: Any) -> Any:
+        return value if value is None else str(value).removeprefix("torch.")
 
 
 def check_picklable(engine: Engine | None, *, owner: str) -> None:

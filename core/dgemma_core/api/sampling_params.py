@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.setting_table import check_settings, documented, is_number, setting, settings_of
+
+Decoding = Literal["diffusion", "verified", "typewriter"]
+CAUSAL_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "logprobs", "top_logprobs")
+DIFFUSION_SETTINGS = (
+    "max_denoising_steps",
+    "entropy_bound",
+    "t_min",
+    "t_max",
+    "stability_threshold",
+    "confidence_threshold",
+    "canvas_length",
+    "stop_at_eos",
+)
 
 
 def check_timeout(timeout: object) -> None:
@@ -60,6 +74,36 @@ class SamplingParams(JsonForm):
         "`False` is the reference rule.",
     )
     drafts: bool = setting(False, "Report the canvas as text after every denoising step.")
+    decoding: Decoding | None = setting(
+        None,
+        "How the answer is written: `diffusion` denoises canvas after canvas, `typewriter` predicts one token a pass, "
+        "`verified` gives the same text in fewer passes, because it verifies drafts.",
+    )
+    temperature: float | None = setting(
+        None,
+        "Divisor of the logits that tokens are drawn from; 0 takes the likeliest token. Not with `diffusion`.",
+        low=0,
+    )
+    top_k: int | None = setting(
+        None, "Only this many of the likeliest tokens may be drawn. Not with `diffusion`.", low=1, unit="tokens"
+    )
+    top_p: float | None = setting(
+        None,
+        "Only the likeliest tokens up to this probability together may be drawn; at most 1. Not with `diffusion`.",
+        above=0,
+        most=1,
+    )
+    min_p: float | None = setting(
+        None,
+        "Only tokens with at least this share of the likeliest token's probability may be drawn; at most 1. Not with "
+        "`diffusion`.",
+        low=0,
+        most=1,
+    )
+    logprobs: bool = setting(False, "Return the log-probability of every token. Not with `diffusion`.")
+    top_logprobs: int = setting(
+        0, "Alternatives per token to return with `logprobs`, the likeliest ones.", low=0, most=20, unit="tokens"
+    )
     grammar: Grammar | None = setting(
         None, "A grammar that the answer always fits. Not together with `stop`.", per_call=True
     )
@@ -74,6 +118,10 @@ class SamplingParams(JsonForm):
                 raise ValueError(f"stop={list(stop)!r}: every stop must be a non-empty string")
         object.__setattr__(self, "stop", stop)
         check_settings(self)
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError(f"top_logprobs={self.top_logprobs!r}: set logprobs=True with it")
+        if self.decoding is not None:
+            self.check_decoding(self.decoding)
         if self.t_min is not None and self.t_max is not None and self.t_max < self.t_min:
             raise ValueError(
                 f"t_max={self.t_max!r} is below t_min={self.t_min!r}: the temperature falls from t_max to t_min, so "
@@ -85,6 +133,22 @@ class SamplingParams(JsonForm):
             raise ValueError(
                 f"stop={list(self.stop)!r}: a stop string would cut a text that must fit its grammar; leave out stop "
                 "or grammar"
+            )
+
+    def check_decoding(self, decoding: Decoding) -> None:
+        """Check that all settings belong to a way of decoding.
+
+        Raises:
+            ValueError: naming the setting, its value and what to do.
+        """
+        foreign = CAUSAL_SETTINGS if decoding == "diffusion" else DIFFUSION_SETTINGS
+        for name in foreign:
+            value = getattr(self, name)
+            if value == settings_of(type(self))[name].default:
+                continue
+            others = "'verified' or 'typewriter'" if decoding == "diffusion" else "'diffusion'"
+            raise ValueError(
+                f"{name}={value!r} has no meaning with decoding={decoding!r}: leave it out, or set decoding={others}"
             )
 
     @classmethod

@@ -27,6 +27,7 @@ class Setting:
         low: smallest value.
         above: every value is greater than this.
         below: every value is less than this.
+        most: largest value.
         unit: unit of a number.
         per_call: whether it belongs to one request, so that model objects have no field for it.
         name: the field's name.
@@ -38,6 +39,7 @@ class Setting:
     low: float | None = None
     above: float | None = None
     below: float | None = None
+    most: float | None = None
     unit: str | None = None
     per_call: bool = False
     name: str = ""
@@ -97,7 +99,9 @@ class Setting:
         number = cast(float, value)
         if (self.low is not None and number < self.low) or (self.above is not None and number <= self.above):
             return self._expected()
-        return f"must be below {number_text(self.below)}" if self.below is not None and number >= self.below else None
+        if self.below is not None and number >= self.below:
+            return f"must be below {number_text(self.below)}"
+        return f"must be at most {self.most:g}" if self.most is not None and number > self.most else None
 
     def _expected(self) -> str:
         """What is accepted, for an error."""
@@ -130,11 +134,12 @@ def setting(
     low: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    most: float | None = None,
     unit: str | None = None,
     per_call: bool = False,
 ) -> Default:
     """Declare a dataclass field with its :class:`Setting`. The arguments are the setting's attributes."""
-    described = Setting(text, default, low, above, below, unit, per_call)
+    described = Setting(text, default, low, above, below, most, unit, per_call)
     # A type checker takes this for the default value, so it knows that the field has one.
     return field(default=default, metadata={"setting": described})
 

@@ -20,6 +20,7 @@ class Usage(JsonForm):
         canvases: canvases denoised.
         denoising_steps: denoising steps this request took part in.
         positions: canvas positions computed over all denoising steps.
+        forward_passes: forward passes this request took part in, with those of its prompt.
         queue_s: seconds from submit to the first forward pass.
         prefill_s: seconds from the first forward pass to the end of the first denoising step.
         denoise_s: seconds from the end of the first denoising step to the request's end.
@@ -38,6 +39,12 @@ class Usage(JsonForm):
     denoise_s: float = 0.0
     guide_s: float = 0.0
     reasoning_tokens: int = 0
+    forward_passes: int = 0
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """Kept tokens per forward pass; 0 when none ran."""
+        return self.completion_tokens / self.forward_passes if self.forward_passes else 0.0
 
     @property
     def tokens_per_step(self) -> float:

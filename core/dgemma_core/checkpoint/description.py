@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dgemma_core.api.load_spec import LoadSpec
+from dgemma_core.api.sampling_params import Decoding
 from dgemma_core.checkpoint.files import checkpoint_folder
 from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.errors import CheckpointError
@@ -25,6 +26,7 @@ class CheckpointDescription:
         max_new_tokens: its default bound on the answer, in tokens.
         end_ids: token ids that end an answer.
         folder: the folder of its files; ``None`` for a model object that was given to ``Engine.from_model``.
+        decoding: how its answers are written by default.
     """
 
     tokenizer: Any
@@ -33,6 +35,7 @@ class CheckpointDescription:
     max_new_tokens: int
     end_ids: frozenset[int]
     folder: Path | None
+    decoding: Decoding = "diffusion"
 
     @property
     def vocab_size(self) -> int:

@@ -14,11 +14,14 @@ from dgemma_core.api.request import Prompt, Request, Tools
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import Rendered
+from dgemma_core.denoise.causal_writer import CausalWriter
 from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.denoise.guide import Guide
 from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.sequence import Sequence
+from dgemma_core.engine.writers import make_writer
 from dgemma_core.errors import ContextOverflowError
+from dgemma_core.structured.causal_grammar import CausalGrammar
 from dgemma_core.structured.grammar_cursor import GrammarCursor
 from dgemma_core.structured.grammar_guide import GrammarGuide
 from dgemma_core.structured.hints import string_hints
@@ -60,6 +63,13 @@ class Admission:
         prompt = self.render(request.prompt, request.tools, request.thinking)
         room = self.room(len(prompt.ids), params.max_new_tokens)
         grammar = answer_grammar(request)
+        decoding = params.decoding or self.parts.description.decoding
+        params.check_decoding(decoding)
+        if decoding != "diffusion":
+            causal = None if grammar is None else CausalGrammar(self.grammar_cursor(grammar, room))
+            writer = make_writer(self.parts.description, decoding, params, prompt.ids, room, causal)
+            settings = self.parts.description.defaults
+            return self.rendered_sequence(prompt, settings, params, room, None, request.timeout, writer)
         guide = None if grammar is None else GrammarGuide(self.grammar_cursor(grammar, room))
         settings = self.parts.description.defaults.with_params(params)
         return self.rendered_sequence(prompt, settings, params, room, guide, request.timeout)
@@ -72,6 +82,7 @@ class Admission:
         room: int,
         guide: Guide | None,
         timeout: float | None = None,
+        writer: CausalWriter | None = None,
     ) -> Sequence:
         """A sequence of a rendered prompt.
 
@@ -82,6 +93,7 @@ class Admission:
             room: tokens the answer may take, as :meth:`room` gives it.
             guide: steers the sequence's canvases; None for free text.
             timeout: seconds after which the sequence fails.
+            writer: writes the answer in the causal mode; None for an answer that is denoised.
         """
         cancel = self._cancel()
         assert cancel is not None, "the engine has called this, so it is alive"
@@ -96,6 +108,7 @@ class Admission:
             timeout=timeout,
             guide=guide,
             images=[self.parts.images.place(span) for span in prompt.spans],
+            writer=writer,
         )
 
     def render(self, prompt: Prompt, tools: Tools = (), thinking: bool = False) -> Rendered:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
+
 from dgemma_core.api.events import BlockEvent, DraftEvent, FinishReason, Generation
 from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.denoise.causal_writer import Accepted
+from dgemma_core.denoise.sliding_canvas import SlidingCanvas
 from dgemma_core.engine.sequence import Sequence, before_end
 
 
@@ -29,7 +33,12 @@ def close_canvas(sequence: Sequence, end_ids: frozenset[int]) -> tuple[BlockEven
     Returns:
         The new text as a block, None if there is none to show yet; and why the answer ends here, None if it goes on.
     """
-    tokens, reason = sequence.close_canvas(end_ids)
+    return _block(sequence, *sequence.close_canvas(end_ids))
+
+
+def _block(
+    sequence: Sequence, tokens: Seq[int], reason: FinishReason | None
+) -> tuple[BlockEvent | None, FinishReason | None]:
     detokenizer = sequence.detokenizer
     thoughts, calls = len(detokenizer.reasoning), len(detokenizer.tool_calls)
     text, kept, stopped = detokenizer.add(tokens, last=reason is not None)
@@ -43,6 +52,34 @@ def close_canvas(sequence: Sequence, end_ids: frozenset[int]) -> tuple[BlockEven
     return block, reason
 
 
+def sliding_draft_event(sequence: Sequence, canvas: SlidingCanvas, end_ids: frozenset[int]) -> DraftEvent:
+    """What a writer's canvas drafts after the tokens that are known.
+
+    Args:
+        sequence: whose canvas it is.
+        canvas: after it has moved past the accepted tokens.
+        end_ids: token ids that end an answer.
+    """
+    tokens = canvas.draft(canvas.length)
+    known = int(canvas.pinned.sum())
+    text = sequence.detokenizer.decode(before_end(tokens, end_ids))
+    return DraftEvent(text, canvas.steps, tuple(canvas.entropy[known : known + len(tokens)].tolist()))
+
+
+def accepted_block(sequence: Sequence, accepted: Accepted) -> tuple[BlockEvent | None, FinishReason | None]:
+    """Take accepted tokens into the answer.
+
+    Args:
+        sequence: whose answer it is.
+        accepted: of a writer's pass.
+
+    Returns:
+        The new text as a block, None if there is none to show yet; and why the answer ends here, None if it goes on.
+    """
+    reason: FinishReason | None = ("length" if accepted.cut else "stop") if accepted.ended else None
+    return _block(sequence, accepted.tokens, reason)
+
+
 def finished(sequence: Sequence, reason: FinishReason) -> Generation:
     """The answer so far, as the request's result.
 
@@ -52,7 +89,7 @@ def finished(sequence: Sequence, reason: FinishReason) -> Generation:
     """
     detokenizer = sequence.detokenizer
     # With a guide all calls are whole, even if the answer was cut.
-    if detokenizer.tool_calls and (reason == "stop" or (reason == "length" and sequence.guide is not None)):
+    if detokenizer.tool_calls and (reason == "stop" or (reason == "length" and sequence.guided)):
         reason = "tool_calls"
     return Generation(
         detokenizer.text,

@@ -26,6 +26,7 @@ class Costs:
         self.cached_tokens = 0
         self._canvases = 0
         self._steps = 0
+        self._passes = 0
         self._positions = 0
         self._guide_s = 0.0
         self._submitted = time.monotonic()
@@ -45,19 +46,28 @@ class Costs:
         """Book one denoising step that computed ``positions`` positions."""
         self._steps += 1
         self._positions += positions
-        if self._denoising_since is None:
-            self._denoising_since = time.monotonic()
+        self.predicted()
 
     def canvas(self) -> None:
         """Book one finished canvas."""
         self._canvases += 1
 
+    def forward_pass(self) -> None:
+        """Book one forward pass."""
+        self._passes += 1
+
+    def predicted(self) -> None:
+        """Note that the request has its first token, if it is the first."""
+        if self._denoising_since is None:
+            self._denoising_since = time.monotonic()
+
     @contextmanager
-    def guiding(self) -> Iterator[None]:
-        """Count the time inside this context as the guide's."""
+    def guiding(self, really: bool = True) -> Iterator[None]:
+        """Count the time inside this context as the guide's, if there ``really`` is one."""
         began = time.perf_counter()
         yield
-        self._guide_s += time.perf_counter() - began
+        if really:
+            self._guide_s += time.perf_counter() - began
 
     def usage(self, prompt_tokens: int, completion_tokens: int, reasoning_tokens: int) -> Usage:
         """The costs so far, as callers see them.
@@ -78,6 +88,7 @@ class Costs:
             canvases=self._canvases,
             denoising_steps=self._steps,
             positions=self._positions,
+            forward_passes=self._passes,
             guide_s=self._guide_s,
             queue_s=started - self._submitted,
             prefill_s=denoising - started,

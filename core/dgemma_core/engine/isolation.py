@@ -8,11 +8,10 @@ from collections.abc import Sequence as Seq
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from dgemma_core.engine.scheduler import Work
-from dgemma_core.engine.step import StepRunner, commit
+from dgemma_core.engine.step import PartResult, StepRunner, commit
 from dgemma_core.errors import DGemmaError, OutOfMemoryError, is_out_of_memory
-from dgemma_core.execution.backend import CanvasResult
 
-Outcome = tuple[Work, CanvasResult | None, Exception | None]
+Outcome = tuple[Work, PartResult, Exception | None]
 
 
 class IsolatedSteps:

@@ -53,4 +53,7 @@ class Lenders:
             default=(0, 0),
         )
         length = best[0] - (len(wanted) - sequence.pending)
+        if sequence.writer is not None:
+            # It predicts the next token after its last token, which it encodes itself.
+            length = min(length, sequence.pending - 1)
         return Loan(self._sequences[best[1]], length) if length >= SHORTEST_LOAN else None

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dgemma_core.api.events import FinishReason
-from dgemma_core.engine.answers import close_canvas, draft_event, finished
+from dgemma_core.denoise.causal_writer import Accepted
+from dgemma_core.engine.answers import accepted_block, close_canvas, draft_event, finished, sliding_draft_event
 from dgemma_core.engine.counters import Counters
 from dgemma_core.engine.isolation import IsolatedSteps, Outcome, as_engine_error, retry_once
 from dgemma_core.engine.prefixes import PrefixCache
-from dgemma_core.engine.scheduler import Scheduler
+from dgemma_core.engine.scheduler import Scheduler, Work
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.engine.step import StepRunner, book, slot_of
+from dgemma_core.engine.writer_step import Written, book_written
 from dgemma_core.errors import is_out_of_memory
 from dgemma_core.execution.backend import Backend
 
@@ -111,6 +113,8 @@ class Loop:
             self.backend.close(slot)
             raise
         sequence.start(slot, reused)
+        if sequence.writer is not None:
+            self._emit(sequence, sequence.begin())
         if reused:
             self._counters.add(prefix_hits=1, prefix_tokens=reused)
 
@@ -122,10 +126,14 @@ class Loop:
             self.fail(sequence, as_engine_error(error))
             return
         self._counters.add(prefill_tokens=part.encode)
+        sequence.costs.forward_pass()
         if part.loan:
             self._counters.add(prefix_hits=1, prefix_tokens=part.loan.length)
-        if part.encode and not sequence.pending:
+        if part.encode and not sequence.pending and (sequence.writer is None or not sequence.blocks):
             self._remember(sequence)
+        if isinstance(result, Written):
+            self._advance_writer(part, result)
+            return
         canvas = sequence.canvas
         if not part.denoise or canvas is None:
             return
@@ -143,10 +151,30 @@ class Loop:
             if reason is not None:
                 self.finish(sequence, reason)
 
+    def _advance_writer(self, part: Work, result: Written) -> None:
+        """Book what a writer's pass has predicted, and emit the new text."""
+        sequence, writer = part.sequence, part.sequence.writer
+        assert writer is not None
+        if result.canvas is not None:
+            self._counters.add(denoising_steps=1, positions=writer.canvas_length)
+        accepted = book_written(part, result, self.backend, slot_of(sequence))
+        if sequence.drafts and writer.canvas is not None:
+            sequence.handle.emit(sliding_draft_event(sequence, writer.canvas, self._end_ids))
+        self._emit(sequence, accepted)
+
+    def _emit(self, sequence: Sequence, accepted: Accepted) -> None:
+        """Emit accepted tokens as a block. Ends the request if the answer ends with them."""
+        block, reason = accepted_block(sequence, accepted)
+        if block is not None:
+            sequence.handle.emit(block)
+        if reason is not None:
+            self._remember(sequence)
+            self.finish(sequence, reason)
+
     def _remember(self, sequence: Sequence) -> None:
         """Keep an encoded prompt for later requests, if there is memory for it."""
         try:
-            self.prefixes.put(sequence.identities[: sequence.committed], slot_of(sequence))
+            self.prefixes.put(sequence.identities[: sequence.final], slot_of(sequence))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

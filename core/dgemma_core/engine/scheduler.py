@@ -32,6 +32,12 @@ class Work:
         return self.sequence.committed + (self.loan.length if self.loan else 0)
 
     @property
+    def denoises(self) -> bool:
+        """Whether a canvas takes a step. A writer may have none."""
+        writer = self.sequence.writer
+        return self.denoise and (writer is None or writer.canvas is not None)
+
+    @property
     def tokens(self) -> int:
         """Positions that this work adds to the flat batch."""
         return self.encode + (self.sequence.active if self.denoise else 0)
@@ -107,7 +113,9 @@ class Scheduler:
             work.append(part)
             left -= part.tokens
             if lenders:
-                lenders.add(sequence, part.begin + part.encode)
+                # A writer's known tokens are encoded beside its drafts, too late to be copied in the same pass.
+                drafting = sequence.writer is not None and not sequence.prefilling
+                lenders.add(sequence, part.begin if drafting else part.begin + part.encode)
         return work
 
     @staticmethod

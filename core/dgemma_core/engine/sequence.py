@@ -16,6 +16,7 @@ from dgemma_core.api.usage import Usage
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.image_patches import PlacedImage, image_identities
 from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.denoise.causal_writer import Accepted, CausalWriter
 from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.denoise.guide import Guide, Rows
 from dgemma_core.engine.costs import Costs
@@ -40,6 +41,7 @@ class Sequence:
         timeout: seconds after which the request has failed, or None.
         guide: steers the canvases; None for free text.
         images: of the prompt, in order. Each is dropped after its tokens are encoded.
+        writer: writes the answer in the causal mode; None for an answer that is denoised canvas by canvas.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Sequence:
         timeout: float | None = None,
         guide: Guide | None = None,
         images: Seq[PlacedImage] = (),
+        writer: CausalWriter | None = None,
     ) -> None:
         self.handle = handle
         self.tokens: list[int] = list(prompt)
@@ -63,6 +66,8 @@ class Sequence:
         self.detokenizer = detokenizer
         self.drafts = drafts
         self.guide = guide
+        self.writer = writer
+        self.unadopted = 0
         self.images: tuple[PlacedImage, ...] = tuple(images)
         self._identities = image_identities(self.tokens, images) if images else None
         self.costs = Costs(timeout)
@@ -78,7 +83,9 @@ class Sequence:
 
     @property
     def capacity(self) -> int:
-        """Positions that the slot needs: the prompt, and the answer rounded up to whole canvases."""
+        """Positions that the slot needs: the prompt, and the answer with its canvases."""
+        if self.writer is not None:
+            return self.prompt_length + self.max_new_tokens + self.writer.canvas_length
         canvas = self.settings.canvas_length
         return self.prompt_length + -(-self.max_new_tokens // canvas) * canvas
 
@@ -86,6 +93,11 @@ class Sequence:
     def pending(self) -> int:
         """Tokens that still need an encoder pass before the next canvas can be denoised."""
         return len(self.tokens) - self.committed
+
+    @property
+    def guided(self) -> bool:
+        """Whether a guide keeps the answer within a grammar."""
+        return self.guide is not None or (self.writer is not None and self.writer.guide is not None)
 
     @property
     def reads(self) -> tuple[int, ...] | None:
@@ -105,13 +117,20 @@ class Sequence:
         return [*self._identities, *self.tokens[self.prompt_length :]]
 
     @property
+    def final(self) -> int:
+        """Tokens whose keys and values in the slot are final."""
+        return self.committed - self.unadopted
+
+    @property
     def budget(self) -> int:
         """Tokens the answer may still take."""
         return self.max_new_tokens - (len(self.tokens) - self.prompt_length)
 
     @property
     def active(self) -> int:
-        """Canvas positions the next denoising step computes."""
+        """Positions of drafts that the next pass computes: of its canvas, and of what is verified."""
+        if self.writer is not None:
+            return self.writer.rows
         return self.canvas.active if self.canvas else self.settings.canvas_length
 
     def start(self, slot: Slot, reused: int) -> None:
@@ -194,6 +213,29 @@ class Sequence:
             return tokens[:budget], "length"
         self.tokens.extend(tokens)
         return tokens, None
+
+    def begin(self) -> Accepted:
+        """Write what a grammar forces before the first pass, which encodes it with the prompt."""
+        assert self.writer is not None
+        with self.costs.guiding(self.guided):
+            accepted = self.writer.begin()
+        self.tokens.extend(accepted.tokens)
+        return accepted
+
+    def written(self, accepted: Accepted, encoded: int, moved: int) -> None:
+        """Book what a writer has accepted.
+
+        Args:
+            accepted: new tokens, the first of which may have keys and values already.
+            encoded: tokens that the pass encoded before the draft.
+            moved: positions before those of the draft that the canvas moves past.
+        """
+        assert self.writer is not None
+        self.tokens.extend(accepted.tokens)
+        self.committed += accepted.drafted
+        self.unadopted = encoded + accepted.drafted if accepted.draft else 0
+        if self.writer.canvas is not None:
+            self.writer.canvas.move(moved + accepted.drafted, self.tokens[self.committed :])
 
     def usage(self) -> Usage:
         """What the request has cost so far."""

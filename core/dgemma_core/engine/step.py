@@ -5,6 +5,7 @@ Canvases are opened, and guides called, before the pass. So a step is plain data
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from dgemma_core.chat.image_patches import PlacedImage
 from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.engine import writer_step
 from dgemma_core.engine.scheduler import Work
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.execution.backend import (
@@ -25,6 +27,9 @@ from dgemma_core.execution.backend import (
     Slot,
     Step,
 )
+
+PartResult = CanvasResult | writer_step.Written | None
+"""The result of one part of a step."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +68,27 @@ class StepRunner:
         self._end_ids = torch.tensor(sorted(end_ids), dtype=torch.long)
 
     def open_canvas(self, work: Work) -> None:
-        """Open a canvas for work that denoises, unless it has one. Calls the guide, which may raise."""
-        if work.denoise:
+        """Open a canvas for work that denoises, unless it has one; make a writer's drafts. Calls the guide, if any."""
+        if work.sequence.writer is not None:
+            writer_step.propose(work)
+        elif work.denoise:
             work.sequence.open_canvas(self.backend.vocab_size, self._end_ids)
 
-    def forward(self, work: Seq[Work]) -> list[CanvasResult | None]:
+    def forward(self, work: Seq[Work]) -> list[PartResult]:
         """One forward pass over work whose canvases are open. It does not change sequences, so it can be repeated.
 
         Returns:
-            One entry per part: the result of its canvas. None if it denoises nothing, or if a guide only reads.
+            One entry per part: the result of its canvas, or of what a writer asked for. None if it only encodes, or if
+            a guide only reads.
         """
-        results = iter(self.backend.run(build_step(work)).canvases)
-        return [next(results) if part.denoise else None for part in work]
+        result = self.backend.run(build_step(work))
+        canvases, predictions = iter(result.canvases), iter(result.predictions)
+        return [
+            writer_step.result_of(part, canvases, predictions)
+            if part.sequence.writer is not None
+            else (next(canvases) if part.denoise else None)
+            for part in work
+        ]
 
     def rows(self, sequence: Sequence, canvas: Canvas) -> SlotRows:
         """Distributions of the canvas's positions after its last step."""
@@ -108,8 +122,8 @@ def book(work: Work, result: CanvasResult | None) -> bool:
 def build_step(work: Seq[Work]) -> Step:
     """The work's parts as plain data."""
     return Step(
-        encode=tuple(_encode_segment(part) for part in work if part.encode),
-        canvases=tuple(_canvas_segment(part) for part in work if part.denoise),
+        encode=tuple(segment for part in work if part.encode for segment in _encode_segments(part)),
+        canvases=tuple(_canvas_segment(part) for part in work if part.denoises),
         copies=tuple(
             PrefixCopy(slot_of(part.sequence), slot_of(part.loan.lender), part.begin - part.loan.length, part.begin)
             for part in work
@@ -124,11 +138,13 @@ def slot_of(sequence: Sequence) -> Slot:
     return sequence.slot
 
 
-def _encode_segment(part: Work) -> EncodeSegment:
-    sequence, begin = part.sequence, part.begin
+def _encode_segments(part: Work) -> Iterable[EncodeSegment]:
+    sequence, begin, slot = part.sequence, part.begin, slot_of(part.sequence)
+    images = tuple(map(_image_input, sequence.images_within(begin, part.encode))) if sequence.images else ()
+    if sequence.writer is not None:
+        return writer_step.encode_segments(part, slot, images)
     tokens = torch.tensor(sequence.tokens[begin : begin + part.encode], dtype=torch.long)
-    images = sequence.images_within(begin, part.encode) if sequence.images else ()
-    return EncodeSegment(slot_of(sequence), begin, tokens, tuple(map(_image_input, images)))
+    return [EncodeSegment(slot, begin, tokens, images)]
 
 
 def _image_input(image: PlacedImage) -> ImageInput:
@@ -137,6 +153,8 @@ def _image_input(image: PlacedImage) -> ImageInput:
 
 def _canvas_segment(part: Work) -> CanvasSegment:
     sequence, canvas = part.sequence, part.sequence.canvas
+    if sequence.writer is not None:
+        return writer_step.canvas_segment(part, slot_of(sequence))
     assert canvas is not None, "canvases are opened before the pass"
     return CanvasSegment(
         slot=slot_of(sequence),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +23,15 @@ class View:
         segment: the queries.
         window: keys that a query of a sliding layer sees, its own included; None in a full layer.
         cached: masks made so far, by window.
+        first_row: row of the first query in the flat batch.
+        rows: number of queries: all of the segment's, or its outputs.
     """
 
     segment: Segment
     window: int | None
-    cached: dict[int | None, Tensor | None]
+    cached: dict[int | None, Tensor]
+    first_row: int
+    rows: int
 
     @property
     def first_key(self) -> int:
@@ -40,12 +46,17 @@ class View:
         return -(-stop // KEY_MULTIPLE) * KEY_MULTIPLE if self.segment.causal else stop
 
     def mask(self, device: torch.device) -> Tensor | None:
-        """Which keys each query sees: bool ``[length, last_key - first_key]``. The layers share one mask.
+        """Which keys each query sees: bool ``[rows, last_key - first_key]``. The layers share one mask.
 
         None for a canvas, which sees every key.
         """
         if not self.segment.causal:
             return None
+        whole = self._whole_mask(device)
+        # The outputs of a causal segment are its last tokens.
+        return whole[len(whole) - self.rows :]
+
+    def _whole_mask(self, device: torch.device) -> Tensor:
         if self.window not in self.cached:
             start, length = self.segment.start, self.segment.length
             query = torch.arange(start, start + length, device=device)[:, None]
@@ -68,9 +79,10 @@ class Masks:
     """
 
     def __init__(self, segments: Sequence[Segment], window: int) -> None:
-        cached: list[dict[int | None, Tensor | None]] = [{} for _ in segments]
-        self._sliding = [View(s, window, c) for s, c in zip(segments, cached, strict=True)]
-        self._full = [View(s, None, c) for s, c in zip(segments, cached, strict=True)]
+        self._segments = segments
+        self._window = window
+        self._cached: list[dict[int | None, Tensor]] = [{} for _ in segments]
+        self._make_views([segment.length for segment in segments])
 
     def views(self, sliding: bool) -> list[View]:
         """The views of all segments, for one kind of layer."""
@@ -78,12 +90,20 @@ class Masks:
 
     def of_outputs(self) -> Masks:
         """The same views with only the rows of wanted positions; see ``Segment.outputs``."""
-        rest = Masks((), 0)
-        rest._sliding, rest._full = (
-            [replace(v, segment=replace(v.segment, length=v.segment.outputs)) for v in views if v.segment.outputs]
-            for views in (self._sliding, self._full)
-        )
+        rest = copy(self)
+        rest._make_views([segment.outputs for segment in self._segments])
         return rest
+
+    def _make_views(self, counts: Sequence[int]) -> None:
+        """Make the views of a flat batch with so many rows per segment."""
+        first = list(accumulate(counts, initial=0))
+        self._sliding, self._full = (
+            [
+                View(segment, window, cached, row, count)
+                for segment, cached, row, count in zip(self._segments, self._cached, first, counts, strict=False)
+            ]
+            for window in (self._window, None)
+        )
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:

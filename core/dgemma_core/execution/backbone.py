@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgemma_core.execution.attention import Masks, attend
+from dgemma_core.execution.attention import Masks, View, attend
 from dgemma_core.execution.experts import mix_experts
 from dgemma_core.execution.kv_cache import KVLayout
 from dgemma_core.execution.row_padding import pad_rows, row_multiple
-from dgemma_core.execution.segments import Copy, Segment, output_rows
+from dgemma_core.execution.segments import Copy, Segment, output_rows, turns
 
 
 class Backbone:
@@ -96,20 +96,32 @@ class Backbone:
             copies: keys and values to copy between sequences. A copy comes after the copies that fill its source.
 
         Returns:
-            ``[outputs, hidden]``: normed last hidden states of the canvas segments' wanted positions, in their order.
+            ``[outputs, hidden]``: normed last hidden states of the segments' wanted positions, in their order.
         """
-        canvas_tokens = sum(s.length for s in segments if not s.causal)
-        causal_tokens = hidden.shape[0] - canvas_tokens
-        if self._tied or not causal_tokens or not canvas_tokens:
-            return self._pass(hidden, segments, copies, causal_tokens)
-        # Encoder and decoder have weights of their own, so each takes a pass.
-        split = sum(1 for s in segments if s.causal)
-        self._pass(hidden[:causal_tokens], segments[:split], copies, causal_tokens)
-        return self._pass(hidden[causal_tokens:], segments[split:], (), 0)
+        if self._tied or len({segment.causal for segment in segments}) == 1:
+            return self._pass(hidden, segments, copies)
+        # Encoder and decoder have weights of their own, so each takes a pass. A draft is encoded after the canvas at
+        # its positions, everything else before the canvases.
+        parts = hidden.split([segment.length for segment in segments])
+        outputs: list[Tensor] = [hidden[:0]] * len(segments)
+        for chosen in (
+            [i for i, s in enumerate(segments) if s.causal and not s.shared],
+            [i for i, s in enumerate(segments) if not s.causal],
+            [i for i, s in enumerate(segments) if s.causal and s.shared],
+        ):
+            if chosen:
+                group = [segments[i] for i in chosen]
+                out = self._pass(torch.cat([parts[i] for i in chosen]), group, copies)
+                copies = ()
+                for i, part in zip(chosen, out.split([segment.outputs for segment in group]), strict=True):
+                    outputs[i] = part
+        return torch.cat(outputs)
 
-    def _pass(self, hidden: Tensor, segments: Sequence[Segment], copies: Sequence[Copy], causal_tokens: int) -> Tensor:
+    def _pass(self, hidden: Tensor, segments: Sequence[Segment], copies: Sequence[Copy]) -> Tensor:
         tokens = hidden.shape[0]
+        causal_tokens = sum(segment.length for segment in segments if segment.causal)
         layers = self._decoder_layers if causal_tokens < tokens else self._encoder_layers
+        order, lengths = turns(segments), [segment.length for segment in segments]
         hidden = pad_rows(hidden, row_multiple(hidden.device))
         rotary, masks = self._positions(hidden, segments), Masks(segments, self._window)
         last = len(layers) - 1
@@ -117,11 +129,12 @@ class Backbone:
             kind = self._types[index]
             normed = _rms_norm(layer.input_layernorm, hidden)
             keys, values = self._keys_values(layer.self_attn, normed, rotary[kind])
-            offset = 0
-            for segment in segments:
-                end = offset + segment.length
-                segment.cache.write(index, segment.start, keys[offset:end], values[offset:end])
-                offset = end
+            new = list(zip(keys[:tokens].split(lengths), values[:tokens].split(lengths), strict=True))
+            for segment, (own_keys, own_values) in zip(segments, new, strict=True):
+                if not segment.shared:
+                    segment.cache.write(index, segment.start, own_keys, own_values)
+                if segment.branch is not None:
+                    segment.branch.append((own_keys, own_values))
             for copy in copies:
                 copy.into.copy_layer(index, copy.source, copy.start, copy.stop)
             if index == last and (outputs := sum(s.outputs for s in segments)) < tokens:
@@ -133,8 +146,9 @@ class Backbone:
                 hidden, normed, cos, sin = (pad_rows(x[rows], multiple) for x in (hidden, normed, *rotary[kind]))
                 rotary[kind] = (cos, sin)
                 masks = masks.of_outputs()
-                tokens, causal_tokens = outputs, 0
-            attended = self._attend(layer.self_attn, index, normed, rotary[kind], masks)
+                tokens, causal_tokens = outputs, sum(s.outputs for s in segments if s.causal)
+            views = masks.views(layer.self_attn.is_sliding)
+            attended = self._attend(layer.self_attn, index, normed, rotary[kind], [(views[i], new[i]) for i in order])
             hidden = hidden + _rms_norm(layer.post_attention_layernorm, attended)
             hidden = self._feed_forward(layer, hidden)
             hidden = self._scale(hidden, index, causal_tokens)
@@ -156,17 +170,25 @@ class Backbone:
         return _rotate(_rms_norm(attention.k_norm, keys), rotary), _rms_norm(attention.v_norm, values)
 
     @staticmethod
-    def _attend(attention: Any, layer: int, normed: Tensor, rotary: tuple[Tensor, Tensor], masks: Masks) -> Tensor:
+    def _attend(
+        attention: Any,
+        layer: int,
+        normed: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        turns: Sequence[tuple[View, tuple[Tensor, Tensor]]],
+    ) -> Tensor:
+        """Attention of all segments, in the order of ``turns``: their views, and the keys and values they write."""
         queries = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim))
         queries = _rotate(_rms_norm(attention.q_norm, queries), rotary)
         out = torch.zeros_like(queries)
-        offset = 0
-        for view in masks.views(attention.is_sliding):
+        for view, (own_keys, own_values) in turns:
             segment = view.segment
-            keys, values = segment.cache.read(layer, view.first_key, view.last_key)
-            rows = slice(offset, offset + segment.length)
-            out[rows] = attend(queries[rows], keys, values, view.mask(normed.device), attention.scaling)
-            offset += segment.length
+            if segment.shared:
+                segment.cache.write(layer, segment.start, own_keys, own_values)
+            if view.rows:
+                keys, values = segment.cache.read(layer, view.first_key, view.last_key)
+                rows = slice(view.first_row, view.first_row + view.rows)
+                out[rows] = attend(queries[rows], keys, values, view.mask(normed.device), attention.scaling)
         projected: Tensor = attention.o_proj(out.flatten(1))
         return projected
 

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from dgemma_core.denoise.sampling_rule import GREEDY, SamplingRule
+
 Slot = int
 """Names one sequence's state in a backend: its keys and values, soft embeddings and hidden states."""
 
@@ -38,20 +40,57 @@ class ImageInput:
 
 
 @dataclass(frozen=True)
+class Predict:
+    """What to predict by the causal mode: the token after each of a segment's last ``rows`` tokens.
+
+    Attributes:
+        uniform: float32 ``[rows]`` in [0, 1) on the host, random draws, one per prediction.
+        rule: how a token is chosen from its distribution.
+        allowed: bool ``[rows, vocab]`` on the host, the tokens that may be chosen; at least one in every row. None for
+            all.
+        logprobs: alternatives whose log-probabilities are wanted, beside the chosen token's; None for no
+            log-probabilities.
+        kept: whether :meth:`Backend.prediction_logits` may be called after this step.
+    """
+
+    uniform: Tensor
+    rule: SamplingRule = GREEDY
+    allowed: Tensor | None = None
+    logprobs: int | None = None
+    kept: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Number of predictions."""
+        return len(self.uniform)
+
+
+@dataclass(frozen=True)
 class EncodeSegment:
-    """Tokens to encode causally: a prompt chunk, or a finished canvas that is committed.
+    """Tokens to encode causally: a prompt chunk, a finished canvas that is committed, or a draft to verify.
+
+    A step may hold two segments of one slot that begin at the same position: two drafts of the same text. One of them
+    is ``apart``. It may also hold a canvas of the slot that begins there. None of the three sees another.
 
     Attributes:
         slot: of the sequence.
         start: position of the first token in the sequence.
         tokens: int64 ``[n]`` on the host, at least one.
         images: the images among the tokens. None is split between segments.
+        predict: what to predict after the last tokens; None for nothing.
+        apart: whether the slot keeps the keys and values apart. They are lost unless the slot's next segment adopts
+            them.
+        adopt: tokens before ``start`` whose keys and values the slot takes over from those that the last step has kept
+            apart.
     """
 
     slot: Slot
     start: int
     tokens: Tensor
     images: tuple[ImageInput, ...] = ()
+    predict: Predict | None = None
+    apart: bool = False
+    adopt: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +111,8 @@ class CanvasSegment:
         reads: the positions whose hidden states a guide reads, if the canvas is only read. The step then computes no
             statistics, and keeps no distribution to condition a later step. None for a canvas that is denoised.
         guided: whether :meth:`Backend.logits` and :meth:`Backend.label_logits` may be called after this step.
+        shift: positions that the canvas has moved since its last step. The distribution of position ``i`` is the one
+            that the last step gave to position ``i + shift``; the last ``shift`` positions must be unconditioned.
     """
 
     slot: Slot
@@ -84,6 +125,7 @@ class CanvasSegment:
     temperature: float
     reads: tuple[int, ...] | None = None
     guided: bool = False
+    shift: int = 0
 
     @property
     def active(self) -> int:
@@ -140,14 +182,44 @@ class CanvasResult:
 
 
 @dataclass(frozen=True)
+class Logprobs:
+    """Log-probabilities of predictions, on the host: of the soft-capped logits, at temperature 1, over all tokens.
+
+    Attributes:
+        chosen: float32 ``[rows]`` nats, of the predicted tokens.
+        top_tokens: int64 ``[rows, alternatives]``, the likeliest tokens, in order.
+        top: float32 ``[rows, alternatives]`` nats, theirs.
+    """
+
+    chosen: Tensor
+    top_tokens: Tensor
+    top: Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The predicted tokens of one encoded segment, on the host.
+
+    Attributes:
+        tokens: int64 ``[rows]``.
+        logprobs: None unless they were asked for.
+    """
+
+    tokens: Tensor
+    logprobs: Logprobs | None = None
+
+
+@dataclass(frozen=True)
 class StepResult:
     """The result of a step.
 
     Attributes:
         canvases: one entry per canvas segment; None for a canvas that a guide only reads.
+        predictions: one entry per encoded segment that predicts.
     """
 
     canvases: tuple[CanvasResult | None, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
 
 
 class Backend(Protocol):
@@ -213,6 +285,18 @@ class Backend(Protocol):
 
         Returns:
             For each position float32 ``[labels]`` on the host.
+        """
+
+    def prediction_logits(self, slot: Slot, row: int, apart: bool) -> Tensor:
+        """Soft-capped logits of one prediction of the last step, whose ``Predict`` was ``kept``.
+
+        Args:
+            slot: of the sequence.
+            row: number of the prediction.
+            apart: whether it belongs to the segment that was kept apart.
+
+        Returns:
+            float32 ``[vocab]`` on the host.
         """
 
     def slot_bytes(self, capacity: int) -> int:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dgemma_core.execution.backbone import Backbone
-from dgemma_core.execution.backend import CanvasResult, CanvasSegment, EncodeSegment, Slot, Step, StepResult
-from dgemma_core.execution.kv_cache import SequenceCache, cache_bytes
+from dgemma_core.execution.backend import (
+    CanvasResult,
+    CanvasSegment,
+    EncodeSegment,
+    Prediction,
+    Slot,
+    Step,
+    StepResult,
+)
+from dgemma_core.execution.kv_cache import Branch, SequenceCache, cache_bytes
+from dgemma_core.execution.predictions import predict
 from dgemma_core.execution.readout import Readout
 from dgemma_core.execution.segments import Copy, Segment
 from dgemma_core.execution.vision import VisionTower
@@ -26,11 +37,15 @@ class _State:
         cache: keys and values.
         soft: ``[canvas, hidden]`` on the device, expected embeddings under the last step's distributions.
         hidden: ``[canvas, hidden]`` on the device, normed hidden states of the last guided step.
+        branch: keys and values that the last step has kept apart.
+        predicted: ``[rows, hidden]`` on the device, hidden states of the last step's kept predictions, by ``apart``.
     """
 
     cache: SequenceCache
     soft: Tensor
     hidden: Tensor
+    branch: Branch = field(default_factory=list)
+    predicted: dict[bool, Tensor] = field(default_factory=dict)
 
 
 class EagerBackend:
@@ -94,15 +109,27 @@ class EagerBackend:
         """Logits of a few tokens per position after a guided step: per position float32 ``[labels]`` on the host."""
         return self.readout.label_logits(self._state(slot).hidden[list(positions)], labels)
 
+    def prediction_logits(self, slot: Slot, row: int, apart: bool) -> Tensor:
+        """Soft-capped logits of one kept prediction of the last step: float32 ``[vocab]`` on the host."""
+        return self.readout.causal_logits(self._state(slot).predicted[apart][row : row + 1])[0].cpu()
+
     def run(self, step: Step) -> StepResult:
         """One forward pass. It writes last what a repetition reads, so a pass that fails can be repeated."""
         for segment in step.canvases:
             self._make_room(segment)
-        segments = [self._causal(segment) for segment in step.encode]
-        segments += [self._bidirectional(segment) for segment in step.canvases]
+        for encoded in step.encode:
+            if encoded.adopt:
+                state = self._state(encoded.slot)
+                state.cache.adopt(state.branch, encoded.start - encoded.adopt, encoded.adopt)
+        shared = _shared_starts(step)
+        branches: dict[Slot, Branch] = {encoded.slot: [] for encoded in step.encode if encoded.apart}
+        segments = [self._causal(segment, shared, branches) for segment in step.encode]
+        segments += [self._bidirectional(segment, shared) for segment in step.canvases]
         copies = [Copy(self._cache(c.into), self._cache(c.source), c.start, c.stop) for c in step.copies]
         hidden = self.backbone.forward(self._embed(step), segments, copies)
-        parts = hidden.split([c.active if c.reads is None else len(c.reads) for c in step.canvases])
+        outputs = hidden.split([segment.outputs for segment in segments])
+        encoded_parts, parts = outputs[: len(step.encode)], outputs[len(step.encode) :]
+        predictions = self._predict(step.encode, encoded_parts)
         for segment, part in zip(step.canvases, parts, strict=True):
             if segment.guided:
                 where = slice(segment.active) if segment.reads is None else list(segment.reads)
@@ -111,7 +138,9 @@ class EagerBackend:
         read = [part for c, part in zip(step.canvases, parts, strict=True) if c.reads is None]
         # The soft embeddings are written last, because a repetition reads those of the step before.
         results = iter(self._statistics(read, denoised) if denoised else ())
-        return StepResult(tuple(next(results) if c.reads is None else None for c in step.canvases))
+        for slot in {encoded.slot for encoded in step.encode}:
+            self._state(slot).branch = branches.get(slot, [])
+        return StepResult(tuple(next(results) if c.reads is None else None for c in step.canvases), predictions)
 
     def _state(self, slot: Slot) -> _State:
         state = self._slots.get(slot)
@@ -155,7 +184,9 @@ class EagerBackend:
 
     def _conditioning(self, canvas: CanvasSegment) -> Tensor:
         """Self-conditioning of the computed positions: ``[active, hidden]``."""
-        soft = self._state(canvas.slot).soft[: canvas.active]
+        soft = self._state(canvas.slot).soft[canvas.shift : canvas.shift + canvas.active]
+        if len(soft) < canvas.active:
+            soft = F.pad(soft, (0, 0, 0, canvas.active - len(soft)))
         device = soft.device
         if bool(canvas.unconditioned.any()):
             soft = soft.masked_fill(canvas.unconditioned.to(device).unsqueeze(-1), 0.0)
@@ -164,14 +195,40 @@ class EagerBackend:
             soft = soft.index_copy(0, pinned.to(device), self.backbone.embed(canvas.tokens[pinned].to(device)))
         return soft
 
-    def _causal(self, segment: EncodeSegment) -> Segment:
-        blocks = tuple((i.start, i.stop) for i in segment.images) if self.vision.bidirectional else ()
+    def _causal(self, segment: EncodeSegment, shared: set[tuple[Slot, int]], branches: dict[Slot, Branch]) -> Segment:
         length = len(segment.tokens)
-        return Segment(self._cache(segment.slot), segment.start, length, True, segment.start + length, blocks)
+        return Segment(
+            cache=self._cache(segment.slot),
+            start=segment.start,
+            length=length,
+            causal=True,
+            stop=segment.start + length,
+            blocks=tuple((i.start, i.stop) for i in segment.images) if self.vision.bidirectional else (),
+            predicts=segment.predict.rows if segment.predict else 0,
+            shared=(segment.slot, segment.start) in shared,
+            branch=branches[segment.slot] if segment.apart else None,
+        )
 
-    def _bidirectional(self, canvas: CanvasSegment) -> Segment:
-        stop = canvas.start + canvas.length
-        return Segment(self._cache(canvas.slot), canvas.start, canvas.active, False, stop, wanted=canvas.reads)
+    def _bidirectional(self, canvas: CanvasSegment, shared: set[tuple[Slot, int]]) -> Segment:
+        return Segment(
+            cache=self._cache(canvas.slot),
+            start=canvas.start,
+            length=canvas.active,
+            causal=False,
+            stop=canvas.start + canvas.length,
+            wanted=canvas.reads,
+            shared=(canvas.slot, canvas.start) in shared,
+        )
+
+    def _predict(self, segments: Sequence[EncodeSegment], hidden: Sequence[Tensor]) -> tuple[Prediction, ...]:
+        """The predictions that are wanted, in order. Hidden states that are kept stay on the device."""
+        wanted = [(s, s.predict, part) for s, part in zip(segments, hidden, strict=True) if s.predict is not None]
+        if not wanted:
+            return ()
+        for segment, asked, part in wanted:
+            if asked.kept:
+                self._state(segment.slot).predicted[segment.apart] = part
+        return tuple(predict(self.readout, [part for _, _, part in wanted], [asked for _, asked, _ in wanted]))
 
     def _statistics(self, hidden: Sequence[Tensor], canvases: Sequence[CanvasSegment]) -> list[CanvasResult]:
         """Statistics of the denoised canvases, on the host. Their soft embeddings stay on the device."""
@@ -184,3 +241,9 @@ class EagerBackend:
             self._state(canvas.slot).soft[: canvas.active] = soft
         split = (tensor.split(sizes) for tensor in (argmax, sample, entropy))
         return [CanvasResult(*parts) for parts in zip(*split, strict=True)]
+
+
+def _shared_starts(step: Step) -> set[tuple[Slot, int]]:
+    """Slot and start of the segments that begin at the position of another segment of their slot."""
+    starts = Counter((segment.slot, segment.start) for segment in (*step.encode, *step.canvases))
+    return {place for place, number in starts.items() if number > 1}

@@ -19,6 +19,10 @@ class KVLayout:
     head_dim: int
 
 
+Branch = list[tuple[Tensor, Tensor]]
+"""Keys and values of a draft beside a sequence's own: per layer ``[tokens, kv_heads, head_dim]`` each."""
+
+
 class SequenceCache:
     """Keys and values of one sequence.
 
@@ -53,6 +57,11 @@ class SequenceCache:
         stop = start + keys.shape[0]
         self.keys[layer][:, start:stop] = keys.transpose(0, 1)
         self.values[layer][:, start:stop] = values.transpose(0, 1)
+
+    def adopt(self, branch: Branch, start: int, count: int) -> None:
+        """Write the first ``count`` keys and values of a branch at position ``start``, in all layers."""
+        for layer, (keys, values) in enumerate(branch):
+            self.write(layer, start, keys[:count], values[:count])
 
     def read(self, layer: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Views ``[kv_heads, stop - start, head_dim]`` of one layer's keys and values."""

@@ -6,7 +6,7 @@ cache. The whole ``[canvas, vocabulary]`` matrix never exists.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,17 @@ class Readout:
         logits.div_(self._softcap).tanh_()
         return logits.mul_((self._softcap / temperature).unsqueeze(-1))
 
+    def causal_logits(self, hidden: Tensor) -> Tensor:
+        """Soft-capped logits of the next tokens: ``[rows, hidden]`` -> float32 ``[rows, vocab]``."""
+        rows = hidden.shape[0]
+        logits: Tensor = self._head(pad_rows(hidden, self._multiple))[:rows].float()
+        return logits.div_(self._softcap).tanh_().mul_(self._softcap)
+
+    def chunks(self, rows: int) -> Iterator[tuple[int, int]]:
+        """Ranges ``[start, stop)`` of rows whose logits stay in the processor's cache."""
+        for start in range(0, rows, self._chunk_rows):
+            yield start, min(start + self._chunk_rows, rows)
+
     def label_logits(self, hidden: Tensor, labels: Sequence[Sequence[int]]) -> list[Tensor]:
         """Soft-capped logits of a few tokens per row. Only those tokens' rows of the output embedding are read.
 
@@ -117,8 +128,8 @@ class Readout:
         sample = torch.empty_like(argmax)
         entropy = torch.empty(rows, dtype=torch.float32, device=hidden.device)
         soft = torch.empty_like(hidden)
-        for start in range(0, rows, self._chunk_rows):
-            part = slice(start, min(start + self._chunk_rows, rows))
+        for start, stop in self.chunks(rows):
+            part = slice(start, stop)
             outputs = (argmax[part], sample[part], entropy[part], soft[part])
             self._chunk(hidden[part], temperature[part], uniform[part], *outputs)
         return Statistics(argmax, sample, entropy, soft)

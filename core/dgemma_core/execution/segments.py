@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgemma_core.execution.kv_cache import SequenceCache
+from dgemma_core.execution.kv_cache import Branch, SequenceCache
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,10 @@ class Segment:
         blocks: ranges ``[start, stop)`` of positions that see each other in both directions, at any distance. They are
             the images of a causal segment, if the checkpoint is trained so. Each lies within the segment.
         wanted: positions of a canvas (from its start) whose last hidden states are wanted; None means all.
+        predicts: last tokens of a causal segment whose last hidden states are wanted.
+        shared: whether another segment of the same sequence begins at the same position. The segments then write their
+            keys and values one after the other, each right before it attends, so that none sees another's.
+        branch: receives the keys and values; None for a segment that leaves them in the cache.
     """
 
     cache: SequenceCache
@@ -34,12 +38,15 @@ class Segment:
     stop: int
     blocks: tuple[tuple[int, int], ...] = ()
     wanted: tuple[int, ...] | None = None
+    predicts: int = 0
+    shared: bool = False
+    branch: Branch | None = None
 
     @property
     def outputs(self) -> int:
-        """Number of positions whose last hidden states are wanted. A causal segment has none, only keys and values."""
+        """Number of positions whose last hidden states are wanted."""
         if self.causal:
-            return 0
+            return self.predicts
         return self.length if self.wanted is None else len(self.wanted)
 
 
@@ -60,12 +67,31 @@ class Copy:
     stop: int
 
 
+def turns(segments: Sequence[Segment]) -> list[int]:
+    """Indices of the segments, in the order in which they attend.
+
+    Of segments that share their positions the last one leaves its keys and values in the cache: a draft to verify,
+    after the draft that is kept apart, after the canvas.
+    """
+
+    def place(index: int) -> int:
+        segment = segments[index]
+        if not segment.shared:
+            return 0
+        if not segment.causal:
+            return 1
+        return 3 if segment.branch is None else 2
+
+    return sorted(range(len(segments)), key=place)
+
+
 def output_rows(segments: Sequence[Segment]) -> Tensor:
     """Rows of the flat batch whose last hidden states are wanted: int64 ``[outputs]``."""
     parts, offset = [], 0
     for segment in segments:
-        if segment.outputs:
-            places = torch.arange(segment.length) if segment.wanted is None else torch.tensor(segment.wanted)
-            parts.append(offset + places)
+        if segment.wanted is not None:
+            parts.append(offset + torch.tensor(segment.wanted, dtype=torch.long))
+        elif segment.outputs:
+            parts.append(torch.arange(offset + segment.length - segment.outputs, offset + segment.length))
         offset += segment.length
     return torch.cat(parts)

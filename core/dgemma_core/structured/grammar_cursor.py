@@ -9,6 +9,7 @@ from torch import Tensor
 from dgemma_core.errors import AnswerBudgetError
 from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.beam_search import TokenSearch
+from dgemma_core.structured.draft_walk import DraftWalk, walk_draft
 from dgemma_core.structured.endings import short_ending
 from dgemma_core.structured.matcher import Matcher
 
@@ -93,6 +94,10 @@ class GrammarCursor:
         forced = self._matcher.forced()
         self._matcher.rollback(len(draft))
         return forced
+
+    def walk(self, draft: Sequence[int], limit: int) -> DraftWalk:
+        """Walk through a draft of the causal mode, at most ``limit`` tokens of it. Changes nothing."""
+        return walk_draft(self._matcher, self._alphabet, self._ends, draft, limit)
 
     def loose_end(self, draft: Sequence[int]) -> Sequence[int]:
         """The last tokens of ``draft`` that a search may exchange: those after its last delimiter of free text.

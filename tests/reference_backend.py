@@ -18,10 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgemma_core.denoise.sampling_rule import SamplingRule
 from dgemma_core.execution.backend import (
     CanvasResult,
     CanvasSegment,
+    EncodeSegment,
     ImageInput,
+    Logprobs,
+    Predict,
+    Prediction,
     Slot,
     Step,
     StepResult,
@@ -42,6 +47,8 @@ class SlotState:
         canvas_place: its start and length.
         soft: ``[canvas, hidden]`` expected embeddings; NaN where no step has given a distribution.
         hidden: ``[canvas, hidden]`` normed hidden states of the last guided step; NaN where there are none.
+        branch: tokens that the last step has kept apart.
+        predicted: ``[rows, hidden]`` normed hidden states of the last step's kept predictions, by ``apart``.
     """
 
     tokens: dict[int, int] = field(default_factory=dict)
@@ -50,6 +57,8 @@ class SlotState:
     canvas_place: tuple[int, int] | None = None
     soft: Tensor = field(default_factory=lambda: torch.empty(0))
     hidden: Tensor = field(default_factory=lambda: torch.empty(0))
+    branch: list[int] = field(default_factory=list)
+    predicted: dict[bool, Tensor] = field(default_factory=dict)
 
     def prefix(self, stop: int) -> list[int]:
         """The tokens before ``stop``, all of which must be encoded."""
@@ -70,6 +79,7 @@ class ReferenceBackend:
 
     Attributes:
         probabilities: float64 ``[active, vocab]`` of the last step's canvases; None where a guide only reads.
+        chances: float64 ``[rows, vocab]`` that the last step's predictions are drawn from.
     """
 
     on_cpu = True
@@ -91,6 +101,7 @@ class ReferenceBackend:
         self.slots: dict[Slot, SlotState] = {}
         self._opened = 1000  # Other names than any other backend's.
         self.probabilities: tuple[Tensor | None, ...] = ()
+        self.chances: list[Tensor] = []
 
     def open(self, capacity: int) -> Slot:
         self._opened += 1
@@ -112,26 +123,60 @@ class ReferenceBackend:
     def run(self, step: Step) -> StepResult:
         for segment in step.encode:
             state = self.slots[segment.slot]
-            state.tokens |= dict(enumerate(segment.tokens.tolist(), segment.start))
+            if segment.adopt:
+                state.tokens |= dict(enumerate(state.branch[: segment.adopt], segment.start - segment.adopt))
+        for slot in {segment.slot for segment in step.encode}:
+            self.slots[slot].branch = []
+        for segment in step.encode:
+            state = self.slots[segment.slot]
+            if segment.apart:
+                state.branch = segment.tokens.tolist()
+            else:
+                state.tokens |= dict(enumerate(segment.tokens.tolist(), segment.start))
             state.images |= {image.start: image for image in segment.images}
         for copy in step.copies:
             self.slots[copy.into].take(self.slots[copy.source], copy.start, copy.stop)
+        self.chances = []
+        predictions = tuple(self._predict(segment, segment.predict) for segment in step.encode if segment.predict)
         denoised = [self._denoise(canvas) for canvas in step.canvases]
         self.probabilities = tuple(probabilities for _, probabilities in denoised)
-        return StepResult(tuple(result for result, _ in denoised))
+        return StepResult(tuple(result for result, _ in denoised), predictions)
 
     def logits(self, slot: Slot, start: int, stop: int, temperature: float) -> Tensor:
         return (self._logits(self.slots[slot].hidden[start:stop]) / temperature).float()
+
+    def prediction_logits(self, slot: Slot, row: int, apart: bool) -> Tensor:
+        return self._logits(self.slots[slot].predicted[apart][row]).float()
 
     def label_logits(self, slot: Slot, positions: Sequence[int], labels: Sequence[Sequence[int]]) -> list[Tensor]:
         rows = self._logits(self.slots[slot].hidden[list(positions)])
         return [row[list(ids)].float() for row, ids in zip(rows, labels, strict=True)]
 
+    def _predict(self, segment: EncodeSegment, asked: Predict) -> Prediction:
+        state = self.slots[segment.slot]
+        stop = segment.start + len(segment.tokens)
+        tokens = [*state.prefix(segment.start), *segment.tokens.tolist()]
+        hidden = rms_norm(self._decoder.norm, self._encoded(tokens, state.images, stop)[1])[-asked.rows :]
+        if asked.kept:
+            state.predicted[segment.apart] = hidden
+        logits = self._logits(hidden)
+        log_probabilities = logits - logits.logsumexp(-1, keepdim=True)
+        permitted = logits if asked.allowed is None else logits.masked_fill(~asked.allowed, -torch.inf)
+        chances = torch.stack([chances_of(row, asked.rule) for row in permitted])
+        self.chances.append(chances)
+        below = chances.cumsum(-1) <= asked.uniform.double()[:, None]
+        chosen = permitted.argmax(-1) if asked.rule.greedy else below.sum(-1).clamp(max=self.vocab_size - 1)
+        if asked.logprobs is None:
+            return Prediction(chosen)
+        order = log_probabilities.argsort(-1, descending=True)[:, : asked.logprobs]
+        own = log_probabilities.gather(-1, chosen[:, None])[:, 0]
+        return Prediction(chosen, Logprobs(own.float(), order, log_probabilities.gather(-1, order).float()))
+
     def _denoise(self, canvas: CanvasSegment) -> tuple[CanvasResult | None, Tensor | None]:
         state = self.slots[canvas.slot]
         prefix = self._encode(state, canvas.start)
-        if state.canvas_place != (canvas.start, canvas.length):
-            state.canvas_place = (canvas.start, canvas.length)
+        before, state.canvas_place = state.canvas_place, (canvas.start, canvas.length)
+        if before != (canvas.start - canvas.shift, canvas.length):
             nan = torch.full((canvas.length, len(self._embedding[0])), torch.nan, dtype=torch.float64)
             state.soft, state.hidden = nan, nan.clone()
             state.canvas = [
@@ -177,7 +222,9 @@ class ReferenceBackend:
 
     def _self_conditioned(self, canvas: CanvasSegment, soft: Tensor) -> Tensor:
         own = self._embedding[canvas.tokens] * self._embed_scale
-        signal = soft[: canvas.active].clone()
+        signal = torch.full((canvas.active, soft.shape[1]), torch.nan, dtype=torch.float64)
+        moved = soft[canvas.shift : canvas.shift + canvas.active]
+        signal[: len(moved)] = moved
         signal[canvas.unconditioned] = 0.0
         signal[canvas.pinned] = own[canvas.pinned]
         module = self._decoder.self_conditioning
@@ -185,10 +232,14 @@ class ReferenceBackend:
 
     def _encode(self, state: SlotState, stop: int) -> KeysValues:
         """Keys and values of the encoded tokens before ``stop``."""
-        ids, positions = torch.tensor(state.prefix(stop), dtype=torch.long), torch.arange(stop)
+        return self._encoded(state.prefix(stop), state.images, stop)[0]
+
+    def _encoded(self, tokens: list[int], images: dict[int, ImageInput], stop: int) -> tuple[KeysValues, Tensor]:
+        """Keys and values of tokens from the sequence's beginning on, and their last hidden states."""
+        ids, positions = torch.tensor(tokens, dtype=torch.long), torch.arange(stop)
         hidden = self._embedding[ids] * self._embed_scale
         blocks = torch.zeros(stop, stop, dtype=torch.bool)
-        for start, image in state.images.items():
+        for start, image in images.items():
             if image.stop <= stop:
                 features = self._image_features(image.patches[None], image.positions[None], return_dict=True)
                 hidden[start : image.stop] = features.pooler_output.double().view(image.length, -1)
@@ -200,7 +251,7 @@ class ReferenceBackend:
             if layer.window is not None:
                 visible &= positions[None] > positions[:, None] - layer.window
             hidden = layer.forward(hidden, positions, *found[-1], visible | blocks) * self._encoder_scalars[index]
-        return found
+        return found, hidden
 
 
 class LayerMaths:
@@ -261,6 +312,26 @@ class LayerMaths:
         first, second = x.chunk(2, -1)
         turned = (first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin())
         return torch.cat(turned, -1)
+
+
+def chances_of(logits: Tensor, rule: SamplingRule) -> Tensor:
+    """The distribution that a token is drawn from, filter by filter; without filters if the likeliest one is taken."""
+    if rule.greedy:
+        return logits.softmax(-1)
+    chances = (logits / rule.temperature).softmax(-1)
+    kept = chances.argsort(descending=True, stable=True).tolist()[: rule.top_k]
+    if rule.top_p is not None:
+        total, before, nucleus = float(chances[kept].sum()), 0.0, []
+        for token in kept:
+            if before < rule.top_p * total:
+                nucleus.append(token)
+            before += float(chances[token])
+        kept = nucleus
+    shares = torch.zeros_like(chances)
+    shares[kept] = chances[kept] / chances[kept].sum()
+    if rule.min_p is not None:
+        shares[shares < rule.min_p * shares.max()] = 0.0
+    return shares / shares.sum()
 
 
 def rms_norm(norm: Any, x: Tensor) -> Tensor:

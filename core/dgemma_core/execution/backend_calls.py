@@ -92,7 +92,21 @@ class ReadLabelLogits:
         return tuple(backend.label_logits(names[self.slot], self.positions, self.labels))
 
 
-Call = Open | Close | ForkPrefix | Run | ReadLogits | ReadLabelLogits
+@dataclass(frozen=True)
+class ReadPredictionLogits:
+    """``prediction_logits(slot, row, apart)``. The result is float32 ``[vocab]``."""
+
+    slot: Slot
+    row: int
+    apart: bool
+    result: Tensor
+
+    def repeat(self, backend: Backend, names: SlotNames) -> Tensor:
+        """Read the same row."""
+        return backend.prediction_logits(names[self.slot], self.row, self.apart)
+
+
+Call = Open | Close | ForkPrefix | Run | ReadLogits | ReadLabelLogits | ReadPredictionLogits
 """One call and its result."""
 
 Result = Slot | StepResult | Tensor | tuple[Tensor, ...] | None

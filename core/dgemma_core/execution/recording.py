@@ -18,6 +18,7 @@ from dgemma_core.execution.backend_calls import (
     Open,
     ReadLabelLogits,
     ReadLogits,
+    ReadPredictionLogits,
     Result,
     Run,
     SlotNames,
@@ -124,6 +125,12 @@ class RecordingBackend:
         result = self._backend.label_logits(slot, positions, labels)
         kept = tuple(row.clone() for row in result)
         self.calls.append(ReadLabelLogits(slot, tuple(positions), tuple(map(tuple, labels)), kept))
+        return result
+
+    def prediction_logits(self, slot: Slot, row: int, apart: bool) -> Tensor:
+        """Logits of one prediction: float32 ``[vocab]`` on the host."""
+        result = self._backend.prediction_logits(slot, row, apart)
+        self.calls.append(ReadPredictionLogits(slot, row, apart, result.clone()))
         return result
 
     def slot_bytes(self, capacity: int) -> int:

@@ -17,22 +17,36 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from dgemma_core.denoise.sampling_rule import SamplingRule
 from dgemma_core.execution.backend import (
     CanvasResult,
     CanvasSegment,
     EncodeSegment,
     ImageInput,
+    Logprobs,
+    Predict,
+    Prediction,
     PrefixCopy,
     Step,
     StepResult,
 )
-from dgemma_core.execution.backend_calls import Call, Close, ForkPrefix, Open, ReadLabelLogits, ReadLogits, Run
+from dgemma_core.execution.backend_calls import (
+    Call,
+    Close,
+    ForkPrefix,
+    Open,
+    ReadLabelLogits,
+    ReadLogits,
+    ReadPredictionLogits,
+    Run,
+)
 
 _TYPES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
-        *(Open, Close, ForkPrefix, Run, ReadLogits, ReadLabelLogits),
-        *(Step, EncodeSegment, CanvasSegment, PrefixCopy, ImageInput, StepResult, CanvasResult),
+        *(Open, Close, ForkPrefix, Run, ReadLogits, ReadLabelLogits, ReadPredictionLogits),
+        *(Step, EncodeSegment, Predict, SamplingRule, CanvasSegment, PrefixCopy, ImageInput),
+        *(StepResult, CanvasResult, Prediction, Logprobs),
     )
 }
 

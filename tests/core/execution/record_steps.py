@@ -133,6 +133,22 @@ def infilling(engine: Engine) -> None:
     engine.infill(["The quick ", Hole(4), " jumps over ", hole, " dog."], SamplingParams(seed=1))
 
 
+def verified(engine: Engine) -> None:
+    """Answers whose drafts are verified, beside a typed and a denoised one: the canvas's draft, and one looked up."""
+    common = {"decoding": "verified", "max_new_tokens": 24}
+    repeated = [*prompt(9, 1), *prompt(9, 1)[1:]]
+    together(
+        engine,
+        Request(repeated, SamplingParams(seed=1, **common)),
+        Request(prompt(30, 2), SamplingParams(seed=2, temperature=0.7, logprobs=True, top_logprobs=3, **common)),
+        Request(repeated[:12], SamplingParams(seed=3, temperature=1.2, top_k=30, top_p=0.9, min_p=0.01, **common)),
+        Request(prompt(7, 3), SamplingParams(decoding="typewriter", max_new_tokens=6)),
+        Request(prompt(8, 4), SamplingParams(seed=4, max_new_tokens=16)),
+    )
+    choice = Grammar.regex("(fox|dog|lazy)( (fox|dog|lazy)){2,5}")
+    together(engine, Request(prompt(12, 5), SamplingParams(seed=5, grammar=choice, **common)))
+
+
 def images(engine: Engine) -> None:
     """Pictures among text, encoded in one pass or in several, from a prefix, and two prompts with the same one."""
     first, second = picture(1), picture(2)
@@ -155,6 +171,7 @@ SCENARIOS: dict[str, Scenario] = {
     "grammar": Scenario(grammar, {"seed": 6}),
     "decisions": Scenario(decisions, {"seed": 4}),
     "infilling": Scenario(infilling, {"seed": 2}),
+    "verified": Scenario(verified, {"seed": 13, "layers": DEEPER}, {"max_batch_tokens": 160}),
     "causal images": Scenario(images, {"seed": 7, "patch_size": 4}, {"max_batch_tokens": 120}, images=True),
     "bidirectional images": Scenario(
         images,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgemma_core.execution.backend import StepResult
+from dgemma_core.execution.backend import Prediction, StepResult
 from dgemma_core.execution.backend_calls import Open
 from dgemma_core.execution.recording import Recording, Replayed
 from tests.checkpoints import make_model
@@ -40,8 +40,15 @@ def numbers(result: Any) -> list[Tensor]:
     if isinstance(result, Tensor):
         return [result]
     if isinstance(result, StepResult):
-        return [t for canvas in result.canvases if canvas for t in (canvas.argmax, canvas.sample, canvas.entropy)]
+        canvases = [t for canvas in result.canvases if canvas for t in (canvas.argmax, canvas.sample, canvas.entropy)]
+        return [*canvases, *(t for prediction in result.predictions for t in numbers_of(prediction))]
     return list(result) if isinstance(result, tuple) else []
+
+
+def numbers_of(prediction: Prediction) -> list[Tensor]:
+    """The tensors of a prediction, in order."""
+    own = prediction.logprobs
+    return [prediction.tokens] if own is None else [prediction.tokens, own.chosen, own.top_tokens, own.top]
 
 
 def same(one: Any, other: Any) -> bool:

@@ -31,6 +31,16 @@ KINDS = {
     "logits",
     "logits of a canvas with a frozen tail",
     "label logits",
+    "a prediction after a prompt",
+    "a prediction alone",
+    "a draft",
+    "two drafts of one sequence",
+    "a draft beside its canvas",
+    "a draft that was kept apart is adopted",
+    "a canvas that has moved",
+    "predictions of several rules",
+    "predictions within a grammar",
+    "log-probabilities",
     "an image",
     "several images in a slot",
     "images whose tokens see earlier tokens only",
@@ -95,6 +105,7 @@ def _kinds_of_step(step: Step, seen: _Seen, window: int) -> Iterator[str]:
     denoising = {canvas.slot for canvas in step.canvases}
     for segment in step.encode:
         yield from _kinds_of_encoding(segment, denoising, seen)
+    yield from _kinds_of_predictions(step)
     for copy in step.copies:
         yield "a prefix copied within a step"
         if copy.into not in denoising:
@@ -128,7 +139,31 @@ def _kinds_of_encoding(segment: EncodeSegment, denoising: set[Slot], seen: _Seen
     seen.encoded[slot] = segment
 
 
+def _kinds_of_predictions(step: Step) -> Iterator[str]:
+    predicting = [(segment, segment.predict) for segment in step.encode if segment.predict is not None]
+    places = {(canvas.slot, canvas.start) for canvas in step.canvases}
+    for segment, asked in predicting:
+        if asked.rows == 1:
+            yield "a prediction alone" if len(segment.tokens) == 1 else "a prediction after a prompt"
+        else:
+            yield "a draft"
+            if (segment.slot, segment.start) in places:
+                yield "a draft beside its canvas"
+        if segment.apart:
+            yield "two drafts of one sequence"
+        if segment.adopt:
+            yield "a draft that was kept apart is adopted"
+        if asked.allowed is not None:
+            yield "predictions within a grammar"
+        if asked.logprobs is not None:
+            yield "log-probabilities"
+    if len({asked.rule for _, asked in predicting}) > 1:
+        yield "predictions of several rules"
+
+
 def _kinds_of_canvas(canvas: CanvasSegment, before: CanvasSegment | None) -> Iterator[str]:
+    if canvas.shift:
+        yield "a canvas that has moved"
     continues = before is not None and before.start == canvas.start
     yield "a canvas's later step" if continues else "a canvas's first step"
     if canvas.active < canvas.length:

@@ -10,7 +10,7 @@ from dgemma_core.execution.backend_calls import Run
 from dgemma_core.execution.eager import EagerBackend
 from dgemma_core.execution.recording import replay
 from tests.core.execution.record_steps import FOLDER, SCENARIOS, file_of, record
-from tests.core.execution.replaying import check_close, check_equal, committed, model_of, numbers
+from tests.core.execution.replaying import check_close, check_equal, committed, model_of
 from tests.core.execution.step_kinds import KINDS, count_kinds
 
 EVERY_RECORDING = pytest.mark.parametrize("name", SCENARIOS)
@@ -30,7 +30,7 @@ def test_the_files_are_those_of_the_scenarios_and_small() -> None:
 def test_recorded_distributions_are_neither_flat_nor_points() -> None:
     """Where all entropies were near 0, a backend could be wrong and yet agree."""
     runs = [call for name in SCENARIOS for call in committed(name).calls if isinstance(call, Run)]
-    entropies = [x for run in runs for tensor in numbers(run.result)[2::3] for x in tensor.tolist()]
+    entropies = [x for run in runs for canvas in run.result.canvases if canvas for x in canvas.entropy.tolist()]
     assert sum(0.01 < entropy < 3 for entropy in entropies) > len(entropies) / 3
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dgemma_core import Engine, Grammar, SamplingParams
-from dgemma_core.execution.backend import CanvasResult, StepResult
+from dgemma_core.execution.backend import CanvasResult, Predict, Prediction, StepResult
 from dgemma_core.execution.backend_calls import Run
 from dgemma_core.execution.recording import replay
 from tests.checkpoints import make_model, make_tokenizer
@@ -27,6 +27,12 @@ def test_it_agrees_with_the_recorded_steps(name: str) -> None:
         if not isinstance(replayed.call, Run):
             check_close(replayed)
             continue
+        asked = [segment.predict for segment in replayed.call.step.encode if segment.predict]
+        for predict, recorded_one, new_one, chances in zip(
+            asked, replayed.recorded.predictions, replayed.new.predictions, backend.chances, strict=True
+        ):
+            rows += predict.rows
+            unclear += check_prediction(predict, recorded_one, new_one, chances)
         canvases = replayed.call.step.canvases
         results = (result.canvases for result in replayed[1:] if isinstance(result, StepResult))
         for canvas, recorded, new, probabilities in zip(canvases, *results, backend.probabilities, strict=True):
@@ -44,6 +50,17 @@ def check_canvas(recorded: CanvasResult, new: CanvasResult, probabilities: Tenso
     assert torch.equal(new.argmax[won], recorded.argmax[won])
     assert torch.equal(new.sample[drawn], recorded.sample[drawn])
     return int((~(won & drawn)).sum())
+
+
+def check_prediction(asked: Predict, recorded: Prediction, new: Prediction, chances: Tensor) -> int:
+    """Compare two predictions; returns how many rows have no clear winner or no clear draw."""
+    clear = clear_winner(chances) if asked.rule.greedy else inside_a_token(chances, asked.uniform)
+    assert torch.equal(new.tokens[clear], recorded.tokens[clear])
+    assert (new.logprobs is None) == (recorded.logprobs is None) == (asked.logprobs is None)
+    if new.logprobs and recorded.logprobs:
+        torch.testing.assert_close(new.logprobs.chosen[clear], recorded.logprobs.chosen[clear], atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(new.logprobs.top, recorded.logprobs.top, atol=TOLERANCE, rtol=0)
+    return int((~clear).sum())
 
 
 def clear_winner(probabilities: Tensor) -> Tensor:

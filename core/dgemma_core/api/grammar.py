@@ -7,6 +7,7 @@ keywords, the regex syntax (Rust's, without look-around) and the Lark dialect.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llguidance import LLMatcher, regex_to_lark
 
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.surrogates import without_surrogates
 from dgemma_core.errors import GrammarError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ _VALUES = frozenset({"const", "enum", "default", "examples"})  # keywords that h
 _NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
 # A warning about control tokens. They are looked up later, when the grammar is compiled for a tokenizer.
 _NO_TOKENIZER = "no tokenizer"
+_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _ANY_OBJECT = {"type": "object"}
 
 
@@ -40,7 +43,7 @@ class Grammar(JsonForm):
 
     Attributes:
         kind: the class method that made it.
-        source: its text; a schema and choices are JSON.
+        source: its text; a schema and choices are JSON. Halves of surrogate pairs in it become U+FFFD.
 
     Raises:
         GrammarError: the grammar cannot be used; the message says why.
@@ -50,6 +53,7 @@ class Grammar(JsonForm):
     source: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", _repaired(self.kind, self.source))
         problem = _problem(self)
         if problem:
             raise GrammarError(f"this {self.kind} grammar cannot be used: {problem}", self)
@@ -112,7 +116,7 @@ class Grammar(JsonForm):
         for option in options:
             if not isinstance(option, str) or not option:
                 raise GrammarError(f"options hold {option!r}: every option must be a non-empty string", None)
-        return cls("choice", json.dumps(list(dict.fromkeys(options)), ensure_ascii=False))
+        return cls("choice", json.dumps(list(dict.fromkeys(map(without_surrogates, options))), ensure_ascii=False))
 
     @classmethod
     def lark(cls, text: str) -> Grammar:
@@ -135,6 +139,16 @@ class Grammar(JsonForm):
             alternatives = " | ".join(json.dumps(option, ensure_ascii=False) for option in json.loads(self.source))
             return LLMatcher.grammar_from_lark(f"start: {alternatives}")
         return LLMatcher.grammar_from_lark(self.source)
+
+
+def _repaired(kind: Kind, source: str) -> str:
+    """The source without halves of surrogate pairs, also those that JSON spells with escapes."""
+    if kind in ("json_schema", "choice") and _ESCAPED_HALF.search(source):
+        try:
+            return json.dumps(without_surrogates(json.loads(source)), ensure_ascii=False)
+        except json.JSONDecodeError:
+            pass  # The check that follows says so.
+    return without_surrogates(source)
 
 
 def _without_unknown_formats(schema: Any) -> Any:

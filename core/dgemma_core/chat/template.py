@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from dgemma_core.api.images import Image
 from dgemma_core.api.messages import Message
+from dgemma_core.api.surrogates import without_surrogates
 from dgemma_core.chat.image_spans import ImageMarks, ImageSpan, widen_images
 
 # Private-use code points. Where a text contains them, they are escaped, too.
@@ -66,12 +67,12 @@ class ChatTemplate:
 
     def plain(self, text: str) -> list[int]:
         """Text to ids without a beginning-of-sequence token; control tokens' spellings are ordinary characters."""
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._plain.encode(without_surrogates(text), add_special_tokens=False).ids
         return ids
 
     def markup(self, text: str) -> list[int]:
         """A prompt that already has the template's markup to ids, control tokens included. For trusted text only."""
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._backend.encode(without_surrogates(text), add_special_tokens=False).ids
         return ids
 
     def render(
@@ -117,7 +118,7 @@ class ChatTemplate:
 
     def _escape(self, value: Any, escaped: list[str]) -> Any:
         if isinstance(value, str):
-            return self._control.sub(lambda match: _placeholder(match.group(), escaped), value)
+            return self._control.sub(lambda match: _placeholder(match.group(), escaped), without_surrogates(value))
         if isinstance(value, Mapping):
             return {self._escape(k, escaped): self._escape(v, escaped) for k, v in value.items()}
         if isinstance(value, list | tuple):

@@ -7,6 +7,7 @@ keywords, the regex syntax (Rust's, without look-around) and the Lark dialect.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from llguidance import LLMatcher, regex_to_lark
 
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.json_schemas.declared_keys import with_declared_keys_only
+from dgemma_core.api.json_schemas.implied_types import with_implied_types
+from dgemma_core.api.json_schemas.places import NAMED, VALUES
 from dgemma_core.api.surrogates import without_surrogates
 from dgemma_core.errors import GrammarError
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["json_schema", "regex", "choice", "lark"]
 
@@ -29,8 +35,7 @@ Kind = Literal["json_schema", "regex", "choice", "lark"]
 COMPACT: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 # The formats that llguidance enforces.
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
-_VALUES = frozenset({"const", "enum", "default", "examples"})  # keywords that hold values, not schemas
-_NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
+_NAMED = NAMED | {"dependentSchemas"}
 # A warning about control tokens. They are looked up later, when the grammar is compiled for a tokenizer.
 _NO_TOKENIZER = "no tokenizer"
 _ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
@@ -82,9 +87,10 @@ class Grammar(JsonForm):
         if not isinstance(schema, Mapping):
             raise GrammarError(f"schema={schema!r}: must be a JSON Schema object or a Pydantic model class", None)
         try:
-            return cls("json_schema", json.dumps(_without_unknown_formats(schema), ensure_ascii=False))
+            text = json.dumps(_without_unknown_formats(schema), ensure_ascii=False)
         except TypeError as error:
             raise GrammarError(f"the schema holds a value that JSON has no form for: {error}", None) from error
+        return _meant(cls("json_schema", text))
 
     @classmethod
     def json(cls) -> Grammar:
@@ -159,13 +165,27 @@ def _without_unknown_formats(schema: Any) -> Any:
         return schema
     kept: dict[str, Any] = {}
     for key, value in schema.items():
-        if key in _VALUES:
+        if key in VALUES:
             kept[key] = value
         elif key in _NAMED and isinstance(value, Mapping):
             kept[key] = {name: _without_unknown_formats(part) for name, part in value.items()}
         elif not (key == "format" and isinstance(value, str) and value not in _FORMATS):
             kept[key] = _without_unknown_formats(value)
     return kept
+
+
+@lru_cache(maxsize=256)
+def _meant(given: Grammar) -> Grammar:
+    """The grammar of what a schema means: types that its keywords imply, and objects of declared keys.
+
+    The schema itself was accepted before: only then it is certain that the branches of a ``oneOf`` do not overlap.
+    """
+    meant = with_declared_keys_only(with_implied_types(json.loads(given.source)))
+    try:
+        return Grammar("json_schema", json.dumps(meant, ensure_ascii=False))
+    except GrammarError as error:
+        logger.warning("objects of this schema may hold undeclared keys: %s", error)
+        return given
 
 
 def _are_options(value: object) -> bool:

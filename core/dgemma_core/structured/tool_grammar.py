@@ -65,7 +65,7 @@ def tool_grammar(
                 f"an answer of a {answer.kind} grammar does not go together with tools, choice={choice!r} or thoughts: "
                 "only JSON does, with choice='auto'"
             )
-        writer.rules["answer"] = f"%json {json.dumps(json.loads(answer.source) | {'x-guidance': COMPACT})}"
+        writer.rules["answer"] = f"%json {json.dumps(json.loads(answer.compact_schema()) | {'x-guidance': COMPACT})}"
         turn = f"thought? ({calls}{'+' if parallel else ''} | answer)" if calls else "thought? answer"
     elif choice in ("auto", "none"):
         turn = f"thought? TEXT {calls and calls + ('*' if parallel else '?')}"

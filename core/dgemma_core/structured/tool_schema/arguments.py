@@ -47,7 +47,8 @@ class ArgumentsWriter:
             problem = "the schema is nested too deep, or leads back to itself through 'allOf'"
             raise self._schemas.error("#", problem) from error
         if made is None:
-            raise self._schemas.error("#", "no arguments can fit this schema")
+            place, reason = next(iter(self._scalars.contradictions), ("#", ""))
+            raise self._schemas.error(place, f"{reason and f'{reason}, so '}no arguments can fit this schema")
         endless = self._rules.endless()
         if endless is not None:
             raise self._schemas.error(endless, "nothing finite can fit this schema")

@@ -12,9 +12,10 @@ from dgemma_integrations.shared.engines import aengine_for, engine_for
 from dgemma_integrations.shared.keywords import reject_unknown
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
 from dgemma_integrations.shared.loading import GivenEngine, NamedLoadFields, check_picklable
+from dgemma_integrations.shared.strict_numbers import StrictNumbers
 
 
-class EngineSettings(NamedLoadFields):
+class EngineSettings(StrictNumbers, NamedLoadFields):
     """Keyword arguments of all objects that use an engine. ``None`` means the default."""
 
     engine: GivenEngine = Field(default=None, exclude=True, repr=False)

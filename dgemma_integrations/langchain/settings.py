@@ -104,9 +104,8 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields):
         # LangChain's own switch, which has had its effect already.
         given.pop("stream", None)
         model, timeout, on_draft = (given.pop(name, None) for name in ("model", "timeout", "on_draft"))
-        timeout = self.timeout if timeout is None else timeout
+        timeout = check_timeout(self.timeout if timeout is None else timeout)
         on_draft = self.on_draft if on_draft is None else on_draft
-        check_timeout(timeout)
         params = self._sampling_params({**given, "stop": stop})
         if on_draft is not None:
             params = replace(params, drafts=True)

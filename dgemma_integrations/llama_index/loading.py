@@ -13,13 +13,13 @@ from dgemma_integrations.shared.facts import checkpoint_facts
 from dgemma_integrations.shared.keywords import reject_unknown
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
 from dgemma_integrations.shared.loading import GivenEngine, NamedLoadFields, check_picklable
-from dgemma_integrations.shared.strict_integers import StrictIntegers
+from dgemma_integrations.shared.strict_numbers import StrictNumbers
 
 # Objects of this process, which are not pickled with the LLM.
 _PROCESS_FIELDS = frozenset(("callback_manager", "rate_limiter", "given_engine"))
 
 
-class EngineSettings(StrictIntegers, NamedLoadFields):
+class EngineSettings(StrictNumbers, NamedLoadFields):
     """Keyword arguments that decide which engine answers. ``None`` means the default."""
 
     # The keyword argument is called engine=. The property of that name also finds the shared engines.

@@ -81,8 +81,7 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields, DraftFields):
         given = {name: value for name, value in overrides.items() if name not in _SENT_BY_LLAMA_INDEX | TOOL_NAMES}
         reject_unknown(given, {*PARAMETER_NAMES, "timeout", *TOOL_NAMES}, owner=owner)
         timeout = given.pop("timeout", None)
-        timeout = self.timeout if timeout is None else timeout
-        check_timeout(timeout)
+        timeout = check_timeout(self.timeout if timeout is None else timeout)
         defaults = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
         own = all(value is None for value in given.values())
         if use.grammar is not None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llguidance import LLMatcher, regex_to_lark
 
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.errors import GrammarError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Grammar(JsonForm):
         if not isinstance(schema, Mapping):
             raise GrammarError(f"schema={schema!r}: must be a JSON Schema object or a Pydantic model class", None)
         try:
-            return cls("json_schema", json.dumps(_without_unknown_formats(schema), ensure_ascii=False))
+            return cls("json_schema", json.dumps(_without_unknown_formats(schema), ensure_ascii=False, default=_number))
         except TypeError as error:
             raise GrammarError(f"the schema holds a value that JSON has no form for: {error}", None) from error
 
@@ -135,6 +136,14 @@ class Grammar(JsonForm):
             alternatives = " | ".join(json.dumps(option, ensure_ascii=False) for option in json.loads(self.source))
             return LLMatcher.grammar_from_lark(f"start: {alternatives}")
         return LLMatcher.grammar_from_lark(self.source)
+
+
+def _number(value: object) -> object:
+    """A number of numpy or torch for JSON."""
+    number = plain(value)
+    if number is value:
+        raise TypeError(f"{value!r} of type {type(value).__name__}")
+    return number
 
 
 def _without_unknown_formats(schema: Any) -> Any:

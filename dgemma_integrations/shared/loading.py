@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pickle import PicklingError
 from typing import Annotated, Any, TypeAlias
 
@@ -21,10 +22,20 @@ class NamedLoadFields(LoadFields):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    @field_validator("model", "device", "dtype", mode="before")
+    @field_validator("device", "dtype", mode="before")
     @classmethod
     def _name_of(cls, value: Any) -> Any:
         return value if value is None else str(value).removeprefix("torch.")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_name(cls, value: Any) -> Any:
+        if value is None or isinstance(value, str | PathLike):
+            return value if value is None else str(value)
+        raise ValueError(
+            f"model={type(value).__name__}(...): must be 'embedded', a Hub id or a folder; give loaded weights as "
+            "engine=Engine.from_model(model, tokenizer)"
+        )
 
 
 def check_picklable(engine: Engine | None, *, owner: str) -> None:

@@ -99,5 +99,5 @@ def _schemas_in(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]
         if key in _NAMED and isinstance(value, Mapping):
             for name, part in value.items():
                 yield from _schemas_in(part, f"{path}/{key}/{name}")
-        elif key not in _VALUES:
+        elif key not in VALUES:
             yield from _schemas_in(value, f"{path}/{key}")

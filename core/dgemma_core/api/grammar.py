@@ -22,6 +22,7 @@ from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.json_schemas.declared_keys import with_declared_keys_only
 from dgemma_core.api.json_schemas.implied_types import with_implied_types
 from dgemma_core.api.patterns import whole_regex
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.surrogates import without_surrogates
 from dgemma_core.errors import GrammarError
 
@@ -87,7 +88,7 @@ class Grammar(JsonForm):
         if not isinstance(schema, Mapping):
             raise GrammarError(f"schema={schema!r}: must be a JSON Schema object or a Pydantic model class", None)
         try:
-            text = json.dumps(schema, ensure_ascii=False)
+            text = json.dumps(schema, ensure_ascii=False, default=_number)
         except TypeError as error:
             raise GrammarError(f"the schema holds a value that JSON has no form for: {error}", None) from error
         return _meant(cls("json_schema", text))
@@ -190,6 +191,14 @@ def _meant(given: Grammar) -> Grammar:
     except GrammarError as error:
         logger.warning("objects of this schema may hold undeclared keys: %s", error)
         return given
+
+
+def _number(value: object) -> object:
+    """A number of numpy or torch for JSON."""
+    number = plain(value)
+    if number is value:
+        raise TypeError(f"{value!r} of type {type(value).__name__}")
+    return number
 
 
 def _are_options(value: object) -> bool:

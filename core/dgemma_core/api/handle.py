@@ -8,9 +8,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from dgemma_core.api.events import Event, FinishedEvent, Generation
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.errors import RequestTimeoutError
 
 
@@ -55,7 +56,7 @@ class RequestHandle:
             DGemmaError: the request failed.
         """
         try:
-            return self._future.result(timeout)
+            return self._future.result(cast(float | None, plain(timeout)))
         except FutureTimeout as error:
             if self._future.done():
                 raise  # The request's own error, which is a TimeoutError too.

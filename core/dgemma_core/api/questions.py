@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.setting_table import is_integer
 from dgemma_core.api.surrogates import without_surrogates
 
@@ -130,11 +131,13 @@ def render_options(questions: Sequence[Question], spelled_out: bool = False) -> 
     return "\n".join(lines)
 
 
-def check_draws(draws: object) -> None:
-    """Check the number of noise draws that answers are averaged over.
+def check_draws(draws: object) -> int:
+    """The number of noise draws that answers are averaged over, checked. A numpy integer becomes Python's own.
 
     Raises:
         ValueError: not a positive integer.
     """
+    draws = plain(draws)
     if not is_integer(draws) or draws < 1:
         raise ValueError(f"draws={draws!r}: must be an integer of at least 1")
+    return draws

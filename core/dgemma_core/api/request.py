@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.messages import Message
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_core.api.setting_table import is_integer
 from dgemma_core.api.surrogates import without_surrogates
@@ -48,7 +49,7 @@ class Request(JsonForm):
     def __post_init__(self) -> None:
         if not isinstance(self.params, SamplingParams):
             raise ValueError(f"params={self.params!r}: must be a SamplingParams")
-        check_timeout(self.timeout)
+        object.__setattr__(self, "timeout", check_timeout(self.timeout))
         object.__setattr__(self, "tools", without_surrogates(tuple(self.tools or ())))
         object.__setattr__(self, "tool_choice", without_surrogates(self.tool_choice))
         object.__setattr__(self, "prompt", without_surrogates(check_prompt(self.prompt)))
@@ -83,7 +84,8 @@ def check_prompt(prompt: Prompt) -> str | tuple[int, ...] | tuple[Message, ...]:
         if not any(m.text.strip() or m.images or m.tool_calls for m in prompt):
             raise ValueError("prompt: all messages are empty, there is nothing to answer")
         return tuple(prompt)
-    for token in prompt:
+    ids = tuple(plain(item) for item in prompt)
+    for token in ids:
         if not is_integer(token) or token < 0:
             raise ValueError(f"prompt holds {token!r}: must be a Message or a token id")
-    return tuple(prompt)
+    return cast(tuple[int, ...], ids)

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.setting_table import check_settings, documented, is_number, setting, settings_of
 from dgemma_core.api.surrogates import without_surrogates
 
 
-def check_timeout(timeout: object) -> None:
-    """Check a timeout in seconds.
+def check_timeout(timeout: object) -> float | None:
+    """A timeout in seconds, checked. A number of numpy or torch becomes Python's own.
 
     Raises:
         ValueError: neither a positive, finite number nor None.
     """
-    if timeout is not None and not (is_number(timeout) and timeout > 0):
-        raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")
+    timeout = plain(timeout)
+    if timeout is None or (is_number(timeout) and timeout > 0):
+        return timeout
+    raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")
 
 
 @documented

@@ -24,6 +24,7 @@ from dgemma_core.checkpoint.description import describe
 from dgemma_core.engine.admission import Admission, is_quick
 from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.decision_requests import asked
+from dgemma_core.engine.given import check_given, checked_spec
 from dgemma_core.engine.infill_requests import HoledText, holed_text
 from dgemma_core.engine.loading import Loader
 from dgemma_core.engine.shared_engines import SharedEngines, register
@@ -54,7 +55,7 @@ class Engine(Weightless):
     _shared: ClassVar[SharedEngines[Engine]]
 
     def __init__(self, spec: LoadSpec | None = None) -> None:
-        spec = spec or LoadSpec()
+        spec = checked_spec(spec)
         parts = CheckpointParts(spec)
         self._closed = False
         self._in_memory = False
@@ -71,7 +72,7 @@ class Engine(Weightless):
 
         Every call takes a reference, and :meth:`close` gives one back. The last :meth:`close` closes the engine.
         """
-        return cls._shared.take(spec or LoadSpec(), cls)
+        return cls._shared.take(checked_spec(spec), cls)
 
     @classmethod
     def from_model(cls, model: Any, tokenizer: Any, **options: Any) -> Engine:
@@ -83,16 +84,9 @@ class Engine(Weightless):
             options: ``max_context``, ``max_batch_tokens``, ``max_queue``, ``prefix_cache_bytes`` as in ``LoadSpec``.
 
         Raises:
-            ValueError: the model has another class, or an option is unknown.
+            ValueError: model or tokenizer have another class, they do not belong together, or an option is unknown.
         """
-        from transformers import DiffusionGemmaForBlockDiffusion
-
-        if not isinstance(model, DiffusionGemmaForBlockDiffusion):
-            raise ValueError(f"model={type(model).__name__}: must be a DiffusionGemmaForBlockDiffusion")
-        known = ("max_context", "max_batch_tokens", "max_queue", "prefix_cache_bytes")
-        for name in options:
-            if name not in known:
-                raise ValueError(f"unknown option {name!r}: from_model takes {', '.join(known)}")
+        check_given(model, tokenizer, options)
         spec = LoadSpec(model=model.name_or_path or type(model).__name__, **options)
         description = describe(tokenizer, model.config, model.generation_config)
         engine = cls(spec)

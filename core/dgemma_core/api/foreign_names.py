@@ -145,8 +145,8 @@ COUNTERPARTS: tuple[Counterpart, ...] = (
     ),
     Counterpart(
         {"validate_model_on_init": "ChatOllama"},
-        None,
-        "call `engine.load()` on an engine of your own; a model object loads at its first request",
+        "validate_model_on_init",
+        "checks files, device and number format when the object is made; weights load at the first request",
     ),
     Counterpart(
         {

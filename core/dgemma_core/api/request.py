@@ -47,7 +47,7 @@ class Request(JsonForm):
         if not isinstance(self.params, SamplingParams):
             raise ValueError(f"params={self.params!r}: must be a SamplingParams")
         check_timeout(self.timeout)
-        object.__setattr__(self, "tools", tuple(self.tools or ()))
+        object.__setattr__(self, "tools", _tools(self.tools or ()))
         object.__setattr__(self, "prompt", check_prompt(self.prompt))
         if self.messages:
             return
@@ -60,6 +60,23 @@ class Request(JsonForm):
     def messages(self) -> tuple[Message, ...]:
         """The prompt's messages; empty for raw text and token ids."""
         return tuple(item for item in self.prompt if isinstance(item, Message))
+
+
+def _tools(tools: Any) -> tuple[Mapping[str, Any], ...]:
+    """The tools as a tuple.
+
+    Raises:
+        ValueError: no list of dicts.
+    """
+    if not isinstance(tools, list | tuple):
+        raise ValueError(f"tools={tools!r}: must be a list of OpenAI function dicts")
+    for tool in tools:
+        if not isinstance(tool, Mapping):
+            raise ValueError(
+                f"tools hold {tool!r}: each must be an OpenAI function dict, such as "
+                "{'type': 'function', 'function': {'name': ..., 'parameters': {...}}}"
+            )
+    return tuple(tools)
 
 
 def check_prompt(prompt: Prompt) -> str | tuple[int, ...] | tuple[Message, ...]:

@@ -1,4 +1,4 @@
-"""Explains a failed import by the packages that this one needs: which is missing or too old, and what to install."""
+"""Explains a failed import: which package is missing or has another version, and what to install."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ def explained_imports(extra: str | None = None) -> Iterator[None]:
         extra: the extra of this package whose packages are imported; None for those that it always needs.
 
     Raises:
-        ImportError: with what to install, if a package is missing or has another version than is needed. Of the same
-            class as the original, which is its cause.
+        ImportError: with what to install. Of the same class as the original, which is its cause.
     """
     try:
         yield
     except ImportError as error:
+        if (error.name or "").startswith(DISTRIBUTION):
+            raise  # A module of our own, so nothing has to be installed.
         problem = unmet(extra)
+        if problem is None and error.name:
+            problem = f"{DISTRIBUTION} cannot import {error.name!r}: {_install(extra)}"
         if problem is None:
             raise
-        explained = type(error)(f"{problem}. The import failed with: {error}", name=error.name, path=error.path)
-        raise explained from error
+        raise type(error)(f"{problem} ({error})", name=error.name, path=error.path) from error
 
 
 def unmet(extra: str | None = None) -> str | None:
@@ -38,17 +40,22 @@ def unmet(extra: str | None = None) -> str | None:
         needed = importlib.metadata.requires(DISTRIBUTION) or []
     except ImportError:  # Used from its source, without being installed.
         return None
-    install = f'pip install -U "{DISTRIBUTION}{f"[{extra}]" if extra else ""}"'
     for text in needed:
         requirement = Requirement(text)
-        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": extra or ""})
-        if not wanted or requirement.name == DISTRIBUTION:
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra or ""}):
+            continue
+        if requirement.name == DISTRIBUTION:
             continue
         named = f"{requirement.name}{requirement.specifier}"
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            return f"{DISTRIBUTION} needs {named} here, which is not installed: {install}"
+            return f"{DISTRIBUTION} needs {named}, which is not installed: {_install(extra)}"
         if not requirement.specifier.contains(version, prereleases=True):
-            return f"{DISTRIBUTION} needs {named} here, and {version} is installed: {install}"
+            return f"{DISTRIBUTION} needs {named}, but {version} is installed: {_install(extra)}"
     return None
+
+
+def _install(extra: str | None) -> str:
+    named = f"[{extra}]" if extra else ""
+    return f'pip install -U "{DISTRIBUTION}{named}", or in a clone: pip install -U ".{named}"'

@@ -40,6 +40,11 @@ def checkpoint_folder(spec: LoadSpec, *, weights: bool = False) -> Path:
     return _download(spec, [*SMALL_FILES, *WEIGHT_FILES] if weights else [*SMALL_FILES])
 
 
+def is_local(spec: LoadSpec) -> bool:
+    """Whether the checkpoint is on this machine whole, so that nothing has to be downloaded."""
+    return spec.model == EMBEDDED or _local_folder(spec.model) is not None
+
+
 def _local_folder(model: str) -> Path | None:
     try:
         # Without a home folder, expanduser() raises a RuntimeError.

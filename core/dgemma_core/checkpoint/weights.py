@@ -19,7 +19,7 @@ from dgemma_core.api.protocol import Progress
 from dgemma_core.checkpoint.description import CheckpointDescription
 from dgemma_core.checkpoint.device_checks import check_dtype, has_driver, why_cpu
 from dgemma_core.checkpoint.devices import is_large, pick_device, pick_dtype
-from dgemma_core.checkpoint.files import check_weight_files, checkpoint_folder
+from dgemma_core.checkpoint.files import check_weight_files, checkpoint_folder, is_local
 from dgemma_core.checkpoint.quantized import quantization_options
 from dgemma_core.checkpoint.weight_files import check_weights
 from dgemma_core.errors import CheckpointError, is_out_of_memory
@@ -92,6 +92,19 @@ def placement(spec: LoadSpec, description: CheckpointDescription) -> Placement:
     if device.type != "cpu" and (options or quantized or _has_accelerate()):
         options["device_map"] = {"": device}
     return Placement(device, dtype, options, quantized)
+
+
+def check_loadable(spec: LoadSpec, description: CheckpointDescription) -> None:
+    """Check all that can be checked without loading or downloading weights.
+
+    Raises:
+        CheckpointError: as :func:`load_weights`.
+    """
+    place = placement(spec, description)
+    folder = checkpoint_folder(spec)
+    if is_local(spec) or any(folder.glob("*.safetensors")):
+        check_weight_files(folder)
+        check_weights(folder, quantized=place.quantized)
 
 
 def _tell_fallback(spec: LoadSpec, device: torch.device, description: CheckpointDescription) -> None:

@@ -21,6 +21,7 @@ from dgemma_core.api.request import Prompt, Request, Tools
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.usage import EngineStats
 from dgemma_core.checkpoint.description import describe
+from dgemma_core.checkpoint.weights import check_loadable
 from dgemma_core.engine.admission import Admission, is_quick
 from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.decision_requests import asked
@@ -106,6 +107,16 @@ class Engine(Weightless):
     def in_memory(self) -> bool:
         """Whether the engine wraps a model object, so that its spec alone cannot make it again."""
         return self._in_memory
+
+    def validate(self) -> None:
+        """Check that the weights can be loaded as the spec says. Loads none, and downloads small files only.
+
+        Raises:
+            CheckpointError: the checkpoint is missing or unusable, or the device cannot run it.
+        """
+        description = self._parts.description
+        if not self._in_memory:
+            check_loadable(self.spec, description)
 
     def load(self, progress: Progress | None = None) -> None:
         """Load the weights now and block until they are in. Idempotent.

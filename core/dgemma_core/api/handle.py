@@ -60,7 +60,9 @@ class RequestHandle:
         except FutureTimeout as error:
             if self._future.done():
                 raise  # The request's own error, which is a TimeoutError too.
-            raise RequestTimeoutError(f"no result within {timeout} s; the request is still running") from error
+            raise RequestTimeoutError(
+                f"no result within {timeout} s; the request is still running: call result() again, or cancel()"
+            ) from error
 
     def done(self) -> bool:
         """Whether the request has ended, with an answer or an error."""

@@ -50,7 +50,7 @@ class Request(JsonForm):
         if not isinstance(self.params, SamplingParams):
             raise ValueError(f"params={self.params!r}: must be a SamplingParams")
         object.__setattr__(self, "timeout", check_timeout(self.timeout))
-        object.__setattr__(self, "tools", without_surrogates(tuple(self.tools or ())))
+        object.__setattr__(self, "tools", without_surrogates(_tools(self.tools or ())))
         object.__setattr__(self, "tool_choice", without_surrogates(self.tool_choice))
         object.__setattr__(self, "prompt", without_surrogates(check_prompt(self.prompt)))
         if self.messages:
@@ -64,6 +64,23 @@ class Request(JsonForm):
     def messages(self) -> tuple[Message, ...]:
         """The prompt's messages; empty for raw text and token ids."""
         return tuple(item for item in self.prompt if isinstance(item, Message))
+
+
+def _tools(tools: Any) -> tuple[Mapping[str, Any], ...]:
+    """The tools as a tuple.
+
+    Raises:
+        ValueError: no list of dicts.
+    """
+    if not isinstance(tools, list | tuple):
+        raise ValueError(f"tools={tools!r}: must be a list of OpenAI function dicts")
+    for tool in tools:
+        if not isinstance(tool, Mapping):
+            raise ValueError(
+                f"tools hold {tool!r}: each must be an OpenAI function dict, such as "
+                "{'type': 'function', 'function': {'name': ..., 'parameters': {...}}}"
+            )
+    return tuple(tools)
 
 
 def check_prompt(prompt: Prompt) -> str | tuple[int, ...] | tuple[Message, ...]:

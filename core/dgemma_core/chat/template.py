@@ -98,6 +98,11 @@ class ChatTemplate:
         Raises:
             ValueError: the template refuses the conversation (its reason is in the message), or leaves images out.
         """
+        if self._tokenizer.chat_template is None:
+            raise ValueError(
+                "this checkpoint has no chat template, so it takes no messages: give the prompt as a text or as token "
+                "ids, or download chat_template.jinja"
+            )
         escaped: list[str] = []
         conversation = [self._escape(_as_dict(message), escaped) for message in messages]
         declared = [self._escape(dict(tool), escaped) for tool in tools]

@@ -112,6 +112,7 @@ class Admission:
             return Rendered(self.parts.template.text(prompt))
         messages = [item for item in prompt if isinstance(item, Message)]
         if messages:
+            self.parts.template_warnings.tell(tools=bool(tools), thinking=thinking)
             marks = self.parts.images if any(message.images for message in messages) else None
             names = ToolNames.of(tools)
             return self.parts.template.render(names.messages(messages), names.tools(tools), marks, thinking)

@@ -7,7 +7,9 @@ from typing import Literal
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.setting_table import check_settings, documented, is_number, setting, settings_of
+from dgemma_core.api.surrogates import without_surrogates
 
 Decoding = Literal["diffusion", "verified", "typewriter"]
 CAUSAL_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "logprobs", "top_logprobs")
@@ -23,14 +25,16 @@ DIFFUSION_SETTINGS = (
 )
 
 
-def check_timeout(timeout: object) -> None:
-    """Check a timeout in seconds.
+def check_timeout(timeout: object) -> float | None:
+    """A timeout in seconds, checked. A number of numpy or torch becomes Python's own.
 
     Raises:
         ValueError: neither a positive, finite number nor None.
     """
-    if timeout is not None and not (is_number(timeout) and timeout > 0):
-        raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")
+    timeout = plain(timeout)
+    if timeout is None or (is_number(timeout) and timeout > 0):
+        return timeout
+    raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")
 
 
 @documented
@@ -116,7 +120,7 @@ class SamplingParams(JsonForm):
         for text in stop:
             if not isinstance(text, str) or not text:
                 raise ValueError(f"stop={list(stop)!r}: every stop must be a non-empty string")
-        object.__setattr__(self, "stop", stop)
+        object.__setattr__(self, "stop", without_surrogates(stop))
         check_settings(self)
         if self.top_logprobs and not self.logprobs:
             raise ValueError(f"top_logprobs={self.top_logprobs!r}: set logprobs=True with it")

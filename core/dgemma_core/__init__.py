@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgemma_core import errors
 from dgemma_core.api.calibration import Calibration, fit_calibration
-from dgemma_core.api.events import BlockEvent, DraftEvent, FinishedEvent, Generation
+from dgemma_core.api.events import BlockEvent, DraftEvent, FinishedEvent, Generation, TokenLogprob
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.images import Image
@@ -47,6 +47,7 @@ __all__ = [
     "Request",
     "RequestHandle",
     "SamplingParams",
+    "TokenLogprob",
     "ToolCall",
     "Usage",
     "__version__",

@@ -9,6 +9,7 @@ from dgemma_core.api.events import (
     FinishedEvent,
     FinishReason,
     Generation,
+    TokenLogprob,
     event_from_dict,
 )
 from dgemma_core.api.grammar import Grammar
@@ -47,6 +48,7 @@ __all__ = [
     "Request",
     "RequestHandle",
     "SamplingParams",
+    "TokenLogprob",
     "ToolCall",
     "Tools",
     "Usage",

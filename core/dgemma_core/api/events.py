@@ -14,6 +14,23 @@ FinishReason = Literal["stop", "length", "cancelled", "tool_calls"]
 
 
 @dataclass(frozen=True)
+class TokenLogprob(JsonForm):
+    """The log-probability of one token of an answer, by the causal mode, at temperature 1 and without filters.
+
+    Attributes:
+        token_id: the token.
+        text: its own text.
+        logprob: nats. 0 for a token that a grammar has put there by itself.
+        top: the likeliest tokens at its place, the likeliest first: id, text and nats of each.
+    """
+
+    token_id: int
+    text: str
+    logprob: float
+    top: tuple[tuple[int, str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Generation(JsonForm):
     """A finished answer.
 
@@ -26,6 +43,7 @@ class Generation(JsonForm):
         usage: what the request cost.
         tool_calls: the well-formed calls, in order, each with its own id.
         reasoning: the model's thoughts before the answer; empty if there are none.
+        logprobs: one entry per token of ``token_ids``; None unless they were asked for.
     """
 
     text: str
@@ -34,6 +52,7 @@ class Generation(JsonForm):
     usage: Usage
     tool_calls: tuple[ToolCall, ...] = ()
     reasoning: str = ""
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,7 @@ class BlockEvent(JsonForm):
         index: 0 for the first block.
         reasoning: new reasoning since the last block. Joined over all blocks it is the generation's reasoning.
         tool_calls: calls that have closed since the last block.
+        logprobs: one entry per token of ``token_ids``; None unless they were asked for.
     """
 
     json_type: ClassVar[str] = "block"
@@ -72,6 +92,7 @@ class BlockEvent(JsonForm):
     index: int
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 @dataclass(frozen=True)

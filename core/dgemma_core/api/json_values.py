@@ -103,6 +103,10 @@ def _converted(form: Any, value: Any, name: str) -> Any:
     if form is Any:
         return write(value, name)
     origin, parts = get_origin(form), get_args(form)
+    if _is_record(form):
+        if len(value) != len(parts):
+            raise _refused(name, value, _words(form))
+        return tuple(read(part, item, f"{name}[{i}]") for i, (part, item) in enumerate(zip(parts, value, strict=True)))
     if origin in (list, tuple, Sequence):
         items = [read(parts[0], item, f"{name}[{i}]") for i, item in enumerate(value)]
         return items if origin is list else tuple(items)
@@ -131,6 +135,11 @@ def _fits(hint: Any, value: object) -> bool:
     return isinstance(value, Mapping)
 
 
+def _is_record(hint: Any) -> bool:
+    """Whether a hint is a tuple whose items have types of their own."""
+    return get_origin(hint) is tuple and Ellipsis not in get_args(hint)
+
+
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
@@ -147,6 +156,9 @@ def _words(hint: Any, many: bool = False) -> str:
         return f"{', '.join(others)} or {last}"
     if origin is Literal:
         return f"one of {', '.join(parts)}"
+    if _is_record(hint):
+        *others, last = map(_words, parts)
+        return f"{'lists' if many else 'a list'} of {', '.join(others)} and {last}"
     if origin in (list, tuple, Sequence):
         return f"{'lists' if many else 'a list'} of {_words(parts[0], many=True)}"
     kind = f"{hint.__name__} object" if _has_json_form(hint) else "object"

@@ -15,7 +15,7 @@ from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Prompt, Request, Tools
-from dgemma_core.api.sampling_params import SamplingParams
+from dgemma_core.api.sampling_params import Decoding, SamplingParams
 from dgemma_core.api.usage import EngineStats
 
 Progress = Callable[[str], None]
@@ -32,6 +32,7 @@ class EngineFacts(JsonForm):
         max_new_tokens: most tokens of an answer, by default.
         canvas_length: positions denoised together, by default.
         images: whether messages may hold images.
+        decoding: how answers are written by default.
     """
 
     model: str
@@ -39,6 +40,7 @@ class EngineFacts(JsonForm):
     max_new_tokens: int
     canvas_length: int
     images: bool
+    decoding: Decoding = "diffusion"
 
 
 @runtime_checkable

@@ -81,7 +81,8 @@ class SamplingParams(JsonForm):
     decoding: Decoding | None = setting(
         None,
         "How the answer is written: `diffusion` denoises canvas after canvas, `typewriter` predicts one token a pass, "
-        "`verified` gives the same text in fewer passes, because it verifies drafts.",
+        "`verified` gives the same text in fewer passes, because it verifies drafts. `None` is the way that the given "
+        "settings belong to, otherwise the checkpoint's own.",
     )
     temperature: float | None = setting(
         None,
@@ -124,8 +125,7 @@ class SamplingParams(JsonForm):
         check_settings(self)
         if self.top_logprobs and not self.logprobs:
             raise ValueError(f"top_logprobs={self.top_logprobs!r}: set logprobs=True with it")
-        if self.decoding is not None:
-            self.check_decoding(self.decoding)
+        self._check_decoding()
         if self.t_min is not None and self.t_max is not None and self.t_max < self.t_min:
             raise ValueError(
                 f"t_max={self.t_max!r} is below t_min={self.t_min!r}: the temperature falls from t_max to t_min, so "
@@ -139,20 +139,37 @@ class SamplingParams(JsonForm):
                 "or grammar"
             )
 
-    def check_decoding(self, decoding: Decoding) -> None:
-        """Check that all settings belong to a way of decoding.
+    def decoding_by(self, default: Decoding) -> Decoding:
+        """The way of decoding: :attr:`decoding`, or the one that a given setting belongs to, or ``default``.
 
-        Raises:
-            ValueError: naming the setting, its value and what to do.
+        Args:
+            default: of the checkpoint.
         """
-        foreign = CAUSAL_SETTINGS if decoding == "diffusion" else DIFFUSION_SETTINGS
-        for name in foreign:
-            value = getattr(self, name)
-            if value == settings_of(type(self))[name].default:
-                continue
-            others = "'verified' or 'typewriter'" if decoding == "diffusion" else "'diffusion'"
+        if self.decoding is not None:
+            return self.decoding
+        if self._given(DIFFUSION_SETTINGS):
+            return "diffusion"
+        return "verified" if default == "diffusion" and self._given(CAUSAL_SETTINGS) else default
+
+    def _given(self, names: tuple[str, ...]) -> str | None:
+        """The first of some settings that has been given, or None."""
+        known = settings_of(type(self))
+        return next((name for name in names if getattr(self, name) != known[name].default), None)
+
+    def _check_decoding(self) -> None:
+        """Check that all settings belong to one way of decoding."""
+        denoising, causal = self._given(DIFFUSION_SETTINGS), self._given(CAUSAL_SETTINGS)
+        foreign = causal if self.decoding == "diffusion" else denoising
+        if self.decoding is not None and foreign is not None:
+            other = "'verified' or 'typewriter'" if self.decoding == "diffusion" else "'diffusion'"
             raise ValueError(
-                f"{name}={value!r} has no meaning with decoding={decoding!r}: leave it out, or set decoding={others}"
+                f"{foreign}={getattr(self, foreign)!r} has no meaning with decoding={self.decoding!r}: leave it out, or "
+                f"set decoding={other}"
+            )
+        if denoising is not None and causal is not None:
+            raise ValueError(
+                f"{denoising}={getattr(self, denoising)!r} belongs to decoding='diffusion', "
+                f"{causal}={getattr(self, causal)!r} to 'verified' and 'typewriter': leave one of them out"
             )
 
     @classmethod

@@ -83,6 +83,11 @@ class Detokenizer:
         """
         return self._text(self._turn.peek(tokens))
 
+    def spelled(self, token: int) -> str:
+        """One token as text, also a control token. Bytes of an incomplete character become U+FFFD."""
+        text: str = self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
     def _text(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text

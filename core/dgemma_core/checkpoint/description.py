@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.requirements import explained_imports
@@ -17,6 +17,7 @@ from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.errors import CheckpointError
 
 MODEL_TYPE = "diffusion_gemma"
+DECODING_KEY = "dgemma_decoding"  # In generation_config.json.
 _AGAIN = "download the file again"
 
 
@@ -182,4 +183,18 @@ def describe(tokenizer: Any, config: Any, generation: Any, folder: Path | None =
     )
     ends = [generation.eos_token_id, config.text_config.eos_token_id, tokenizer.eos_token_id]
     end_ids = {i for end in ends if end is not None for i in (end if isinstance(end, list | tuple) else [end])}
-    return CheckpointDescription(tokenizer, config, defaults, int(value("max_new_tokens")), frozenset(end_ids), folder)
+    return CheckpointDescription(
+        tokenizer, config, defaults, int(value("max_new_tokens")), frozenset(end_ids), folder, _decoding(generation)
+    )
+
+
+def _decoding(generation: Any) -> Decoding:
+    """The way of decoding that a checkpoint asks for; the published sampler if it says nothing."""
+    own = getattr(generation, DECODING_KEY, None)
+    if own is None:
+        return "diffusion"
+    if own not in get_args(Decoding):
+        raise CheckpointError(
+            f"generation_config.json: {DECODING_KEY}={own!r}: must be one of {', '.join(get_args(Decoding))}"
+        )
+    return cast(Decoding, own)

@@ -65,8 +65,7 @@ class Admission:
         room = self.room(len(prompt.ids), params.max_new_tokens)
         names = ToolNames.of(request.tools)
         grammar = answer_grammar(request, names)
-        decoding = params.decoding or self.parts.description.decoding
-        params.check_decoding(decoding)
+        decoding = params.decoding_by(self.parts.description.decoding)
         if decoding != "diffusion":
             causal = None if grammar is None else CausalGrammar(self.grammar_cursor(grammar, room))
             writer = make_writer(self.parts.description, decoding, params, prompt.ids, room, causal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 
-from dgemma_core.api.events import BlockEvent, DraftEvent, FinishReason, Generation
+from dgemma_core.api.events import BlockEvent, DraftEvent, FinishReason, Generation, TokenLogprob
 from dgemma_core.denoise.canvas import Canvas
 from dgemma_core.denoise.causal_writer import Accepted
 from dgemma_core.denoise.sliding_canvas import SlidingCanvas
@@ -47,7 +47,14 @@ def _block(
     # An answer has one block at least, even an empty one.
     if not (text or kept or (reason and not sequence.blocks)):
         return None, reason
-    block = BlockEvent(text, kept, sequence.blocks, detokenizer.reasoning[thoughts:], detokenizer.tool_calls[calls:])
+    block = BlockEvent(
+        text,
+        kept,
+        sequence.blocks,
+        detokenizer.reasoning[thoughts:],
+        detokenizer.tool_calls[calls:],
+        _logprobs(sequence, len(detokenizer.kept) - len(kept)),
+    )
     sequence.blocks += 1
     return block, reason
 
@@ -98,4 +105,12 @@ def finished(sequence: Sequence, reason: FinishReason) -> Generation:
         sequence.usage(),
         detokenizer.tool_calls,
         detokenizer.reasoning,
+        _logprobs(sequence, 0),
     )
+
+
+def _logprobs(sequence: Sequence, start: int) -> tuple[TokenLogprob, ...] | None:
+    """The log-probabilities of the confirmed tokens from ``start`` on; None unless they were asked for."""
+    if sequence.logprobs is None:
+        return None
+    return tuple(sequence.logprobs[start : len(sequence.detokenizer.kept)])

@@ -10,7 +10,7 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
-from dgemma_core.api.events import FinishReason
+from dgemma_core.api.events import FinishReason, TokenLogprob
 from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.usage import Usage
 from dgemma_core.chat.detokenizer import Detokenizer
@@ -68,6 +68,9 @@ class Sequence:
         self.guide = guide
         self.writer = writer
         self.unadopted = 0
+        self.logprobs: list[TokenLogprob] | None = None
+        if writer is not None and writer.logprobs is not None:
+            self.logprobs = []
         self.images: tuple[PlacedImage, ...] = tuple(images)
         self._identities = image_identities(self.tokens, images) if images else None
         self.costs = Costs(timeout)
@@ -219,6 +222,8 @@ class Sequence:
         assert self.writer is not None
         with self.costs.guiding(self.guided):
             accepted = self.writer.begin()
+        if self.logprobs is not None:
+            self.logprobs += (TokenLogprob(token, self.detokenizer.spelled(token), 0.0) for token in accepted.tokens)
         self.tokens.extend(accepted.tokens)
         return accepted
 

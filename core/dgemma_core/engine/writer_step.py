@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dgemma_core.api.events import TokenLogprob
+from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.denoise.causal_writer import Accepted
 from dgemma_core.engine.scheduler import Work
 from dgemma_core.execution.backend import (
@@ -16,6 +18,7 @@ from dgemma_core.execution.backend import (
     CanvasSegment,
     EncodeSegment,
     ImageInput,
+    Logprobs,
     Predict,
     Prediction,
     Slot,
@@ -124,6 +127,8 @@ def book_written(part: Work, result: Written, backend: Backend, slot: Slot) -> A
     if result.canvas is not None and writer.canvas is not None:
         writer.canvas.advance(result.canvas.argmax, result.canvas.sample, result.canvas.entropy)
         sequence.costs.step(writer.canvas.length)
+        if writer.canvas.steps == 1:
+            sequence.costs.canvas()
 
     def logits(draft: int, row: int) -> Tensor:
         return backend.prediction_logits(slot, row, apart=draft > 0)
@@ -131,5 +136,19 @@ def book_written(part: Work, result: Written, backend: Backend, slot: Slot) -> A
     with sequence.costs.guiding(writer.guide is not None):
         accepted = writer.accept([prediction.tokens for prediction in result.predictions], logits)
     with_prompt = sequence.committed - part.encode < sequence.prompt_length
+    if sequence.logprobs is not None:
+        sequence.logprobs += _logprobs(accepted, result.predictions[accepted.draft].logprobs, sequence.detokenizer)
     sequence.written(accepted, part.encode, moved=0 if with_prompt else part.encode)
     return accepted
+
+
+def _logprobs(accepted: Accepted, found: Logprobs | None, detokenizer: Detokenizer) -> Iterator[TokenLogprob]:
+    """The log-probabilities of accepted tokens."""
+    assert found is not None, "they were asked for"
+    for token, row in zip(accepted.tokens, accepted.predicted, strict=True):
+        if row is None:
+            yield TokenLogprob(token, detokenizer.spelled(token), 0.0)
+            continue
+        best = zip(found.top_tokens[row].tolist(), found.top[row].tolist(), strict=True)
+        top = tuple((other, detokenizer.spelled(other), nats) for other, nats in best)
+        yield TokenLogprob(token, detokenizer.spelled(token), float(found.chosen[row]), top)

@@ -13,11 +13,11 @@ from typing import Any
 from llguidance import LLMatcher
 
 from dgemma_core.api.formats import FORMATS
+from dgemma_core.api.json_schemas.places import NAMED, VALUES
 from dgemma_core.api.patterns import whole_regex
 
-_VALUES = frozenset({"const", "enum", "default", "examples"})  # keywords that hold values, not schemas
 _OF_STRINGS = ("format", "pattern", "minLength", "maxLength")
-_NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
+_NAMED = NAMED | {"dependentSchemas"}
 
 
 def enforceable(schema: Any) -> Any:
@@ -37,7 +37,7 @@ def rewritten(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -
         return schema
     parts: dict[str, Any] = {}
     for key, value in schema.items():
-        if key in _VALUES:
+        if key in VALUES:
             parts[key] = value
         elif key in _NAMED and isinstance(value, Mapping):
             parts[key] = {name: rewritten(part, change) for name, part in value.items()}
@@ -99,5 +99,5 @@ def _schemas_in(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]
         if key in _NAMED and isinstance(value, Mapping):
             for name, part in value.items():
                 yield from _schemas_in(part, f"{path}/{key}/{name}")
-        elif key not in _VALUES:
+        elif key not in VALUES:
             yield from _schemas_in(value, f"{path}/{key}")

@@ -7,6 +7,7 @@ keywords, the regex syntax (Rust's, without look-around) and the Lark dialect.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,16 @@ from llguidance import LLMatcher, regex_to_lark
 
 from dgemma_core.api.answer_schemas import contradictions, enforceable
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.json_schemas.declared_keys import with_declared_keys_only
+from dgemma_core.api.json_schemas.implied_types import with_implied_types
 from dgemma_core.api.patterns import whole_regex
+from dgemma_core.api.surrogates import without_surrogates
 from dgemma_core.errors import GrammarError
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["json_schema", "regex", "choice", "lark"]
 
@@ -30,6 +36,7 @@ Kind = Literal["json_schema", "regex", "choice", "lark"]
 COMPACT: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 # A warning about control tokens. They are looked up later, when the grammar is compiled for a tokenizer.
 _NO_TOKENIZER = "no tokenizer"
+_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 # Sets of characters that Python would read in another way.
 _RUST_ONLY = re.compile(r"\[:\^?[a-z]+:\]|&&|~~|\[[^\]]*--")
 _ANY_OBJECT = {"type": "object"}
@@ -41,7 +48,7 @@ class Grammar(JsonForm):
 
     Attributes:
         kind: the class method that made it.
-        source: its text; a schema and choices are JSON.
+        source: its text; a schema and choices are JSON. Halves of surrogate pairs in it become U+FFFD.
 
     Raises:
         GrammarError: the grammar cannot be used; the message says why.
@@ -51,6 +58,7 @@ class Grammar(JsonForm):
     source: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", _repaired(self.kind, self.source))
         problem = _problem(self)
         if problem:
             raise GrammarError(f"this {self.kind} grammar cannot be used: {problem}", self)
@@ -79,9 +87,10 @@ class Grammar(JsonForm):
         if not isinstance(schema, Mapping):
             raise GrammarError(f"schema={schema!r}: must be a JSON Schema object or a Pydantic model class", None)
         try:
-            return cls("json_schema", json.dumps(schema, ensure_ascii=False))
+            text = json.dumps(schema, ensure_ascii=False)
         except TypeError as error:
             raise GrammarError(f"the schema holds a value that JSON has no form for: {error}", None) from error
+        return _meant(cls("json_schema", text))
 
     @classmethod
     def json(cls) -> Grammar:
@@ -114,7 +123,7 @@ class Grammar(JsonForm):
         for option in options:
             if not isinstance(option, str) or not option:
                 raise GrammarError(f"options hold {option!r}: every option must be a non-empty string", None)
-        return cls("choice", json.dumps(list(dict.fromkeys(options)), ensure_ascii=False))
+        return cls("choice", json.dumps(list(dict.fromkeys(map(without_surrogates, options))), ensure_ascii=False))
 
     @classmethod
     def lark(cls, text: str) -> Grammar:
@@ -144,6 +153,16 @@ class Grammar(JsonForm):
         return _enforceable(self.source)
 
 
+def _repaired(kind: Kind, source: str) -> str:
+    """The source without halves of surrogate pairs, also those that JSON spells with escapes."""
+    if kind in ("json_schema", "choice") and _ESCAPED_HALF.search(source):
+        try:
+            return json.dumps(without_surrogates(json.loads(source)), ensure_ascii=False)
+        except json.JSONDecodeError:
+            pass  # The check that follows says so.
+    return without_surrogates(source)
+
+
 @lru_cache(maxsize=256)  # It is asked for when a grammar is made and when it is compiled.
 def _enforceable(source: str) -> str:
     return json.dumps(enforceable(json.loads(source)), ensure_ascii=False)
@@ -157,6 +176,20 @@ def _lark_regex(pattern: str) -> str:
         except ValueError:
             pass  # Rust's dialect has forms that Python cannot parse.
     return regex_to_lark(pattern, use_ascii="dws")
+
+
+@lru_cache(maxsize=256)
+def _meant(given: Grammar) -> Grammar:
+    """The grammar of what a schema means: types that its keywords imply, and objects of declared keys.
+
+    The schema itself was accepted before: only then it is certain that the branches of a ``oneOf`` do not overlap.
+    """
+    meant = with_declared_keys_only(with_implied_types(json.loads(given.source)))
+    try:
+        return Grammar("json_schema", json.dumps(meant, ensure_ascii=False))
+    except GrammarError as error:
+        logger.warning("objects of this schema may hold undeclared keys: %s", error)
+        return given
 
 
 def _are_options(value: object) -> bool:

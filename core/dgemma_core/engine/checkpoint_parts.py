@@ -85,8 +85,16 @@ class CheckpointParts:
         description = self.description
         with self._compiler_lock:
             if self._compiler is None:
-                alphabet = Alphabet(description.tokenizer, description.vocab_size, description.end_ids)
-                self._compiler = GrammarCompiler(alphabet)
+                template = self.template
+                self._compiler = GrammarCompiler(
+                    Alphabet(
+                        description.tokenizer,
+                        description.vocab_size,
+                        description.end_ids,
+                        frozenset(template.controls),
+                        template.plain,
+                    )
+                )
             return self._compiler
 
     async def aopen(self) -> None:

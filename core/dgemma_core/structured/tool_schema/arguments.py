@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dgemma_core.api.json_schemas.implied_types import implied_types
 from dgemma_core.structured.lark import Expr, LarkWriter, list_of
 from dgemma_core.structured.tool_schema.flat_schema import SchemaFlattener
-from dgemma_core.structured.tool_schema.json_values import TYPES, listed
-from dgemma_core.structured.tool_schema.keywords import SPEAKS_OF, Flat
+from dgemma_core.structured.tool_schema.json_values import listed
+from dgemma_core.structured.tool_schema.keywords import Flat
 from dgemma_core.structured.tool_schema.merging import both
 from dgemma_core.structured.tool_schema.objects import Entry, ObjectWriter
 from dgemma_core.structured.tool_schema.problems import Problems
@@ -90,7 +91,7 @@ class ArgumentsWriter:
             return self._reference(flat["$ref"], path)
         if "enum" in flat:
             return self._scalars.constants(flat, path)
-        types = flat.get("type") or [t for t in TYPES if any(key in flat for key in SPEAKS_OF.get(t, ()))]
+        types = flat.get("type") or implied_types(flat, path)
         if not types:
             return Expr("any")
         return self._rules.either(self._typed(kind, flat, path) for kind in types)

@@ -6,7 +6,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dgemma_core.api.events import Generation
+from dgemma_core.api.events import FinishReason, Generation
 from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.surrogates import without_surrogates
@@ -44,7 +44,14 @@ class HoledText:
         """The filled text. Call it when the request has ended."""
         decode = self.detokenizer.decode
         text, holes = join(self.pieces, [decode(hole_tokens(f.tokens, self.closing)) for f in self.fillings])
-        return Infilled(text, holes, generation.usage)
+        reasons = [self._finish_reason(filling, generation.finish_reason) for filling in self.fillings]
+        return Infilled(text, holes, generation.usage, reasons)
+
+    def _finish_reason(self, filling: Filling, of_all: FinishReason) -> FinishReason:
+        if of_all == "cancelled":
+            return of_all
+        # Without a grammar, nothing but a closing token tells that the text ends.
+        return "length" if filling.cut or (filling.region is None and filling.full(self.closing)) else "stop"
 
 
 def holed_text(admission: Admission, pieces: Seq[str | Hole], params: SamplingParams) -> HoledText:

@@ -163,8 +163,8 @@ class SamplingParams(JsonForm):
         if self.decoding is not None and foreign is not None:
             other = "'verified' or 'typewriter'" if self.decoding == "diffusion" else "'diffusion'"
             raise ValueError(
-                f"{foreign}={getattr(self, foreign)!r} has no meaning with decoding={self.decoding!r}: leave it out, or "
-                f"set decoding={other}"
+                f"{foreign}={getattr(self, foreign)!r} has no meaning with decoding={self.decoding!r}: leave it out, "
+                f"or set decoding={other}"
             )
         if denoising is not None and causal is not None:
             raise ValueError(

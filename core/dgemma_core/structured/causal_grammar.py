@@ -20,19 +20,20 @@ class CausalGrammar:
 
     Args:
         cursor: the grammar, at its beginning.
-
-    Attributes:
-        cut: whether a token was replaced because of the room.
     """
 
     def __init__(self, cursor: GrammarCursor) -> None:
         self._cursor = cursor
-        self.cut = False
+
+    @property
+    def cut(self) -> bool:
+        """Whether the text is another one than with more room."""
+        return self._cursor.shortened
 
     def begin(self) -> Taken:
         """The tokens that the grammar forces at the beginning."""
         forced = self._cursor.take_forced(self._cursor.room)
-        return Taken(tuple(forced), as_predicted=False, ended=self._cursor.stopped)
+        return Taken(tuple(forced), as_predicted=False, ended=self._cursor.complete)
 
     def walk(self, draft: Sequence[int], limit: int) -> GuidedDraft:
         """Fit a draft to the grammar, with at most ``limit`` tokens. Changes nothing."""
@@ -42,12 +43,12 @@ class CausalGrammar:
     def take(self, token: int, logits: Callable[[], Tensor]) -> Taken:
         """Take a predicted token, and those that the grammar forces after it."""
         cursor = self._cursor
-        tokens, ended = cursor.take([token])
+        tokens, _ = cursor.take([token])
         as_predicted = bool(tokens)
         if not tokens:
-            self.cut = True
-            tokens, ended = cursor.repair(logits(), cursor.room)
-        if not ended:
+            tokens, _ = cursor.repair(logits(), cursor.room)
+        if not tokens:
+            return Taken((), as_predicted=False, ended=True)
+        if not cursor.complete:
             tokens += cursor.take_forced(cursor.room)
-            ended = cursor.stopped
-        return Taken(tuple(tokens), as_predicted, ended)
+        return Taken(tuple(tokens), as_predicted, cursor.complete)

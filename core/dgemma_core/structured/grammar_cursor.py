@@ -62,6 +62,16 @@ class GrammarCursor:
         """Whether the text is complete and nothing can follow."""
         return self._matcher.stopped or self.room == 0
 
+    @property
+    def complete(self) -> bool:
+        """Whether the grammar lets nothing follow."""
+        return self._matcher.stopped
+
+    @property
+    def shortened(self) -> bool:
+        """Whether the text is another one than with more room."""
+        return self._shortfall.lost
+
     def cut_before(self, rest: Sequence[int], logits: Callable[[], Tensor] | None = None) -> bool:
         """Whether the text, which ends here, would have been another one with more room.
 

@@ -17,7 +17,8 @@ from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.errors import CheckpointError
 
 MODEL_TYPE = "diffusion_gemma"
-DECODING_KEY = "dgemma_decoding"  # In generation_config.json.
+# In config.json, because transformers refuses a generation_config.json with keys of others.
+DECODING_KEY = "dgemma_decoding"
 _AGAIN = "download the file again"
 
 
@@ -184,17 +185,17 @@ def describe(tokenizer: Any, config: Any, generation: Any, folder: Path | None =
     ends = [generation.eos_token_id, config.text_config.eos_token_id, tokenizer.eos_token_id]
     end_ids = {i for end in ends if end is not None for i in (end if isinstance(end, list | tuple) else [end])}
     return CheckpointDescription(
-        tokenizer, config, defaults, int(value("max_new_tokens")), frozenset(end_ids), folder, _decoding(generation)
+        tokenizer, config, defaults, int(value("max_new_tokens")), frozenset(end_ids), folder, _decoding(config)
     )
 
 
-def _decoding(generation: Any) -> Decoding:
+def _decoding(config: Any) -> Decoding:
     """The way of decoding that a checkpoint asks for; the published sampler if it says nothing."""
-    own = getattr(generation, DECODING_KEY, None)
+    own = getattr(config, DECODING_KEY, None)
     if own is None:
         return "diffusion"
     if own not in get_args(Decoding):
         raise CheckpointError(
-            f"generation_config.json: {DECODING_KEY}={own!r}: must be one of {', '.join(get_args(Decoding))}"
+            f"config.json: {DECODING_KEY}={own!r}: must be one of {', '.join(get_args(Decoding))}"
         )
     return cast(Decoding, own)

@@ -34,6 +34,8 @@ class EngineSettings(StrictNumbers, NamedLoadFields):
         if self.engine is not None:
             self._adopt_engine()
         self._spec()
+        if self.validate_model_on_init:
+            self._engine().validate()
         return self
 
     def _adopt_engine(self) -> None:

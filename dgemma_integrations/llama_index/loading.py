@@ -50,6 +50,8 @@ class EngineSettings(StrictNumbers, NamedLoadFields):
     @model_validator(mode="after")
     def _check_load_settings(self) -> Self:
         self._spec()
+        if self.validate_model_on_init:
+            self.engine.validate()
         return self
 
     # --- copies ---

@@ -97,6 +97,9 @@ async def _llama_index_async(llm: DiffusionGemma, messages: list[ChatMessage]) -
 async def _langchain(chat: ChatDiffusionGemma, llm: DiffusionGemmaLLM) -> None:
     assert_type(chat.invoke("x"), AIMessage)
     assert_type(await chat.ainvoke("x"), AIMessage)
+    assert_type(chat.batch(["x"]), list[AIMessage])
+    assert_type(await chat.abatch(["x"]), list[AIMessage])
+    assert_type(llm.batch(["x"]), list[str])
     for chunk in chat.stream("x"):
         assert_type(chunk, AIMessageChunk)
     async for chunk in chat.astream("x"):

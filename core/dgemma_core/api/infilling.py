@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from dgemma_core.api.events import FinishReason
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.plain_numbers import plain
@@ -42,8 +43,11 @@ class Infilled(JsonForm):
         text: fixed pieces and fillings, joined.
         holes: the fillings, in order.
         usage: what the request cost.
+        finish_reasons: one per filling. ``length``: it lacks something for want of room, or it fills its room and
+            nothing says that it ends there. ``cancelled``: the request was cancelled. Else ``stop``.
     """
 
     text: str
     holes: list[str]
     usage: Usage
+    finish_reasons: list[FinishReason] = field(default_factory=list)

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.setting_table import is_integer
+from dgemma_core.api.surrogates import without_surrogates
 
 QuestionType = Literal["bool", "choice", "score"]
 QUESTION_TYPES: tuple[str, ...] = get_args(QuestionType)
@@ -30,6 +31,7 @@ class Question(JsonForm):
             first).
         text: the question.
         options: 2 to 26 names (kept as a tuple), or a mapping from names to descriptions. A ``bool`` question has none.
+            Halves of surrogate pairs in texts become U+FFFD.
 
     Raises:
         ValueError: naming the field, its value and what is accepted.
@@ -44,6 +46,7 @@ class Question(JsonForm):
             raise ValueError(f"type={self.type!r}: must be one of {', '.join(QUESTION_TYPES)}")
         if not isinstance(self.text, str) or not self.text.strip():
             raise ValueError(f"text={self.text!r}: a question needs words")
+        object.__setattr__(self, "text", without_surrogates(self.text))
         if self.type == "bool":
             if self.options:
                 raise ValueError(f"options={self.options!r}: a bool question has none; use type='choice'")
@@ -52,6 +55,7 @@ class Question(JsonForm):
         options = self.options
         if isinstance(options, str) or not isinstance(options, Mapping | Sequence):
             raise ValueError(f"options={options!r}: a {self.type} question needs a list of names or a mapping")
+        options = without_surrogates(options)
         names = list(options)
         if not 2 <= len(names) <= MOST_OPTIONS or len(set(names)) != len(names):
             raise ValueError(f"options={names!r}: give 2 to {MOST_OPTIONS} different names")
@@ -63,8 +67,7 @@ class Question(JsonForm):
             raise ValueError(f"options={names!r}: an option needs a name")
         if len({one_line(name) for name in names}) != len(names):
             raise ValueError(f"options={names!r}: two of them differ only in blanks")
-        if not isinstance(options, Mapping):
-            object.__setattr__(self, "options", tuple(names))
+        object.__setattr__(self, "options", options if isinstance(options, Mapping) else tuple(names))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from dgemma_core.api.messages import Message
 from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_core.api.setting_table import is_integer
+from dgemma_core.api.surrogates import without_surrogates
 
 Prompt = str | Seq[int] | Seq[Message]
 Tools = Seq[Mapping[str, Any]]
@@ -23,7 +24,8 @@ class Request(JsonForm):
 
     Args:
         prompt: raw text, token ids, or chat messages, which may hold images. The checkpoint's chat template renders
-            messages. A list is kept as a tuple. Control tokens typed in text stay text.
+            messages. A list is kept as a tuple. Control tokens typed in text stay text, and halves of surrogate pairs
+            become U+FFFD.
         params: sampling parameters; the checkpoint's defaults if not given.
         tools: OpenAI function dicts that the chat template declares to the model; only with messages.
         tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
@@ -48,8 +50,9 @@ class Request(JsonForm):
         if not isinstance(self.params, SamplingParams):
             raise ValueError(f"params={self.params!r}: must be a SamplingParams")
         object.__setattr__(self, "timeout", check_timeout(self.timeout))
-        object.__setattr__(self, "tools", tuple(self.tools or ()))
-        object.__setattr__(self, "prompt", check_prompt(self.prompt))
+        object.__setattr__(self, "tools", without_surrogates(_tools(self.tools or ())))
+        object.__setattr__(self, "tool_choice", without_surrogates(self.tool_choice))
+        object.__setattr__(self, "prompt", without_surrogates(check_prompt(self.prompt)))
         if self.messages:
             return
         if self.tools:
@@ -61,6 +64,23 @@ class Request(JsonForm):
     def messages(self) -> tuple[Message, ...]:
         """The prompt's messages; empty for raw text and token ids."""
         return tuple(item for item in self.prompt if isinstance(item, Message))
+
+
+def _tools(tools: Any) -> tuple[Mapping[str, Any], ...]:
+    """The tools as a tuple.
+
+    Raises:
+        ValueError: no list of dicts.
+    """
+    if not isinstance(tools, list | tuple):
+        raise ValueError(f"tools={tools!r}: must be a list of OpenAI function dicts")
+    for tool in tools:
+        if not isinstance(tool, Mapping):
+            raise ValueError(
+                f"tools hold {tool!r}: each must be an OpenAI function dict, such as "
+                "{'type': 'function', 'function': {'name': ..., 'parameters': {...}}}"
+            )
+    return tuple(tools)
 
 
 def check_prompt(prompt: Prompt) -> str | tuple[int, ...] | tuple[Message, ...]:

@@ -75,7 +75,7 @@ class Setting:
         return get_args(first) if get_origin(first) is Literal else ()
 
     def checked(self, value: Any) -> Any:
-        """Check a value's type, bounds and choices. Only numbers, bools and choices are checked.
+        """Check a value's type, bounds and choices. Texts, numbers, bools and choices are checked.
 
         Returns:
             The value; a number of numpy or torch as Python's own.
@@ -98,6 +98,8 @@ class Setting:
         kind = self.base_type
         if kind is bool:
             return None if isinstance(value, bool) else self._expected()
+        if kind is str:
+            return None if isinstance(value, str) else self._expected()
         if kind is not int and kind is not float:
             return None
         if not (is_integer(value) if kind is int else is_number(value)):
@@ -114,6 +116,9 @@ class Setting:
             return f"choose {'None, ' + ' or '.join(names) if self.optional else 'one of ' + ', '.join(names)}"
         if self.base_type is bool:
             return "must be True or False"
+        if self.base_type is str:
+            example = f" such as {self.default!r}" if self.default else ""
+            return f"must be a text{example}{', or None' if self.optional else ''}"
         if self.base_type is int:
             least = "" if self.low is None else f" of at least {self.low}"
             return f"must be an integer{least}{', or None for the default' if self.optional else ''}"

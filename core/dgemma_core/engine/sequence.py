@@ -159,7 +159,9 @@ class Sequence:
             end_ids: int64 ``[ends]``, ids that end an answer.
         """
         if self.canvas is None:
-            canvas = Canvas(self.settings, vocab_size, end_ids, self.budget, self.generator)
+            # A guide also looks at the position after the budget: it tells whether the answer ends with the budget.
+            budget = self.budget + (self.guide is not None)
+            canvas = Canvas(self.settings, vocab_size, end_ids, budget, self.generator)
             if self.guide is not None:
                 with self.costs.guiding():
                     self.guide.open(canvas)

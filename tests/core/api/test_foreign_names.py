@@ -8,7 +8,7 @@ from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.setting_table import settings_of
 
 # Settings of model objects and calls that are not the engine's, or not by this name.
-_ADAPTERS_OWN = {"max_tokens", "temperature", "timeout", "thinking"}
+_ADAPTERS_OWN = {"max_tokens", "temperature", "timeout", "thinking", "validate_model_on_init"}
 
 
 def test_every_counterpart_is_a_setting() -> None:

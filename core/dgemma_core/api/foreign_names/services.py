@@ -24,10 +24,6 @@ SERVICES: tuple[Counterpart, ...] = (
     missing("metadata tags", "only LangChain's classes have it, for traces"),
     otherwise("verbose", "the loggers `dgemma_core` and `dgemma_integrations` have the messages"),
     missing("keep_alive", "weights stay until the process ends, or until you call `engine.close()` on your own engine"),
-    otherwise(
-        "validate_model_on_init",
-        "call `engine.load()` on an engine of your own; a model object loads at its first request",
-    ),
     otherwise("streaming stream", "call the methods whose names begin with `stream`"),
     missing("messages prompt", "give it as the call's first argument"),
 )

@@ -15,11 +15,11 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
     LLMMetadata,
 )
-from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import ToolSelection
 
 from dgemma_core.api.messages import Message
 from dgemma_integrations.llama_index import requests
+from dgemma_integrations.llama_index.instrumentation import chat_event, completion_event
 from dgemma_integrations.llama_index.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.llama_index.responses import (
     ChatRespond,
@@ -94,7 +94,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
 
     # --- the eight endpoints; none calls another, because each fires one LLM event ---
 
-    @llm_chat_callback()
+    @chat_event
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation.
 
@@ -111,7 +111,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
         """
         return self._answer(self._messages(messages), kwargs, _chat_respond(kwargs))
 
-    @llm_completion_callback()
+    @completion_event
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt.
 
@@ -122,7 +122,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
         """
         return self._answer(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
 
-    @llm_chat_callback()
+    @chat_event
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """As :meth:`chat`, in one chunk per finished canvas. The last chunk has the usage.
 
@@ -130,29 +130,29 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
         """
         return cast(ChatResponseGen, self._stream(self._messages(messages), kwargs, _chat_respond(kwargs)))
 
-    @llm_completion_callback()
+    @completion_event
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """As :meth:`complete`, in chunks as :meth:`stream_chat`."""
         asked = _completion_prompt(prompt, formatted, kwargs)
         return cast(CompletionResponseGen, self._stream(asked, kwargs, completion_response))
 
-    @llm_chat_callback()
+    @chat_event
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """As :meth:`chat`, without blocking the event loop. Cancelling the task cancels the request."""
         return await self._aanswer(await self._amessages(messages), kwargs, _chat_respond(kwargs))
 
-    @llm_completion_callback()
+    @completion_event
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """As :meth:`complete`, without blocking the event loop."""
         return await self._aanswer(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
 
-    @llm_chat_callback()
+    @chat_event
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """As :meth:`stream_chat`, without blocking the event loop."""
         stream = await self._astream(await self._amessages(messages), kwargs, _chat_respond(kwargs))
         return cast(ChatResponseAsyncGen, stream)
 
-    @llm_completion_callback()
+    @completion_event
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """As :meth:`stream_complete`, without blocking the event loop."""
         stream = await self._astream(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)

@@ -10,6 +10,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.types import Model
 from llama_index_instrumentation import get_dispatcher
 
+from dgemma_integrations.llama_index.instrumentation import span
 from dgemma_integrations.llama_index.structured import MODES, StructuredPrediction
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _dispatcher = get_dispatcher(__name__)
 class SchemaHeldLLM(FunctionCallingLLM):
     """A function-calling LLM whose structured predictions always parse and fit their class."""
 
-    @_dispatcher.span
+    @span
     def structured_predict(
         self,
         output_cls: type[Model],
@@ -53,7 +54,7 @@ class SchemaHeldLLM(FunctionCallingLLM):
         _dispatcher.event(LLMStructuredPredictEndEvent(output=output))
         return output
 
-    @_dispatcher.span
+    @span
     async def astructured_predict(
         self,
         output_cls: type[Model],

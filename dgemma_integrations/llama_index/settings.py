@@ -15,7 +15,7 @@ from dgemma_integrations.llama_index.tools import NAMES as TOOL_NAMES
 from dgemma_integrations.llama_index.tools import tool_use
 from dgemma_integrations.shared.adapter_settings import SAMPLING_SETTINGS
 from dgemma_integrations.shared.fields import DraftFields, SamplingFields
-from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.keywords import own_names
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS
 from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
 from dgemma_integrations.shared.tool_use import ToolUse
@@ -79,10 +79,9 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields, DraftFields):
         owner = type(self).__name__
         use = tool_use(overrides, self.thinking)
         given = {name: value for name, value in overrides.items() if name not in _SENT_BY_LLAMA_INDEX | TOOL_NAMES}
-        reject_unknown(given, {*PARAMETER_NAMES, "timeout", *TOOL_NAMES}, owner=owner)
+        given = own_names(given, {*PARAMETER_NAMES, "timeout", *TOOL_NAMES}, owner=owner)
         timeout = given.pop("timeout", None)
-        timeout = self.timeout if timeout is None else timeout
-        check_timeout(timeout)
+        timeout = check_timeout(self.timeout if timeout is None else timeout)
         defaults = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
         own = all(value is None for value in given.values())
         if use.grammar is not None:

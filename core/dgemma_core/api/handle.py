@@ -8,9 +8,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from dgemma_core.api.events import Event, FinishedEvent, Generation
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.errors import RequestTimeoutError
 
 
@@ -55,11 +56,13 @@ class RequestHandle:
             DGemmaError: the request failed.
         """
         try:
-            return self._future.result(timeout)
+            return self._future.result(cast(float | None, plain(timeout)))
         except FutureTimeout as error:
             if self._future.done():
                 raise  # The request's own error, which is a TimeoutError too.
-            raise RequestTimeoutError(f"no result within {timeout} s; the request is still running") from error
+            raise RequestTimeoutError(
+                f"no result within {timeout} s; the request is still running: call result() again, or cancel()"
+            ) from error
 
     def done(self) -> bool:
         """Whether the request has ended, with an answer or an error."""

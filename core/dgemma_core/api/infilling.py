@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from dgemma_core.api.events import FinishReason
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.setting_table import is_integer
 from dgemma_core.api.usage import Usage
 
@@ -27,6 +28,7 @@ class Hole(JsonForm):
     grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "max_tokens", plain(self.max_tokens))
         if not is_integer(self.max_tokens) or self.max_tokens < 1:
             raise ValueError(f"max_tokens={self.max_tokens!r}: must be an integer of at least 1")
         if self.grammar is not None and not isinstance(self.grammar, Grammar):

@@ -9,6 +9,7 @@ from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.chat.image_patches import ImagePreprocessor
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.checkpoint.description import CheckpointDescription, read_description
+from dgemma_core.engine.without_effect import TemplateWarnings, tell_limits
 from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.matcher import GrammarCompiler
 
@@ -24,6 +25,7 @@ class CheckpointParts:
         self._spec = spec
         self._description: CheckpointDescription | None = None
         self._template: ChatTemplate | None = None
+        self._template_warnings: TemplateWarnings | None = None
         self.renew_locks()
 
     def renew_locks(self) -> None:
@@ -38,6 +40,7 @@ class CheckpointParts:
 
     def adopt(self, description: CheckpointDescription) -> None:
         """Use this description instead of the checkpoint's files."""
+        tell_limits(self._spec, description)
         self._description = description
 
     @property
@@ -51,7 +54,9 @@ class CheckpointParts:
             return self._description
         with self._lock:
             if self._description is None:
-                self._description = read_description(self._spec)
+                description = read_description(self._spec)
+                tell_limits(self._spec, description)
+                self._description = description
             return self._description
 
     @property
@@ -64,6 +69,14 @@ class CheckpointParts:
             if self._template is None:
                 self._template = ChatTemplate(description.tokenizer)
             return self._template
+
+    @property
+    def template_warnings(self) -> TemplateWarnings:
+        """Warnings of what the chat template leaves out."""
+        if self._template_warnings is None:
+            template = self.description.tokenizer.chat_template
+            self._template_warnings = TemplateWarnings(template if isinstance(template, str) else None)
+        return self._template_warnings
 
     @property
     def images(self) -> ImagePreprocessor:
@@ -85,8 +98,16 @@ class CheckpointParts:
         description = self.description
         with self._compiler_lock:
             if self._compiler is None:
-                alphabet = Alphabet(description.tokenizer, description.vocab_size, description.end_ids)
-                self._compiler = GrammarCompiler(alphabet)
+                template = self.template
+                self._compiler = GrammarCompiler(
+                    Alphabet(
+                        description.tokenizer,
+                        description.vocab_size,
+                        description.end_ids,
+                        frozenset(template.controls),
+                        template.plain,
+                    )
+                )
             return self._compiler
 
     async def aopen(self) -> None:

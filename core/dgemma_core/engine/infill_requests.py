@@ -9,6 +9,7 @@ from functools import partial
 from dgemma_core.api.events import FinishReason, Generation
 from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.sampling_params import SamplingParams
+from dgemma_core.api.surrogates import without_surrogates
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import Rendered
 from dgemma_core.engine.admission import Admission
@@ -61,6 +62,8 @@ def holed_text(admission: Admission, pieces: Seq[str | Hole], params: SamplingPa
         GrammarError, ContextOverflowError, CheckpointError: as ``Engine.submit``.
     """
     check_params(params)
+    if not isinstance(pieces, str):
+        pieces = tuple(map(without_surrogates, pieces))
     description = admission.parts.description
     begin = [] if description.tokenizer.bos_token_id is None else [description.tokenizer.bos_token_id]
     closing = description.end_ids | {description.pad_id}

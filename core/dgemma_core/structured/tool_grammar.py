@@ -45,9 +45,9 @@ def tool_grammar(
     functions = _functions(tools)
     if choice not in CHOICES and choice not in functions:
         known = f"or one of the tools {', '.join(functions)}" if functions else "there are no tools"
-        raise ValueError(f"choice={choice!r}: must be one of {', '.join(CHOICES)}; {known}")
+        raise ValueError(f"tool_choice={choice!r}: must be one of {', '.join(CHOICES)}; {known}")
     if choice in ("any", "required") and not functions:
-        raise ValueError(f"choice={choice!r}: needs at least one tool, and there are none")
+        raise ValueError(f"tool_choice={choice!r}: needs at least one tool, and there are none")
     if choice not in CHOICES:
         functions = {choice: functions[choice]}
     writer = LarkWriter(_COMMON)
@@ -62,10 +62,10 @@ def tool_grammar(
     if answer is not None:
         if answer.kind != "json_schema" or choice != "auto":
             raise ValueError(
-                f"an answer of a {answer.kind} grammar does not go together with tools, choice={choice!r} or thoughts: "
-                "only JSON does, with choice='auto'"
+                f"an answer of a {answer.kind} grammar does not go together with tools, tool_choice={choice!r} or "
+                "thoughts: only JSON does, with tool_choice='auto'"
             )
-        writer.rules["answer"] = f"%json {json.dumps(json.loads(answer.source) | {'x-guidance': COMPACT})}"
+        writer.rules["answer"] = f"%json {json.dumps(json.loads(answer.compact_schema()) | {'x-guidance': COMPACT})}"
         turn = f"thought? ({calls}{'+' if parallel else ''} | answer)" if calls else "thought? answer"
     elif choice in ("auto", "none"):
         turn = f"thought? TEXT {calls and calls + ('*' if parallel else '?')}"

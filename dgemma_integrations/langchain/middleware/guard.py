@@ -74,10 +74,9 @@ class DiffusionGemmaGuard(AgentMiddleware[AgentState[Any], Any, Any]):
             raise ValueError(f"check={check!r}: must be one of {', '.join(get_args(Checked))}")
         if on_violation not in get_args(OnViolation):
             raise ValueError(f"on_violation={on_violation!r}: must be one of {', '.join(get_args(OnViolation))}")
-        check_probability("threshold", threshold)
         self.question = question
         self.check = check
-        self.threshold = threshold
+        self.threshold = check_probability("threshold", threshold)
         self.on_violation = on_violation
         self.message = message
         self._name = name or type(self).__name__

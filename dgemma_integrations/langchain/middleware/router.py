@@ -64,10 +64,9 @@ class DiffusionGemmaRouter(AgentMiddleware[AgentState[Any], Any, Any]):
                 raise ValueError(f"routes[{name!r}]={route!r}: must be a Route")
         if fallback is not None and fallback not in routes:
             raise ValueError(f"fallback={fallback!r}: must be one of the routes {', '.join(routes)}")
-        check_probability("min_confidence", min_confidence)
         self.routes = dict(routes)
         self.fallback = fallback
-        self.min_confidence = min_confidence
+        self.min_confidence = check_probability("min_confidence", min_confidence)
         options = {name: route.description for name, route in routes.items()}
         self.classifier = DiffusionGemmaClassifier(
             questions={_ASKED: Question("choice", question, options)}, **settings

@@ -43,7 +43,9 @@ def test_numbers_and_booleans_are_told_apart() -> None:
         (0.3, {"multipleOf": 0.1}, True),
         ("ab", {"patterns": ["b$", "^a"], "maxLength": 2}, True),
         ("ab", {"patterns": ["^b"]}, False),
-        (1, {"enum": [2, "1"]}, False),
+        ("2023-02-29", {"formats": ["date"]}, False),
+        ("2024-02-29", {"formats": ["date"]}, True),
+        ("é1", {"patterns": ["^\\p{L}1$"]}, True),
     ],
 )
 def test_values_are_checked(value: Any, schema: dict[str, Any], fits: bool) -> None:

@@ -9,22 +9,14 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerFast
 
-import dgemma_core
 from dgemma_core.chat.call_parser import parse_call
-from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.errors import GrammarError
-from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.endings import short_ending
 from dgemma_core.structured.hints import string_hints
-from dgemma_core.structured.matcher import GrammarCompiler
 from dgemma_core.structured.tool_grammar import tool_grammar
+from tests.core.structured.embedded_tokens import ALPHABET, COMPILER, TEMPLATE
 
-TOKENIZER = PreTrainedTokenizerFast.from_pretrained(f"{dgemma_core.__path__[0]}/embedded")
-TEMPLATE = ChatTemplate(TOKENIZER)
-ALPHABET = Alphabet(TOKENIZER, len(TOKENIZER), frozenset({TOKENIZER.eos_token_id, 1}))
-COMPILER = GrammarCompiler(ALPHABET)
 OPEN, CLOSE, QUOTE = TEMPLATE.markup('<|tool_call><tool_call|><|"|>')
 STRING = {"type": "string"}
 NODE = {

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dgemma_core.api.json_schemas.implied_types import implied_types
 from dgemma_core.structured.lark import Expr, LarkWriter, list_of, quoted
 from dgemma_core.structured.tool_schema.flat_schema import SchemaFlattener
-from dgemma_core.structured.tool_schema.json_values import TYPES
-from dgemma_core.structured.tool_schema.keywords import SPEAKS_OF, Flat
+from dgemma_core.structured.tool_schema.keywords import Flat
 from dgemma_core.structured.tool_schema.objects import Entry, ObjectWriter
 from dgemma_core.structured.tool_schema.rules import ValueRules
 from dgemma_core.structured.tool_schema.scalars import ScalarWriter
@@ -47,7 +47,8 @@ class ArgumentsWriter:
             problem = "the schema is nested too deep, or leads back to itself through 'allOf'"
             raise self._schemas.error("#", problem) from error
         if made is None:
-            raise self._schemas.error("#", "no arguments can fit this schema")
+            place, reason = next(iter(self._scalars.contradictions), ("#", ""))
+            raise self._schemas.error(place, f"{reason and f'{reason}, so '}no arguments can fit this schema")
         endless = self._rules.endless()
         if endless is not None:
             raise self._schemas.error(endless, "nothing finite can fit this schema")
@@ -78,7 +79,7 @@ class ArgumentsWriter:
             return self._reference(flat["$ref"], path)
         if "enum" in flat:
             return self._scalars.constants(flat, path)
-        types = flat.get("type") or [t for t in TYPES if any(key in flat for key in SPEAKS_OF.get(t, ()))]
+        types = flat.get("type") or implied_types(flat, path)
         if not types:
             return Expr("any")
         return self._rules.either(self._typed(kind, flat, path) for kind in types)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
+
+from dgemma_core.api.formats import FORMATS
+from dgemma_core.api.patterns import whole_regex
+from dgemma_core.structured.tool_schema.lark_checks import takes_text
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
@@ -30,30 +34,46 @@ def type_of(value: Any) -> str:
     return "array" if isinstance(value, list) else "object"
 
 
+def key_of(value: Any) -> Hashable:
+    """A key that two values share if JSON Schema calls them equal: 1 and 1.0 do, 1 and ``true`` do not."""
+    if isinstance(value, list):
+        return ("array", *map(key_of, value))
+    if isinstance(value, Mapping):
+        return ("object", frozenset((name, key_of(item)) for name, item in value.items()))
+    kind = type_of(value)
+    return (kind, repr(value) if kind == "object" else value)  # Values that JSON has no form for are refused later.
+
+
 def same(a: Any, b: Any) -> bool:
-    """Equality as JSON Schema defines it: 1 and 1.0 are the same number, ``true`` is not a number."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return bool(a == b)
+    """Equality as JSON Schema defines it."""
+    return key_of(a) == key_of(b)
+
+
+def common(some: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    """The values of ``some`` that are also in ``others``."""
+    known = set(map(key_of, others))
+    return [value for value in some if key_of(value) in known]
 
 
 def may_fit(value: Any, flat: Mapping[str, Any]) -> bool:
-    """Whether a value fits a flat schema; arrays and objects are checked by ``type`` and ``enum`` only."""
+    """Whether a value fits a flat schema, ``enum`` aside; arrays and objects are checked by ``type`` only.
+
+    Raises:
+        ValueError: a pattern that cannot be read.
+    """
     kind = type_of(value)
     if kind == "number" and not is_number(value):
         return False
     types = flat.get("type", TYPES)
     if kind not in types and not (kind == "number" and "integer" in types and value == int(value)):
         return False
-    if "enum" in flat and not any(same(value, other) for other in flat["enum"]):
-        return False
     if kind == "string":
         fits = flat.get("minLength", 0) <= len(value) <= flat.get("maxLength", len(value))
-        return fits and all(re.search(pattern, value) for pattern in flat.get("patterns", []))
+        return (
+            fits
+            and all(_found(pattern, value) for pattern in flat.get("patterns", []))
+            and all(_has_format(form, value) for form in flat.get("formats", []))
+        )
     if kind == "number":
         step = Fraction(str(flat.get("multipleOf", 0)))
         return (
@@ -63,3 +83,16 @@ def may_fit(value: Any, flat: Mapping[str, Any]) -> bool:
             and (step == 0 or Fraction(str(value)) % step == 0)
         )
     return True
+
+
+def _has_format(name: str, text: str) -> bool:
+    form = FORMATS[name]
+    return bool(re.fullmatch(form.pattern, text)) and (form.longest is None or len(text) <= form.longest)
+
+
+def _found(pattern: str, text: str) -> bool:
+    """Whether a pattern is found in a text."""
+    try:
+        return bool(re.search(pattern, text))
+    except re.error:  # JavaScript's dialect
+        return takes_text(f"/{whole_regex(pattern)}/", text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dgemma_core.structured.tool_schema.formats import FORMATS
+from dgemma_core.api.formats import FORMATS
 from dgemma_core.structured.tool_schema.json_values import TYPES, is_number, same
 
 Flat = dict[str, Any]

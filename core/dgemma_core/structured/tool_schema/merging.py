@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from dgemma_core.structured.tool_schema.json_values import TYPES, same
+from dgemma_core.structured.tool_schema.json_values import TYPES, common
 from dgemma_core.structured.tool_schema.keywords import BOUNDS, COUNTS, Flat, SchemaError
 
 _LOWER_LIMITS = frozenset({"minLength", "minItems", "minProperties", "minimum", "exclusiveMinimum"})
@@ -25,7 +25,7 @@ def merge(a: Flat, b: Flat) -> Flat | None:
     if "type" in a and "type" in b:
         out["type"] = common_types(a["type"], b["type"])
     if "enum" in a and "enum" in b:
-        out["enum"] = [value for value in a["enum"] if any(same(value, other) for other in b["enum"])]
+        out["enum"] = common(a["enum"], b["enum"])
     if out.get("type") == [] or out.get("enum") == []:
         return None
     if "multipleOf" in a and "multipleOf" in b:

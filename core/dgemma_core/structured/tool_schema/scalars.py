@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dgemma_core.api.formats import FORMATS
+from dgemma_core.api.patterns import whole_regex
 from dgemma_core.errors import GrammarError
-from dgemma_core.structured.hints import FORMAT_SAMPLES, sample
+from dgemma_core.structured.hints import sample
 from dgemma_core.structured.lark import Expr, LarkWriter, joined, quoted
-from dgemma_core.structured.tool_schema.formats import FORMATS
 from dgemma_core.structured.tool_schema.json_values import may_fit, type_of
 from dgemma_core.structured.tool_schema.keywords import SPEAKS_OF, Flat
 from dgemma_core.structured.tool_schema.lark_checks import matches_text, problem_of
-from dgemma_core.structured.tool_schema.patterns import whole_regex
 from dgemma_core.structured.tool_schema.rules import ValueRules
 from dgemma_core.structured.tool_schema.spelling import dictsorted, key_problem, text_problem
 
@@ -27,12 +27,16 @@ class ScalarWriter:
         writer: of the whole grammar.
         rules: of the tool.
         error: makes the error to raise, from a path and a problem.
+
+    Attributes:
+        contradictions: places where no string fits, each with the reason.
     """
 
     def __init__(self, writer: LarkWriter, rules: ValueRules, error: Callable[[str, str], GrammarError]) -> None:
         self._writer = writer
         self._rules = rules
         self._error = error
+        self.contradictions: list[tuple[str, str]] = []
 
     def constants(self, flat: Flat, path: str) -> Expr | None:
         """Lark for the values under ``enum`` that fit the other keywords; None if none does.
@@ -40,7 +44,10 @@ class ScalarWriter:
         Raises:
             GrammarError: a value that cannot be checked or written.
         """
-        values = [value for value in flat["enum"] if may_fit(value, flat)]
+        try:
+            values = [value for value in flat["enum"] if may_fit(value, flat)]
+        except ValueError as error:
+            raise self._error(path, f"'pattern' in {flat['patterns']!r} cannot be enforced: {error}") from error
         for value in values:
             kind = type_of(value)
             unchecked = [key for key in SPEAKS_OF.get(kind, ()) if key in flat]
@@ -49,10 +56,15 @@ class ScalarWriter:
         texts = [value for value in values if isinstance(value, str)]
         for text in texts:
             self._check(text_problem(text), path)
-        options = [Expr(self._constant(value, path)) for value in values if value == "" or value not in texts]
+        # Terminals, because a rule may have 2,000 alternatives at most.
         named = [quoted(text) for text in dict.fromkeys(texts) if text]
-        if named:
-            options.insert(0, Expr(f"{_QUOTE} {self._writer.terminal(' | '.join(named))} {_QUOTE}"))
+        options = [Expr(f"{_QUOTE} {self._writer.terminal(' | '.join(named))} {_QUOTE}")] if named else []
+        options += [Expr(f"{_QUOTE} {_QUOTE}")] if "" in texts else []
+        composite = [value for value in values if isinstance(value, list | Mapping)]
+        plain = [value for value in values if not isinstance(value, str | list | Mapping)]
+        if plain:
+            options.append(Expr(self._writer.terminal(" | ".join(self._constant(value, path) for value in plain))))
+        options += [Expr(self._constant(value, path)) for value in composite]
         return self._rules.either(options)
 
     def number(self, kind: str, flat: Flat, path: str) -> Expr | None:
@@ -79,12 +91,14 @@ class ScalarWriter:
             GrammarError: a pattern that cannot be enforced.
         """
         low, high = flat.get("minLength", 0), flat.get("maxLength")
+        longest = [FORMATS[form].longest for form in flat.get("formats", [])]
+        high = min((n for n in (high, *longest) if n is not None), default=None)
         if high is not None and low > high:
-            return None
+            return self._nothing(flat, path)
         patterns, formats = flat.get("patterns", []), flat.get("formats", [])
         parts = [self._pattern(pattern, path) for pattern in patterns]
-        parts += [FORMATS[form] for form in formats]
-        hints = [*map(sample, patterns), *(FORMAT_SAMPLES[form] for form in formats)]
+        parts += [whole_regex(FORMATS[form].pattern, search=False) for form in formats]
+        hints = [*map(sample, patterns), *(FORMATS[form].sample for form in formats)]
         self._writer.hints.update(hint for hint in hints if hint)
         if low or high is not None:
             parts.append(f"(?s:.{{{low},{'' if high is None else high}}})")
@@ -93,8 +107,13 @@ class ScalarWriter:
         body = " & ".join(f"/{part}/" for part in parts)
         some = matches_text(body)
         if some is None:
-            return None
+            return self._nothing(flat, path)
         return Expr(f"{_QUOTE} {self._writer.terminal(body)} {_QUOTE}" if some else f"{_QUOTE} {_QUOTE}")
+
+    def _nothing(self, flat: Flat, path: str) -> None:
+        said = [key for key in SPEAKS_OF["string"] if key in flat]
+        values = ", ".join(f"{key.rstrip('s')!r} {flat[key]!r}" for key in said)
+        self.contradictions.append((path, f"no string fits {values} at once"))
 
     def _constant(self, value: Any, path: str) -> str:
         if isinstance(value, str):

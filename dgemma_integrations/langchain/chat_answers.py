@@ -16,6 +16,7 @@ from dgemma_core.api.events import DraftEvent
 from dgemma_core.api.messages import Message
 from dgemma_integrations.langchain import requests
 from dgemma_integrations.langchain.chat_settings import ChatSettings
+from dgemma_integrations.langchain.lists import WholeLists
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.langchain.protocol_events import EventWriter
 from dgemma_integrations.langchain.responses import ChunkWriter, chat_result
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from langchain_protocol.protocol import MessagesData
 
 
-class ChatAnswers(ChatSettings, BaseChatModel):
+class ChatAnswers(WholeLists, ChatSettings, BaseChatModel):
     """A chat model that answers from an engine."""
 
     def _generate(

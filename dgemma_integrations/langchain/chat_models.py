@@ -154,22 +154,28 @@ class ChatDiffusionGemma(ChatAnswers):
         method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
         include_raw: bool = False,
         strict: bool | None = None,
+        show_schema: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """A model whose answers are objects of a schema. They always parse and validate.
 
         Args:
-            schema: a Pydantic class, a TypedDict, or a JSON schema or OpenAI function as dict. The model does not see
-                it, so say in the prompt what you want.
+            schema: a Pydantic class, a TypedDict, or a JSON schema or OpenAI function as dict. Objects hold
+                declared keys only, unless the schema says otherwise (`extra="allow"`, `additionalProperties`).
             method: `"json_schema"` (JSON that fits the schema), `"function_calling"` (a forced call of a tool with this
                 schema) or `"json_mode"` (JSON that fits the schema, or any JSON without one).
             include_raw: return a dict with `raw`, `parsed` and `parsing_error`.
             strict: has no effect, because answers always fit the schema.
+            show_schema: whether the model sees a short form of the schema at the end of the user's message; `None`
+                means the object's own setting. With `"function_calling"` it always sees the tool.
             kwargs: none are known.
 
         Raises:
             ValueError: an unknown method or keyword argument.
             GrammarError: when the model is called, if the schema cannot be enforced.
         """
-        reject_unknown(kwargs, ("schema", "method", "include_raw", "strict"), owner="with_structured_output")
-        return structured(self, schema, method, include_raw, strict)
+        reject_unknown(
+            kwargs, ("schema", "method", "include_raw", "strict", "show_schema"), owner="with_structured_output"
+        )
+        settings = {} if show_schema is None else {"show_schema": show_schema}
+        return structured(self, schema, method, include_raw, strict, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self
 
 from langchain_core.language_models import LanguageModelInput
@@ -15,6 +16,7 @@ from dgemma_core.api.questions import Answer, check_draws
 from dgemma_core.api.sampling_params import check_timeout
 from dgemma_integrations.langchain.errors import translated_errors
 from dgemma_integrations.langchain.inputs import text_or_messages
+from dgemma_integrations.langchain.lists import WholeLists
 from dgemma_integrations.langchain.loading import EngineSettings
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.langchain.questions import QuestionSet, question_set
@@ -25,7 +27,7 @@ from dgemma_integrations.shared.keywords import reject_unknown
 _CALL_NAMES = ("draws", "seed", "timeout", "calibration", "threshold", "include_probabilities")
 
 
-class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageModelInput | BaseMessage, Any]):
+class DiffusionGemmaClassifier(WholeLists, EngineSettings, RunnableSerializable[LanguageModelInput | BaseMessage, Any]):
     r"""Answers typed questions about a text, all in one denoising step. Use it to route, grade or guard.
 
     It is a runnable: it takes a string, messages or a prompt, and works in chains, batches and graphs. It shares the
@@ -168,8 +170,9 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
         prompt = given if isinstance(given, str) else await ato_engine_messages(given)
         engine = await self._aengine()
         await engine.aload()
+        ask = partial(engine.adecide, prompt, self._set.questions, **self._settings())
         with translated_errors():
-            return await engine.adecide(prompt, self._set.questions, **self._settings())
+            return await ask() if self._turns is None else await self._turns.queue(lambda wait: ask(wait=wait))
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -189,4 +192,6 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
             return self
         reject_unknown(kwargs, _CALL_NAMES, owner=type(self).__name__)
         own = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**{**own, **kwargs})
+        changed = type(self)(**{**own, **kwargs})
+        changed._turns = self._turns
+        return changed

@@ -17,7 +17,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import PydanticUserError, TypeAdapter
 
 from dgemma_integrations.langchain.typed_dicts import is_typed_dict, without_qualifiers
-from dgemma_integrations.shared.tool_use import with_root
+from dgemma_integrations.shared.shown_schema import with_root
 
 _DEFINITIONS = ("$defs", "definitions")
 

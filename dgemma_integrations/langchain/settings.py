@@ -13,6 +13,7 @@ from dgemma_core.api.messages import Message
 from dgemma_core.api.request import Prompt, Request
 from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_core.api.version import __version__
+from dgemma_integrations.langchain.lists import CompletedLists
 from dgemma_integrations.langchain.loading import EngineSettings
 from dgemma_integrations.shared.adapter_settings import DRAFTS, SAMPLING_SETTINGS
 from dgemma_integrations.shared.fields import SamplingFields
@@ -20,6 +21,7 @@ from dgemma_integrations.shared.keywords import own_names
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS
 from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
 from dgemma_integrations.shared.tool_use import ToolUse
+from dgemma_integrations.shared.turns import Turns
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
@@ -35,7 +37,10 @@ _TOOL_NAMES = ("tools", "tool_choice", "functions", "function_call", "parallel_t
 
 @dataclass(frozen=True)
 class Call:
-    """Settings of one call: its own keyword arguments, else the model object's settings."""
+    """Settings of one call: its own keyword arguments, else the model object's settings.
+
+    ``turns`` are those of the list to which the call belongs, if any.
+    """
 
     model: str
     params: SamplingParams
@@ -43,13 +48,14 @@ class Call:
     on_draft: Callable[[DraftEvent], Any] | None
     tool_use: ToolUse = field(default_factory=ToolUse)
     draft_events: bool = False
+    turns: Turns | None = None
 
     def request(self, prompt: Prompt) -> Request:
         """This call's request for a prompt."""
         return self.tool_use.request(prompt, self.params, self.timeout)
 
 
-class DiffusionGemmaSettings(EngineSettings, SamplingFields):
+class DiffusionGemmaSettings(CompletedLists, EngineSettings, SamplingFields):
     """Keyword arguments of both model classes. ``None`` means the checkpoint's own default."""
 
     max_retries: int | None = None
@@ -113,7 +119,7 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields):
         params = self._sampling_params({**given, "stop": stop})
         if on_draft is not None:
             params = replace(params, drafts=True)
-        return Call(self.model if model is None else str(model), params, timeout, on_draft)
+        return Call(self.model if model is None else str(model), params, timeout, on_draft, turns=self._turns)
 
     # --- what LangChain asks every model ---
 

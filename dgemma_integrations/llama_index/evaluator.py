@@ -12,10 +12,10 @@ from llama_index.core.prompts.mixin import PromptDictType
 
 from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.questions import Question, check_draws
-from dgemma_integrations.llama_index.concurrency import run_blocking
 from dgemma_integrations.llama_index.decisions import Decisions, resolve_llm
 from dgemma_integrations.llama_index.llm import DiffusionGemma
 from dgemma_integrations.llama_index.questions import as_line, as_template
+from dgemma_integrations.shared.blocking import run_blocking
 from dgemma_integrations.shared.checks import check_calibration, check_probability
 
 _VARIABLES = ("query", "response", "reference")

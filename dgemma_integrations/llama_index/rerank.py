@@ -12,11 +12,12 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from dgemma_core.api.questions import Question
-from dgemma_integrations.llama_index.concurrency import run_blocking, together
+from dgemma_integrations.llama_index.concurrency import together
 from dgemma_integrations.llama_index.decisions import Decisions, resolve_llm
 from dgemma_integrations.llama_index.llm import DiffusionGemma
 from dgemma_integrations.llama_index.questions import as_line, as_template
 from dgemma_integrations.llama_index.rerank_settings import DEFAULT_QUESTION, RerankSettings
+from dgemma_integrations.shared.blocking import run_blocking
 from dgemma_integrations.shared.keywords import reject_unknown
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]

@@ -16,10 +16,11 @@ from dgemma_core.api.questions import MOST_OPTIONS, Question, check_draws
 from dgemma_core.api.setting_table import Setting
 from dgemma_core.errors import ContextOverflowError
 from dgemma_integrations.llama_index.choices import Choice, groups_of, named_choices, options_of
-from dgemma_integrations.llama_index.concurrency import run_blocking, together
+from dgemma_integrations.llama_index.concurrency import together
 from dgemma_integrations.llama_index.decisions import Decisions, resolve_llm
 from dgemma_integrations.llama_index.llm import DiffusionGemma
 from dgemma_integrations.llama_index.questions import as_line, as_template
+from dgemma_integrations.shared.blocking import run_blocking
 from dgemma_integrations.shared.checks import check_calibration, check_probability
 
 DEFAULT_SINGLE_QUESTION = "Which option fits the request?"

@@ -21,7 +21,7 @@ from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampli
 from dgemma_integrations.shared.tool_use import ToolUse
 
 _SAMPLING_FIELDS = tuple(sorted(set(SAMPLING_SETTINGS) - {"timeout"}))
-_SHOWN_FIELDS = (*LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout", "thinking")
+_SHOWN_FIELDS = (*LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout", "thinking", "show_schema")
 
 # LlamaIndex itself adds these to calls: DocumentContextExtractor sends extra_headers, programs pass verbose on. Any
 # other unknown name is an error.
@@ -56,6 +56,7 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields, DraftFields):
 
     stop: Sequence[str] | None = Field(default=(), description=SAMPLING_SETTINGS["stop"].sentence)
     thinking: bool = Field(default=False, description="Ask the model to think before it answers.")
+    show_schema: bool = Field(default=True, description="Show the model the JSON schema that its answer must fit.")
     allow_image_urls: bool = Field(default=False, description="Download images that are named by their address.")
 
     @field_validator("stop", mode="before")
@@ -77,7 +78,7 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields, DraftFields):
             ValueError: an unknown keyword argument or a bad value.
         """
         owner = type(self).__name__
-        use = tool_use(overrides, self.thinking)
+        use = tool_use(overrides, self.thinking, self.show_schema)
         given = {name: value for name, value in overrides.items() if name not in _SENT_BY_LLAMA_INDEX | TOOL_NAMES}
         given = own_names(given, {*PARAMETER_NAMES, "timeout", *TOOL_NAMES}, owner=owner)
         timeout = given.pop("timeout", None)

@@ -66,6 +66,7 @@ class Either(BaseModel):
         ({"type": ["object", "null"], "properties": {"a": INTEGER}}, None, {"b": 1}),
         ({"type": "object", "properties": {"a": INTEGER}, "required": ["b"]}, {"a": 1, "b": []}, {"b": 1, "c": 1}),
         ({"type": "object", "properties": {}}, {}, {"a": 1}),
+        ({"type": "object", "required": ["a"]}, {"a": 1}, {"a": 1, "b": 1}),
         ({"items": {"properties": {"a": INTEGER}}}, [{"a": 1}], [{"b": 1}]),
     ],
 )

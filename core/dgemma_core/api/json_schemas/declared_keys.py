@@ -22,10 +22,10 @@ _UNIONS = ("anyOf", "oneOf")
 def with_declared_keys_only(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema with ``additionalProperties: false`` at every object that declares keys and says nothing of others.
 
-    ``properties`` and ``patternProperties`` declare keys. Schemas that hold at the same place (``allOf``, ``$ref``
-    beside other keywords, the branches of a union beside other keywords) declare keys for one another. What fits the
-    result also fits the schema, except where a ``oneOf`` has branches that overlap. If a place that declares keys
-    cannot be found, for example in another document, nothing is closed.
+    ``properties``, ``patternProperties`` and ``required`` declare keys. Schemas that hold at the same place (``allOf``,
+    ``$ref`` beside other keywords, the branches of a union beside other keywords) declare keys for one another. What
+    fits the result also fits the schema, except where a ``oneOf`` has branches that overlap. If a place that declares
+    keys cannot be found, for example in another document, nothing is closed.
     """
     return _Closing(schema).whole()
 
@@ -48,6 +48,7 @@ class _Keys:
         required = schema.get("required")
         if isinstance(required, list):
             self.names.update(dict.fromkeys((name for name in required if isinstance(name, str)), True))
+            self.declared = self.declared or bool(required)
         if isinstance(least := schema.get("minProperties"), int):
             self.least = max(self.least, least)
 

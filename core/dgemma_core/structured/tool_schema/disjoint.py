@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dgemma_core.structured.tool_schema.json_values import common, may_fit
+from dgemma_core.structured.tool_schema.json_values import common, found, may_fit
 from dgemma_core.structured.tool_schema.keywords import Flat
 from dgemma_core.structured.tool_schema.merging import common_types
 
@@ -65,4 +65,8 @@ class BranchComparison:
 def _requires_forbidden(a: Flat, b: Flat) -> bool:
     """Whether ``b`` requires a property that ``a`` forbids."""
     closed = a.get("additionalProperties", True) is False
-    return closed and any(name not in a.get("properties", {}) for name in b.get("required", []))
+    patterns = a.get("patternProperties", {})
+    return closed and any(
+        name not in a.get("properties", {}) and not any(found(pattern, name) for pattern in patterns)
+        for name in b.get("required", [])
+    )

@@ -11,6 +11,8 @@ from dgemma_core.api.formats import FORMATS
 from dgemma_core.api.patterns import whole_regex
 from dgemma_core.structured.tool_schema.lark_checks import takes_text
 
+_MOST_INTEGERS = 64
+_SHORT: dict[str, list[Any]] = {"null": [None], "boolean": [False, True]}
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 
@@ -55,6 +57,36 @@ def common(some: Sequence[Any], others: Sequence[Any]) -> list[Any]:
     return [value for value in some if key_of(value) in known]
 
 
+def listed(flats: Sequence[Mapping[str, Any]]) -> list[Any] | None:
+    """The different values that fit one of some flat schemas; None if they are not a short list.
+
+    Raises:
+        ValueError: a pattern that cannot be read.
+    """
+    found_values: dict[Hashable, Any] = {}
+    for flat in flats:
+        values = flat.get("enum")
+        if values is None:
+            values = []
+            for kind in flat.get("type", TYPES):
+                if kind not in ("null", "boolean", "integer"):
+                    return None
+                some = _SHORT.get(kind) or _integers(flat)
+                if some is None:
+                    return None
+                values += some
+        found_values |= {key_of(value): value for value in values if may_fit(value, flat)}
+    return list(found_values.values())
+
+
+def _integers(flat: Mapping[str, Any]) -> list[int] | None:
+    low = max((flat[key] for key in ("minimum", "exclusiveMinimum") if key in flat), default=None)
+    high = min((flat[key] for key in ("maximum", "exclusiveMaximum") if key in flat), default=None)
+    if low is None or high is None or high - low > _MOST_INTEGERS:
+        return None
+    return list(range(int(low) - 1, int(high) + 2))
+
+
 def may_fit(value: Any, flat: Mapping[str, Any]) -> bool:
     """Whether a value fits a flat schema, ``enum`` aside; arrays and objects are checked by ``type`` only.
 
@@ -71,7 +103,7 @@ def may_fit(value: Any, flat: Mapping[str, Any]) -> bool:
         fits = flat.get("minLength", 0) <= len(value) <= flat.get("maxLength", len(value))
         return (
             fits
-            and all(_found(pattern, value) for pattern in flat.get("patterns", []))
+            and all(found(pattern, value) for pattern in flat.get("patterns", []))
             and all(_has_format(form, value) for form in flat.get("formats", []))
         )
     if kind == "number":
@@ -90,7 +122,7 @@ def _has_format(name: str, text: str) -> bool:
     return bool(re.fullmatch(form.pattern, text)) and (form.longest is None or len(text) <= form.longest)
 
 
-def _found(pattern: str, text: str) -> bool:
+def found(pattern: str, text: str) -> bool:
     """Whether a pattern is found in a text."""
     try:
         return bool(re.search(pattern, text))

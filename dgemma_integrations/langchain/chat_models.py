@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
+from dgemma_integrations.langchain.bound import BoundChat
 from dgemma_integrations.langchain.chat_answers import ChatAnswers
 from dgemma_integrations.langchain.profile import model_profile
 from dgemma_integrations.langchain.schemas import openai_tool
@@ -121,6 +122,10 @@ class ChatDiffusionGemma(ChatAnswers):
         """Tokens of the prompt that the chat template makes of these messages, with tool declarations."""
         declarations = [openai_tool(tool) for tool in tools] if tools else None
         return self._count_messages(self._prompt(messages), declarations, self.thinking)
+
+    def bind(self, **kwargs: Any) -> BoundChat:  # type: ignore[override]
+        """A model with settings for every call. `bind_tools` and `with_structured_output` of the result keep them."""
+        return BoundChat(bound=self, kwargs=kwargs, config={})
 
     def bind_tools(
         self,

@@ -388,3 +388,6 @@ class Engine(Weightless):
     def _holed(self, pieces: Seq[str | Hole], params: SamplingParams | None) -> HoledText:
         self._check_open()
         return holed_text(self._admission, pieces, params or SamplingParams())
+
+
+Engine._shared = SharedEngines()

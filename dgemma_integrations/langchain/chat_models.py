@@ -47,6 +47,7 @@ class ChatDiffusionGemma(ChatAnswers):
         on_draft: called with the canvas after every denoising step.
         draft_events: also send the canvas as an event of `stream_events(version="v3")`.
         parallel_tool_calls: whether one answer may hold several tool calls.
+        on_length: `"warn"` or `"raise"` if a structured answer was cut for want of room.
         thinking: ask the model to think before it answers. Its thoughts come as reasoning blocks.
 
     Unknown keyword arguments raise a `ValueError`, here and at every call.

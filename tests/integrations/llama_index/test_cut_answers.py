@@ -41,7 +41,7 @@ GET_WEIGHT = FunctionTool.from_defaults(weigh, name="get_weight")
 
 
 def llm_of(engine: Engine, **settings: Any) -> DiffusionGemma:
-    return DiffusionGemma(engine=engine, **{"seed": 0, "max_tokens": 128, **settings})
+    return DiffusionGemma(engine=engine, **{"seed": 0, "max_tokens": 128, "max_denoising_steps": 8, **settings})
 
 
 def short_room(engine: Engine, mode: PydanticProgramMode) -> dict[str, int]:

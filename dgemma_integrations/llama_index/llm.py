@@ -19,6 +19,7 @@ from llama_index.core.llms.llm import ToolSelection
 
 from dgemma_core.api.messages import Message
 from dgemma_integrations.llama_index import requests
+from dgemma_integrations.llama_index.cut_answers import report_cut_response
 from dgemma_integrations.llama_index.instrumentation import chat_event, completion_event
 from dgemma_integrations.llama_index.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.llama_index.responses import (
@@ -49,6 +50,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
     - Settings of an answer: the fields of ``dgemma_core.SamplingParams``, with ``max_tokens`` for ``max_new_tokens``;
       also ``temperature``, ``timeout`` and ``thinking``. All of these may also be given per call.
     - ``thinking``: chat responses hold the model's thoughts as a ``ThinkingBlock``.
+    - ``on_length``: ``"warn"`` or ``"raise"`` if a structured answer was cut for want of room.
     - ``drafts``: streams also yield a chunk per denoising step. It has ``delta=""``, and the canvas as text is in
       ``additional_kwargs["draft"]`` (``text``, ``step``, ``entropy``).
     - ``allow_image_urls``: download images that a message names by an ``http(s)`` address.
@@ -183,8 +185,11 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
     ) -> list[ToolSelection]:
         """The tool calls of a response, or of a chunk of a stream.
 
+        If ``error_on_no_tool_call`` is true and the response was cut for want of room, the log gets a warning.
+
         Raises:
             ValueError: there are no calls, and ``error_on_no_tool_call`` is true.
+            AnswerCutError: instead of the warning, with ``on_length="raise"``.
         """
         calls = selections(response)
         if error_on_no_tool_call and not calls:
@@ -192,6 +197,9 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
                 f"expected a tool call, but the model answered {response.message.content!r}; tool_required=True forces "
                 "one"
             )
+        if error_on_no_tool_call:
+            # Programs run the calls at once and keep nothing of the response. Agents ask without this, and keep it.
+            report_cut_response(response, self.on_length)
         return calls
 
     # --- from a call to the engine and back ---

@@ -36,12 +36,14 @@ class SchemaHeldLLM(FunctionCallingLLM):
         Args:
             output_cls: the class.
             prompt: asks for the object; the class's schema is added to the prompt.
-            llm_kwargs: settings for this call, as for :meth:`chat`.
+            llm_kwargs: settings for this call, as for :meth:`chat`, and ``on_length``.
             **prompt_args: variables of the prompt.
 
         Raises:
             GrammarError: the class has a schema that cannot be enforced (a ``ValueError``).
             AnswerBudgetError: ``max_tokens`` is too small for the shortest object.
+            AnswerCutError: the object was cut for want of room, and ``on_length`` is ``"raise"``. With ``"warn"`` the
+                log has a warning.
             pydantic.ValidationError: the answer fits the schema, but a validator of the class refuses it.
             DGemmaError: loading or generating failed.
         """

@@ -161,7 +161,8 @@ class ReferenceBackend:
             state.predicted[segment.apart] = hidden
         logits = self._logits(hidden)
         log_probabilities = logits - logits.logsumexp(-1, keepdim=True)
-        permitted = logits if asked.allowed is None else logits.masked_fill(~asked.allowed, -torch.inf)
+        permitted = logits.clone() if asked.allowed is None else logits.masked_fill(~asked.allowed, -torch.inf)
+        permitted[:, list(asked.banned)] = -torch.inf
         chances = torch.stack([chances_of(row, asked.rule) for row in permitted])
         self.chances.append(chances)
         below = chances.cumsum(-1) <= asked.uniform.double()[:, None]
@@ -206,6 +207,7 @@ class ReferenceBackend:
 
     def _sampled(self, canvas: CanvasSegment, state: SlotState, hidden: Tensor) -> tuple[CanvasResult, Tensor]:
         logits = self._logits(hidden) / canvas.temperature
+        logits[:, list(canvas.banned)] = -1e300
         log_probabilities = logits - logits.logsumexp(-1, keepdim=True)
         probabilities = log_probabilities.exp()
         state.soft[: canvas.active] = probabilities @ self._embedding * self._embed_scale

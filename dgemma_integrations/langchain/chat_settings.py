@@ -9,6 +9,7 @@ from typing import Any
 from dgemma_integrations.langchain.settings import Call, DiffusionGemmaSettings
 from dgemma_integrations.langchain.tools import NAMES as TOOL_NAMES
 from dgemma_integrations.langchain.tools import tool_use
+from dgemma_integrations.shared.on_length import OnLength
 
 
 class ChatSettings(DiffusionGemmaSettings):
@@ -22,6 +23,9 @@ class ChatSettings(DiffusionGemmaSettings):
     """Whether the model sees the JSON schema that its answer must fit. A call's own setting replaces it."""
     draft_events: bool = False
     """Whether `stream_events(version="v3")` also sends the canvas after every denoising step."""
+    on_length: OnLength = "warn"
+    """What `with_structured_output` does if an answer was cut for want of room and only its object is seen: `"warn"`
+    writes to the log, `"raise"` raises `AnswerCutError`."""
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:

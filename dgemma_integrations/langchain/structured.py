@@ -12,7 +12,9 @@ from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser,
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
+from dgemma_integrations.langchain.cut_answers import cut_reporter
 from dgemma_integrations.langchain.schemas import answer_schema, openai_tool
+from dgemma_integrations.shared.on_length import OnLength
 
 METHODS = ("json_schema", "function_calling", "json_mode")
 
@@ -24,6 +26,7 @@ def structured(
     include_raw: bool,
     strict: bool | None,
     settings: Mapping[str, Any],
+    on_length: OnLength = "warn",
 ) -> Runnable[Any, Any]:
     """The runnable that ``with_structured_output`` returns.
 
@@ -34,6 +37,7 @@ def structured(
         include_raw: whether to return the model's message as well.
         strict: for traces.
         settings: of every call.
+        on_length: what to do if an answer was cut for want of room.
 
     Raises:
         ValueError: an unknown method, or a method that needs a schema without one.
@@ -43,12 +47,18 @@ def structured(
     if schema is None and method != "json_mode":
         raise ValueError(f"schema=None: method={method!r} needs a schema")
     llm, parser = _parts(model, schema, method, strict, settings)
+    if not include_raw or on_length == "raise":
+        parser = cut_reporter(on_length, _name(schema)) | parser
     if not include_raw:
         return llm | parser
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
     # The model is the first step, because a chain gives the settings of a call to its first step only.
     return llm | RunnableMap(raw=RunnablePassthrough()) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+def _name(schema: dict[str, Any] | type | None) -> str:
+    return "JSON" if schema is None else str(answer_schema(schema)["title"])
 
 
 def _parts(

@@ -17,11 +17,12 @@ from dgemma_integrations.shared.adapter_settings import SAMPLING_SETTINGS
 from dgemma_integrations.shared.fields import DraftFields, SamplingFields
 from dgemma_integrations.shared.keywords import own_names
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS
+from dgemma_integrations.shared.on_length import DESCRIPTION, OnLength
 from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
 from dgemma_integrations.shared.tool_use import ToolUse
 
 _SAMPLING_FIELDS = tuple(sorted(set(SAMPLING_SETTINGS) - {"timeout"}))
-_SHOWN_FIELDS = (*LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout", "thinking", "show_schema")
+_SHOWN_FIELDS = (*LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout", "thinking", "show_schema", "on_length")
 
 # LlamaIndex itself adds these to calls: DocumentContextExtractor sends extra_headers, programs pass verbose on. Any
 # other unknown name is an error.
@@ -57,6 +58,7 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields, DraftFields):
     stop: Sequence[str] | None = Field(default=(), description=SAMPLING_SETTINGS["stop"].sentence)
     thinking: bool = Field(default=False, description="Ask the model to think before it answers.")
     show_schema: bool = Field(default=True, description="Show the model the JSON schema that its answer must fit.")
+    on_length: OnLength = Field(default="warn", description=DESCRIPTION)
     allow_image_urls: bool = Field(default=False, description="Download images that are named by their address.")
 
     @field_validator("stop", mode="before")

@@ -17,7 +17,9 @@ from llama_index.core.program.streaming_utils import process_streaming_content_i
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.types import Model, PydanticProgramMode
 
+from dgemma_integrations.llama_index.cut_answers import report_cut_response
 from dgemma_integrations.llama_index.tools import TOOL_NAMES, selections
+from dgemma_integrations.shared.on_length import check_on_length
 from dgemma_integrations.shared.shown_schema import place_of_schema, shown
 from dgemma_integrations.shared.tool_use import switched
 
@@ -54,6 +56,8 @@ class StructuredPrediction(Generic[Model]):
         self._output_cls = output_cls
         self._by_tool = llm.pydantic_program_mode == PydanticProgramMode.FUNCTION
         options = {name: value for name, value in (llm_kwargs or {}).items() if name not in TOOL_NAMES}
+        given = options.pop("on_length", None)
+        self._on_length = check_on_length(getattr(llm, "on_length", "warn") if given is None else given)
         messages = llm._extend_messages(prompt.format_messages(llm=llm, **prompt_args))
         schema = output_cls.model_json_schema()
         if self._by_tool:
@@ -102,6 +106,7 @@ class StructuredPrediction(Generic[Model]):
         return _PartialReader(self._output_cls, self._by_tool)
 
     def _read(self, response: ChatResponse) -> Model:
+        report_cut_response(response, self._on_length, self._output_cls.__name__)
         # A validator of the class may refuse an object that fits the schema. The caller gets that error.
         if self._by_tool:
             (call,) = selections(response)

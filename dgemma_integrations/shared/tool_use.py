@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dgemma_core.api.grammar import Grammar
-from dgemma_core.api.messages import Message
 from dgemma_core.api.request import Prompt, Request
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_integrations.shared.shown_schema import with_schema
@@ -39,9 +38,10 @@ class ToolUse:
         Raises:
             ValueError: the prompt is empty, or has no place for tools or thinking.
         """
-        if self.schema is not None:
-            prompt = with_schema([message for message in prompt if isinstance(message, Message)], self.schema)
-        return Request(prompt, params, self.tools, self.choice, self.parallel, self.thinking, timeout)
+        request = Request(prompt, params, self.tools, self.choice, self.parallel, self.thinking, timeout)
+        if self.schema is None:
+            return request
+        return replace(request, prompt=with_schema(request.messages, self.schema))
 
 
 def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:

@@ -195,7 +195,5 @@ def _decoding(config: Any) -> Decoding:
     if own is None:
         return "diffusion"
     if own not in get_args(Decoding):
-        raise CheckpointError(
-            f"config.json: {DECODING_KEY}={own!r}: must be one of {', '.join(get_args(Decoding))}"
-        )
+        raise CheckpointError(f"config.json: {DECODING_KEY}={own!r}: must be one of {', '.join(get_args(Decoding))}")
     return cast(Decoding, own)

@@ -65,15 +65,19 @@ class Admission:
         room = self.room(len(prompt.ids), params.max_new_tokens)
         names = ToolNames.of(request.tools)
         grammar = answer_grammar(request, names)
-        decoding = params.decoding_by(self.parts.description.decoding)
-        if decoding != "diffusion":
-            causal = None if grammar is None else CausalGrammar(self.grammar_cursor(grammar, room))
-            writer = make_writer(self.parts.description, decoding, params, prompt.ids, room, causal)
-            settings = self.parts.description.defaults
-            return self.rendered_sequence(prompt, settings, params, room, None, request.timeout, names, writer)
-        guide = None if grammar is None else GrammarGuide(self.grammar_cursor(grammar, room))
+        banned = () if grammar is not None or may_call(request) else self.parts.template.call_tokens
         settings = self.parts.description.defaults.with_params(params)
-        return self.rendered_sequence(prompt, settings, params, room, guide, request.timeout, names)
+        cursor = None if grammar is None else self.grammar_cursor(grammar, room)
+        decoding = params.decoding_by(self.parts.description.decoding)
+        guide = writer = None
+        if decoding != "diffusion":
+            causal = None if cursor is None else CausalGrammar(cursor)
+            writer = make_writer(self.parts.description, decoding, params, prompt.ids, room, causal)
+        elif cursor is not None:
+            guide = GrammarGuide(cursor)
+        return self.rendered_sequence(
+            prompt, settings, params, room, guide, request.timeout, names=names, banned=banned, writer=writer
+        )
 
     def rendered_sequence(
         self,
@@ -85,6 +89,7 @@ class Admission:
         timeout: float | None = None,
         names: ToolNames | None = None,
         writer: CausalWriter | None = None,
+        banned: tuple[int, ...] = (),
     ) -> Sequence:
         """A sequence of a rendered prompt.
 
@@ -97,6 +102,7 @@ class Admission:
             timeout: seconds after which the sequence fails.
             names: of the tools; by default they are declared under their own.
             writer: writes the answer in the causal mode; None for an answer that is denoised.
+            banned: token ids that the answer never has.
         """
         cancel = self._cancel()
         assert cancel is not None, "the engine has called this, so it is alive"
@@ -112,6 +118,7 @@ class Admission:
             guide=guide,
             images=[self.parts.images.place(span) for span in prompt.spans],
             writer=writer,
+            banned=banned,
         )
 
     def render(self, prompt: Prompt, tools: Tools = (), thinking: bool = False) -> Rendered:
@@ -175,6 +182,14 @@ def is_quick(request: Request) -> bool:
     if any(message.images for message in messages):
         return False
     return sum(len(message.text) for message in messages) < _LONG_PROMPT
+
+
+def may_call(request: Request) -> bool:
+    """Whether an answer that no grammar holds may call tools.
+
+    A chat may only call tools that it declares. Raw text and token ids may declare tools in their own words.
+    """
+    return request.tool_choice != "none" and not request.messages
 
 
 def answer_grammar(request: Request, names: ToolNames | None = None) -> Grammar | None:

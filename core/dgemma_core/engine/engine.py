@@ -181,7 +181,8 @@ class Engine(Weightless):
                 messages. Control tokens typed in text stay text. Or a whole :class:`Request`, with no other argument
                 than ``wait``.
             params: sampling parameters; the checkpoint's defaults if not given.
-            tools: OpenAI function dicts that the chat template declares to the model; only with messages.
+            tools: OpenAI function dicts that the chat template declares to the model; only with messages. An answer to
+                messages without tools holds no calls.
             tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
                 ``"required"`` (it must call one), or the name of the tool it must call. A call always fits its tool's
                 schema. With ``params.grammar`` an answer either calls tools or fits it.

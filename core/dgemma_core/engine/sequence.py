@@ -42,6 +42,7 @@ class Sequence:
         guide: steers the canvases; None for free text.
         images: of the prompt, in order. Each is dropped after its tokens are encoded.
         writer: writes the answer in the causal mode; None for an answer that is denoised canvas by canvas.
+        banned: token ids that the answer never has.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Sequence:
         guide: Guide | None = None,
         images: Seq[PlacedImage] = (),
         writer: CausalWriter | None = None,
+        banned: tuple[int, ...] = (),
     ) -> None:
         self.handle = handle
         self.tokens: list[int] = list(prompt)
@@ -71,6 +73,7 @@ class Sequence:
         self.logprobs: list[TokenLogprob] | None = None
         if writer is not None and writer.logprobs is not None:
             self.logprobs = []
+        self.banned = banned
         self.images: tuple[PlacedImage, ...] = tuple(images)
         self._identities = image_identities(self.tokens, images) if images else None
         self.costs = Costs(timeout)

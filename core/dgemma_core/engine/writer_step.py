@@ -73,6 +73,7 @@ def encode_segments(part: Work, slot: Slot, images: tuple[ImageInput, ...]) -> I
                 uniform=draft.uniform,
                 rule=writer.rule,
                 allowed=draft.allowed,
+                banned=sequence.banned,
                 logprobs=writer.logprobs,
                 kept=writer.guide is not None,
             ),
@@ -97,6 +98,7 @@ def canvas_segment(part: Work, slot: Slot) -> CanvasSegment:
         uniform=canvas.uniform,
         temperature=canvas.temperature,
         shift=canvas.shift,
+        banned=part.sequence.banned,
     )
 
 

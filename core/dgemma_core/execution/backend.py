@@ -48,6 +48,7 @@ class Predict:
         rule: how a token is chosen from its distribution.
         allowed: bool ``[rows, vocab]`` on the host, the tokens that may be chosen; at least one in every row. None for
             all.
+        banned: token ids that are never chosen.
         logprobs: alternatives whose log-probabilities are wanted, beside the chosen token's; None for no
             log-probabilities.
         kept: whether :meth:`Backend.prediction_logits` may be called after this step.
@@ -56,6 +57,7 @@ class Predict:
     uniform: Tensor
     rule: SamplingRule = GREEDY
     allowed: Tensor | None = None
+    banned: tuple[int, ...] = ()
     logprobs: int | None = None
     kept: bool = False
 
@@ -113,6 +115,7 @@ class CanvasSegment:
         guided: whether :meth:`Backend.logits` and :meth:`Backend.label_logits` may be called after this step.
         shift: positions that the canvas has moved since its last step. The distribution of position ``i`` is the one
             that the last step gave to position ``i + shift``; the last ``shift`` positions must be unconditioned.
+        banned: token ids with probability 0 at every position. :meth:`Backend.logits` does not know of them.
     """
 
     slot: Slot
@@ -126,6 +129,7 @@ class CanvasSegment:
     reads: tuple[int, ...] | None = None
     guided: bool = False
     shift: int = 0
+    banned: tuple[int, ...] = ()
 
     @property
     def active(self) -> int:

@@ -24,7 +24,7 @@ from dgemma_core.execution.backend import (
 )
 from dgemma_core.execution.kv_cache import Branch, SequenceCache, cache_bytes
 from dgemma_core.execution.predictions import predict
-from dgemma_core.execution.readout import Readout
+from dgemma_core.execution.readout import Ban, Readout
 from dgemma_core.execution.segments import Copy, Segment
 from dgemma_core.execution.vision import VisionTower
 
@@ -235,7 +235,7 @@ class EagerBackend:
         sizes, device = [canvas.active for canvas in canvases], self.backbone.device
         temperature = torch.tensor([c.temperature for c in canvases]).repeat_interleave(torch.tensor(sizes)).to(device)
         uniform = torch.cat([canvas.uniform for canvas in canvases]).to(device)
-        statistics = self.readout(torch.cat(list(hidden)), temperature, uniform)
+        statistics = self.readout(torch.cat(list(hidden)), temperature, uniform, _bans(canvases, device))
         argmax, sample, entropy = statistics.on_host()
         for canvas, soft in zip(canvases, statistics.soft.split(sizes), strict=True):
             self._state(canvas.slot).soft[: canvas.active] = soft
@@ -247,3 +247,12 @@ def _shared_starts(step: Step) -> set[tuple[Slot, int]]:
     """Slot and start of the segments that begin at the position of another segment of their slot."""
     starts = Counter((segment.slot, segment.start) for segment in (*step.encode, *step.canvases))
     return {place for place, number in starts.items() if number > 1}
+
+
+def _bans(canvases: Sequence[CanvasSegment], device: torch.device) -> list[Ban]:
+    """One ban for each set of tokens that some canvas bans."""
+    bans = []
+    for tokens in dict.fromkeys(canvas.banned for canvas in canvases if canvas.banned):
+        rows = torch.cat([torch.full((canvas.active,), canvas.banned == tokens) for canvas in canvases])
+        bans.append(Ban(torch.tensor(tokens, device=device), rows.to(device)))
+    return bans

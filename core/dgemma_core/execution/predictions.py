@@ -53,14 +53,18 @@ def predict(readout: Readout, hidden: Sequence[Tensor], wanted: Sequence[Predict
 
 def _allowed(wanted: Sequence[Predict], sizes: Sequence[int], start: int, stop: int, logits: Tensor) -> Tensor | None:
     """The tokens that may be chosen in the rows of a chunk: bool ``[stop - start, vocab]``, or None for all."""
-    if all(part.allowed is None for part in wanted):
+    if all(part.allowed is None and not part.banned for part in wanted):
         return None
     allowed = torch.ones(logits.shape, dtype=torch.bool)
     first = 0
     for part, size in zip(wanted, sizes, strict=True):
         low, high = max(first, start), min(first + size, stop)
-        if part.allowed is not None and low < high:
-            allowed[low - start : high - start] = part.allowed[low - first : high - first]
+        if low < high:
+            rows = slice(low - start, high - start)
+            if part.allowed is not None:
+                allowed[rows] = part.allowed[low - first : high - first]
+            if part.banned:
+                allowed[rows, list(part.banned)] = False
         first += size
     return allowed.to(logits.device)
 

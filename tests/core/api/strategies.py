@@ -29,6 +29,7 @@ from dgemma_core.api import (
 )
 from dgemma_core.errors import (
     AnswerBudgetError,
+    AnswerCutError,
     CheckpointError,
     ContextOverflowError,
     DGemmaError,
@@ -205,4 +206,5 @@ ERRORS = (
     | st.builds(GrammarError, TEXTS, perhaps(GRAMMARS))
     | st.builds(refused_grammar)
     | st.builds(AnswerBudgetError, perhaps(COUNTS), POSITIVE, perhaps(GRAMMARS))
+    | st.builds(AnswerCutError, TEXTS, TEXTS)
 )

@@ -9,8 +9,9 @@ import pytest
 import typing_extensions
 from langchain.agents import create_agent
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
+from langchain_core.load import dumpd
 from langchain_core.messages import HumanMessage
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableBinding
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from dgemma_core import Engine
@@ -131,6 +132,25 @@ async def test_include_raw_keeps_the_settings_of_a_call(held_chat: ChatDiffusion
             structured.invoke("Hello", stop=["e"])
 
 
+def test_bound_settings_are_kept(held_chat: ChatDiffusionGemma) -> None:
+    class Note(BaseModel):
+        text: str
+
+    bound = held_chat.bind(max_tokens=24, seed=5).with_config(tags=["mine"])
+    expected = held_chat.with_structured_output(Note, include_raw=True).invoke("Hello", max_tokens=24, seed=5)
+    for runnable in (bound, bound.bind(max_tokens=24)):
+        assert runnable.with_structured_output(Note, include_raw=True).invoke("Hello")["parsed"] == expected["parsed"]
+        assert runnable.with_structured_output(Note).invoke("Hello", max_tokens=24) == expected["parsed"]
+        message = runnable.bind_tools([Note], tool_choice="any").invoke("Hello")
+        assert message.usage_metadata["output_tokens"] <= 24
+        with_tools = runnable.bind_tools([Note], tool_choice="any")
+        assert isinstance(with_tools.with_structured_output(Note).invoke("Hello"), Note)
+    agent = create_agent(bound, response_format=Note)
+    (answer,) = [m for m in agent.invoke({"messages": [("user", "Hello")]})["messages"] if m.type == "ai"]
+    assert answer.usage_metadata["output_tokens"] <= 24
+    assert dumpd(held_chat.bind(seed=1))["id"] == dumpd(RunnableBinding(bound=held_chat, kwargs={"seed": 1}))["id"]
+
+
 @pytest.mark.parametrize("kind", [Bridge, Line, Tower, Mill, UNTYPED], ids=KINDS)
 def test_the_model_sees_the_schema_of_its_answer(held_chat: ChatDiffusionGemma, kind: Any) -> None:
     def asked(runnable: Runnable[Any, Any], **settings: Any) -> int:
@@ -147,6 +167,8 @@ def test_the_model_sees_the_schema_of_its_answer(held_chat: ChatDiffusionGemma, 
         assert asked(hidden) == bare
         silent = held_chat.model_copy(update={"show_schema": False})
         assert asked(silent.with_structured_output(kind, method=method, include_raw=True)) == bare  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="all messages are empty"):
+        structured.invoke("")
     with pytest.raises(ValueError, match="show_schema='no'"):
         structured.invoke("Hello", show_schema="no")
 

@@ -11,14 +11,7 @@ from dgemma_core.api.setting_table import Setting, settings_of
 
 # Names that users know from other integrations -> the engine's names.
 ALIASES = {"max_tokens": "max_new_tokens"}
-# Settings that only adapters have. `temperature` is not a step's temperature, see sampling_params().
-TEMPERATURE = Setting(
-    "0 makes answers repeatable (`seed=0` unless a seed is given); values up to 0.8 keep the checkpoint's own "
-    "schedule; higher ones set `t_max=temperature, t_min=temperature / 2`, for more variety in more denoising steps.",
-    low=0,
-    name="temperature",
-    type=float | None,
-)
+# A setting that only adapters have.
 TIMEOUT = Setting(
     "Most seconds for a request, without loading the weights; then `RequestTimeoutError`.",
     above=0,
@@ -39,12 +32,12 @@ def sampling_settings_of(params: type = SamplingParams) -> dict[str, Setting]:
     """Settings of an answer by the names of a model object's fields, without those that only a call has."""
     engine_names = {name: alias for alias, name in ALIASES.items()}
     own = [replace(s, name=engine_names.get(name, name)) for name, s in settings_of(params).items() if not s.per_call]
-    return {setting.name: setting for setting in (own[0], TEMPERATURE, *own[1:], TIMEOUT)}
+    return {setting.name: setting for setting in (*own, TIMEOUT)}
 
 
 def call_names(params: type = SamplingParams) -> tuple[str, ...]:
     """Keyword arguments that become sampling parameters: the engine's own names and the adapters'."""
-    return tuple(sorted({*settings_of(params), *ALIASES, "temperature"}))
+    return tuple(sorted({*settings_of(params), *ALIASES}))
 
 
 LOAD_SETTINGS: Mapping[str, Setting] = load_settings_of()

@@ -79,14 +79,6 @@ class SamplingFields(BaseModel):
     """Settings of an answer. ``None`` means the checkpoint's own default."""
 
     max_tokens: int | None = Field(default=None, description="Exact upper bound on the answer's tokens.")
-    temperature: float | None = Field(
-        default=None,
-        description=(
-            "0 makes answers repeatable (`seed=0` unless a seed is given); values up to 0.8 keep the checkpoint's "
-            "own schedule; higher ones set `t_max=temperature, t_min=temperature / 2`, for more variety in more "
-            "denoising steps."
-        ),
-    )
     seed: int | None = Field(
         default=None,
         description=(
@@ -125,6 +117,48 @@ class SamplingFields(BaseModel):
             "Positions after the answer's end do not delay the canvas, and are no longer computed once the end is "
             "stable; `False` is the reference rule."
         ),
+    )
+    decoding: str | None = Field(
+        default=None,
+        description=(
+            "How the answer is written: `diffusion` denoises canvas after canvas, `typewriter` predicts one token a "
+            "pass, `verified` gives the same text in fewer passes, because it verifies drafts. `None` is the way "
+            'that the given settings belong to, otherwise the checkpoint\'s own. One of `"diffusion"`, '
+            '`"verified"`, `"typewriter"`.'
+        ),
+    )
+    temperature: float | None = Field(
+        default=None,
+        description=(
+            "0, the default, takes the likeliest token; otherwise the logits that tokens are drawn from are divided "
+            "by it. With `diffusion`, 0 makes answers repeatable (`seed=0` unless a seed is given), values up to 0.8 "
+            "keep the checkpoint's own schedule, and higher ones set `t_max=temperature, t_min=temperature / 2`."
+        ),
+    )
+    top_k: int | None = Field(
+        default=None,
+        description="Only this many of the likeliest tokens may be drawn. Not with `diffusion`.",
+    )
+    top_p: float | None = Field(
+        default=None,
+        description=(
+            "Only the likeliest tokens up to this probability together may be drawn; at most 1. Not with `diffusion`."
+        ),
+    )
+    min_p: float | None = Field(
+        default=None,
+        description=(
+            "Only tokens with at least this share of the likeliest token's probability may be drawn; at most 1. Not "
+            "with `diffusion`."
+        ),
+    )
+    logprobs: bool = Field(
+        default=False,
+        description="Return the log-probability of every token. Not with `diffusion`.",
+    )
+    top_logprobs: int = Field(
+        default=0,
+        description="Alternatives per token to return with `logprobs`, the likeliest ones. Unit: tokens.",
     )
     timeout: float | None = Field(
         default=None,

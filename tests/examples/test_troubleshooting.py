@@ -24,10 +24,10 @@ from dgemma_core.api.requirements import explained_imports
 from dgemma_core.checkpoint.device_checks import check_dtype
 from dgemma_core.checkpoint.files import checkpoint_folder
 from dgemma_core.checkpoint.quantized import quantization_options
+from dgemma_core.engine import without_effect
 from dgemma_core.engine.worker import Worker
 from dgemma_integrations.langchain import ChatDiffusionGemma
 from dgemma_integrations.llama_index import DiffusionGemma
-from dgemma_integrations.shared import sampling_settings
 from tests.checkpoints import make_model, make_tokenizer
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
@@ -168,8 +168,9 @@ class Stage:
             engine.count_tokens(HELLO, **settings)
 
     def warm(self) -> None:
-        sampling_settings._tell_mild.cache_clear()
-        DiffusionGemma(temperature=0.5)
+        without_effect._tell_mild.cache_clear()
+        with Engine(LoadSpec(model=self.checkpoint, device="cpu")) as engine:
+            engine.submit([2, 50], SamplingParams(temperature=0.5, decoding="diffusion", max_new_tokens=1)).result()
 
 
 def embedded() -> Path:
@@ -256,7 +257,9 @@ WARNINGS: dict[str, Callable[[Stage], object]] = {
         lambda s: s.load(s.checkpoint, prefix_cache_bytes=5)
     ),
     "prefix_cache_bytes=…: the device has … bytes of memory": lambda s: s.load(s.checkpoint, prefix_cache_bytes=10**15),
-    "temperature=…: every value above 0 and up to … keeps the checkpoint's own schedule": lambda s: s.warm(),
+    "temperature=…: with decoding='diffusion' every value above 0 and up to … keeps the checkpoint's own schedule": lambda s: (
+        s.warm()
+    ),
     "tools: this checkpoint's chat template has no place for them": lambda s: s.count(tools=[TOOL]),
     "thinking=True: this checkpoint's chat template has no such switch": lambda s: s.count(thinking=True),
 }

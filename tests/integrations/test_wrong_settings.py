@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from dgemma_core import Engine, LoadSpec, Question
 from dgemma_core.api.requirements import explained_imports, unmet
+from dgemma_core.engine import without_effect
 from dgemma_core.errors import CheckpointError, DGemmaError, RequestTimeoutError
 from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaClassifier, DiffusionGemmaLLM
 from dgemma_integrations.llama_index import DiffusionGemma
-from dgemma_integrations.shared import sampling_settings
 from dgemma_integrations.shared.facts import checkpoint_facts
 
 MODELS = pytest.mark.parametrize("model_class", [ChatDiffusionGemma, DiffusionGemmaLLM, DiffusionGemma])
@@ -103,7 +103,7 @@ def test_a_timeout_names_value_time_and_place(model_class: Any) -> None:
 
 @MODELS
 def test_a_temperature_without_effect_is_told_once(model_class: Any, caplog: pytest.LogCaptureFixture) -> None:
-    sampling_settings._tell_mild.cache_clear()
+    without_effect._tell_mild.cache_clear()
     with caplog.at_level(logging.WARNING, "dgemma_integrations"):
         for temperature in (0.3, 0.3, 0, 1.2, None):
             model_class(temperature=temperature)

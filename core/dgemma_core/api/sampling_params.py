@@ -12,7 +12,7 @@ from dgemma_core.api.setting_table import check_settings, documented, is_number,
 from dgemma_core.api.surrogates import without_surrogates
 
 Decoding = Literal["diffusion", "verified", "typewriter"]
-CAUSAL_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "logprobs", "top_logprobs")
+CAUSAL_SETTINGS = ("top_k", "top_p", "min_p", "logprobs", "top_logprobs")
 DIFFUSION_SETTINGS = (
     "max_denoising_steps",
     "entropy_bound",
@@ -86,7 +86,9 @@ class SamplingParams(JsonForm):
     )
     temperature: float | None = setting(
         None,
-        "Divisor of the logits that tokens are drawn from; 0 takes the likeliest token. Not with `diffusion`.",
+        "0, the default, takes the likeliest token; otherwise the logits that tokens are drawn from are divided by it. "
+        "With `diffusion`, 0 makes answers repeatable (`seed=0` unless a seed is given), values up to 0.8 keep the "
+        "checkpoint's own schedule, and higher ones set `t_max=temperature, t_min=temperature / 2`.",
         low=0,
     )
     top_k: int | None = setting(
@@ -126,6 +128,11 @@ class SamplingParams(JsonForm):
         if self.top_logprobs and not self.logprobs:
             raise ValueError(f"top_logprobs={self.top_logprobs!r}: set logprobs=True with it")
         self._check_decoding()
+        if self.temperature is not None and (bound := self._given(("t_min", "t_max"))):
+            raise ValueError(
+                f"temperature={self.temperature!r} and {bound}={getattr(self, bound)!r}: give temperature, or t_min "
+                "and t_max, not both"
+            )
         if self.t_min is not None and self.t_max is not None and self.t_max < self.t_min:
             raise ValueError(
                 f"t_max={self.t_max!r} is below t_min={self.t_min!r}: the temperature falls from t_max to t_min, so "
@@ -171,6 +178,21 @@ class SamplingParams(JsonForm):
                 f"{denoising}={getattr(self, denoising)!r} belongs to decoding='diffusion', "
                 f"{causal}={getattr(self, causal)!r} to 'verified' and 'typewriter': leave one of them out"
             )
+
+    def check_denoising(self, what: str) -> None:
+        """Check that the settings can be used where canvases are always denoised.
+
+        Args:
+            what: is denoised, for the error.
+
+        Raises:
+            ValueError: naming the setting and its value.
+        """
+        given = self._given(CAUSAL_SETTINGS)
+        if self.decoding not in (None, "diffusion"):
+            given = "decoding"
+        if given is not None:
+            raise ValueError(f"{given}={getattr(self, given)!r}: {what} is always denoised, so leave it out")
 
     @classmethod
     def names(cls) -> frozenset[str]:

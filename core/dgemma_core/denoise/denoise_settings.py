@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields, replace
 
 from dgemma_core.api.sampling_params import SamplingParams
 
+MILDEST = 0.8
+"""``t_max`` of the published schedule: lower values of ``temperature`` do not change it."""
+
 
 @dataclass(frozen=True)
 class DenoiseSettings:
@@ -27,6 +30,10 @@ class DenoiseSettings:
             ValueError: a value that does not go together with the defaults.
         """
         given = {field.name: getattr(params, field.name) for field in fields(self)}
+        if params.temperature is not None and params.temperature > MILDEST:
+            # A colder schedule does not give likelier answers: the model becomes sure of its first guess, and the
+            # canvas stops too early. So lower temperatures keep the checkpoint's schedule.
+            given |= {"t_max": float(params.temperature), "t_min": params.temperature / 2}
         settings = replace(self, **{name: value for name, value in given.items() if value is not None})
         if settings.canvas_length > self.canvas_length:
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.handle import RequestHandle
@@ -20,6 +21,7 @@ from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.denoise.guide import Guide
 from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.sequence import Sequence
+from dgemma_core.engine.without_effect import tell_temperature
 from dgemma_core.engine.writers import make_writer
 from dgemma_core.errors import ContextOverflowError
 from dgemma_core.structured.causal_grammar import CausalGrammar
@@ -61,6 +63,8 @@ class Admission:
             ValueError, GrammarError, ContextOverflowError, CheckpointError: as ``Engine.submit``.
         """
         params = request.params
+        if params.temperature == 0 and params.seed is None:
+            params = replace(params, seed=0)
         prompt = self.render(request.prompt, request.tools, request.thinking)
         room = self.room(len(prompt.ids), params.max_new_tokens)
         names = ToolNames.of(request.tools)
@@ -73,8 +77,9 @@ class Admission:
         if decoding != "diffusion":
             causal = None if cursor is None else CausalGrammar(cursor)
             writer = make_writer(self.parts.description, decoding, params, prompt.ids, room, causal)
-        elif cursor is not None:
-            guide = GrammarGuide(cursor)
+        else:
+            tell_temperature(params)
+            guide = None if cursor is None else GrammarGuide(cursor)
         return self.rendered_sequence(
             prompt, settings, params, room, guide, request.timeout, names=names, banned=banned, writer=writer
         )

@@ -72,5 +72,6 @@ def holed_text(admission: Admission, pieces: Seq[str | Hole], params: SamplingPa
     settings = description.defaults.with_params(replace(params, canvas_length=params.canvas_length or length))
     guide = InfillGuide(layout, description.end_id, description.pad_id)
     room = admission.room(len(layout.prompt), layout.room(length))
+    params.check_denoising("an infilled text")
     sequence = admission.rendered_sequence(Rendered(layout.prompt), settings, params, room, guide)
     return HoledText(tuple(pieces), sequence, layout.fillings, closing, Detokenizer(description.tokenizer))

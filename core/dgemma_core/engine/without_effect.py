@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import cache
 
 import torch
 
 from dgemma_core.api.load_spec import LoadSpec
+from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.checkpoint.description import CheckpointDescription
+from dgemma_core.denoise.denoise_settings import MILDEST
 from dgemma_core.execution.backend import Backend
 
 logger = logging.getLogger(__name__)
@@ -50,6 +53,22 @@ def tell_prefix_cache(spec: LoadSpec, backend: Backend) -> None:
             size,
             memory,
         )
+
+
+def tell_temperature(params: SamplingParams) -> None:
+    """Warn of a temperature that a denoised answer does not follow, once for each value."""
+    if params.temperature and params.temperature <= MILDEST:
+        _tell_mild(params.temperature)
+
+
+@cache
+def _tell_mild(temperature: float) -> None:
+    logger.warning(
+        "temperature=%s: with decoding='diffusion' every value above 0 and up to %s keeps the checkpoint's own "
+        "schedule; write 0 for answers that repeat, or set t_min and t_max, or decoding='verified'",
+        temperature,
+        MILDEST,
+    )
 
 
 def memory_bytes(*, on_cpu: bool) -> int | None:

@@ -80,5 +80,5 @@ def test_crossed_temperatures_are_refused() -> None:
 
 
 def test_unknown_parameter_is_refused() -> None:
-    with pytest.raises(TypeError, match="top_p"):
-        SamplingParams(top_p=0.9)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="typical_p"):
+        SamplingParams(typical_p=0.9)  # type: ignore[call-arg]

@@ -10,8 +10,6 @@ SAMPLING: tuple[Counterpart, ...] = (
     written("temperature", "temperature", note="0 repeats its answers; above 0.8 they vary more than by default"),
     written("temperature", "do_sample", "temperature=0", "this is `do_sample=False`; leave out `do_sample=True`"),
     written("seed", "seed", note="the answer does not depend on what else runs"),
-    missing("top_p top_k min_p", _CANVAS),
-    missing("logprobs top_logprobs", "tokens of a canvas are drawn together; decisions come with probabilities"),
     missing(
         "typical_p tfs_z top_h epsilon_cutoff eta_cutoff mirostat mirostat_mode mirostat_eta mirostat_tau "
         "repeat_penalty repetition_penalty presence_penalty frequency_penalty repeat_last_n last_n_tokens_size "

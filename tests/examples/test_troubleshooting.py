@@ -257,9 +257,7 @@ WARNINGS: dict[str, Callable[[Stage], object]] = {
         lambda s: s.load(s.checkpoint, prefix_cache_bytes=5)
     ),
     "prefix_cache_bytes=…: the device has … bytes of memory": lambda s: s.load(s.checkpoint, prefix_cache_bytes=10**15),
-    "temperature=…: with decoding='diffusion' every value above 0 and up to … keeps the checkpoint's own schedule": lambda s: (
-        s.warm()
-    ),
+    "temperature=…: with decoding='diffusion' every value above 0 and up to": lambda s: s.warm(),
     "tools: this checkpoint's chat template has no place for them": lambda s: s.count(tools=[TOOL]),
     "thinking=True: this checkpoint's chat template has no such switch": lambda s: s.count(thinking=True),
 }

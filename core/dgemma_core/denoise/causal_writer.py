@@ -108,11 +108,13 @@ class CausalWriter:
         """Positions of the canvas; 0 without one."""
         return 0 if self.canvas is None else self.canvas.length
 
-    @property
-    def rows(self) -> int:
-        """Positions that a pass takes at most, beside the known tokens: the canvas and both drafts."""
+    def rows(self, known: int) -> int:
+        """Positions that a pass takes at most, beside its ``known`` tokens: the canvas and both drafts.
+
+        Each draft follows the known tokens in a segment of its own, so a second draft repeats them.
+        """
         drafts = (self.canvas is not None) + (self._lookup is not None)
-        return self.canvas_length + drafts * (self._most + 1)
+        return self.canvas_length + drafts * self._most + max(0, drafts - 1) * known
 
     def begin(self) -> Accepted:
         """The tokens that the grammar forces at the answer's beginning. Call it once, before the first pass."""

@@ -48,8 +48,9 @@ class Backbone:
         self._types: list[str] = list(config.layer_types)
         self._window: int = config.sliding_window
         self._rotary = decoder.rotary_emb
-        self._norm = decoder.norm
+        self._encoder_norm, self._decoder_norm = encoder.norm, decoder.norm
         self._embed = decoder.embed_tokens
+        self._encoder_embed = encoder.embed_tokens
         self._self_conditioning = decoder.self_conditioning
         self._tied = all(
             a.self_attn.q_proj.weight is b.self_attn.q_proj.weight
@@ -67,8 +68,13 @@ class Backbone:
         ]
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Scaled token embeddings: int64 ``[tokens]`` -> ``[tokens, hidden]``."""
+        """The decoder's scaled token embeddings: int64 ``[tokens]`` -> ``[tokens, hidden]``."""
         embedded: Tensor = self._embed(ids)
+        return embedded
+
+    def embed_encoded(self, ids: Tensor) -> Tensor:
+        """The encoder's scaled token embeddings: int64 ``[tokens]`` -> ``[tokens, hidden]``."""
+        embedded: Tensor = self._encoder_embed(ids)
         return embedded
 
     def embed_canvas(self, ids: Tensor, soft: Tensor) -> Tensor:
@@ -120,7 +126,8 @@ class Backbone:
     def _pass(self, hidden: Tensor, segments: Sequence[Segment], copies: Sequence[Copy]) -> Tensor:
         tokens = hidden.shape[0]
         causal_tokens = sum(segment.length for segment in segments if segment.causal)
-        layers = self._decoder_layers if causal_tokens < tokens else self._encoder_layers
+        decoder = causal_tokens < tokens
+        layers = self._decoder_layers if decoder else self._encoder_layers
         order, lengths = turns(segments), [segment.length for segment in segments]
         hidden = pad_rows(hidden, row_multiple(hidden.device))
         rotary, masks = self._positions(hidden, segments), Masks(segments, self._window)
@@ -152,7 +159,7 @@ class Backbone:
             hidden = hidden + _rms_norm(layer.post_attention_layernorm, attended)
             hidden = self._feed_forward(layer, hidden)
             hidden = self._scale(hidden, index, causal_tokens)
-        return _rms_norm(self._norm, hidden[:tokens])
+        return _rms_norm(self._decoder_norm if decoder else self._encoder_norm, hidden[:tokens])
 
     def _positions(self, hidden: Tensor, segments: Sequence[Segment]) -> dict[str, tuple[Tensor, Tensor]]:
         ids = torch.cat([torch.arange(s.start, s.start + s.length) for s in segments])

@@ -165,7 +165,7 @@ class EagerBackend:
         device, parts = self.backbone.device, []
         if step.encode:
             ids = torch.cat([segment.tokens for segment in step.encode]).to(device)
-            parts.append(self._with_images(self.backbone.embed(ids), step.encode))
+            parts.append(self._with_images(self.backbone.embed_encoded(ids), step.encode))
         if step.canvases:
             ids = torch.cat([canvas.tokens for canvas in step.canvases]).to(device)
             soft = torch.cat([self._conditioning(canvas) for canvas in step.canvases])

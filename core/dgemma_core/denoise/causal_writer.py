@@ -22,6 +22,7 @@ from dgemma_core.denoise.lookup import Lookup
 from dgemma_core.denoise.sampling_rule import SamplingRule
 from dgemma_core.denoise.sliding_canvas import SlidingCanvas
 
+_PLACES = 16  # What stands beside the text may begin at a multiple of this.
 _DRAWS = 64  # Random draws are made in blocks, so that a seed gives the same draws whatever the drafts are.
 
 
@@ -107,6 +108,11 @@ class CausalWriter:
     def canvas_length(self) -> int:
         """Positions of the canvas; 0 without one."""
         return 0 if self.canvas is None else self.canvas.length
+
+    @property
+    def beside(self) -> int:
+        """Room that a slot needs after the answer: for a canvas and a draft beside the text, each rounded up."""
+        return self.canvas_length + self._most + 3 * _PLACES if self.rows else 0
 
     @property
     def rows(self) -> int:

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dgemma_core.execution.attention import Reader, attend, readers, readers_of_outputs
-from dgemma_core.execution.experts import mix_experts
 from dgemma_core.execution.kv_cache import KVLayout
+from dgemma_core.execution.layers import Layer, rms_norm, signed
 from dgemma_core.execution.row_padding import pad_rows, row_multiple
 from dgemma_core.execution.segments import Copy, Segment, output_rows
 
@@ -43,8 +43,6 @@ class Backbone:
     def __init__(self, model: Any) -> None:
         encoder, decoder = model.model.encoder.language_model, model.model.decoder
         config = model.config.text_config
-        self._encoder_layers = list(encoder.layers)
-        self._decoder_layers = list(decoder.layers)
         self._types: list[str] = list(config.layer_types)
         self._window: int = config.sliding_window
         self._rotary = decoder.rotary_emb
@@ -53,24 +51,23 @@ class Backbone:
         self._self_conditioning = decoder.self_conditioning
         self._tied = all(
             a.self_attn.q_proj.weight is b.self_attn.q_proj.weight
-            for a, b in zip(self._encoder_layers, self._decoder_layers, strict=True)
+            for a, b in zip(encoder.layers, decoder.layers, strict=True)
         )
+        self._decoder_layers = [Layer(module) for module in decoder.layers]
+        self._encoder_layers = self._decoder_layers if self._tied else [Layer(module) for module in encoder.layers]
         # These scalars are buffers and never tied, so the two modes may differ in them although they share weights.
         scalars = [
             torch.tensor([float(layer.layer_scalar) for layer in layers], dtype=self._embed.weight.dtype)
-            for layers in (self._encoder_layers, self._decoder_layers)
+            for layers in (encoder.layers, decoder.layers)
         ]
         self._layer_scalars: tuple[Tensor, Tensor] | None = None
         if any(bool((mode != 1).any()) for mode in scalars):
-            encoder, decoder = (mode.unsqueeze(-1).to(self._embed.weight.device) for mode in scalars)
-            self._layer_scalars = (encoder, decoder)
+            of_encoder, of_decoder = (mode.unsqueeze(-1).to(self._embed.weight.device) for mode in scalars)
+            self._layer_scalars = (of_encoder, of_decoder)
         self.hidden_size: int = config.hidden_size
         self.device: torch.device = self._embed.weight.device
         self.dtype: torch.dtype = self._embed.weight.dtype
-        self.layouts = [
-            KVLayout(layer.self_attn.k_proj.out_features // layer.self_attn.head_dim, layer.self_attn.head_dim)
-            for layer in self._decoder_layers
-        ]
+        self.layouts = [KVLayout(layer.kv_heads, layer.head_dim) for layer in self._decoder_layers]
 
     def embed(self, ids: Tensor) -> Tensor:
         """Scaled token embeddings: int64 ``[tokens]`` -> ``[tokens, hidden]``."""
@@ -127,8 +124,7 @@ class Backbone:
         last = len(layers) - 1
         for index, layer in enumerate(layers):
             kind = self._types[index]
-            normed = _rms_norm(layer.input_layernorm, hidden)
-            keys, values = self._keys_values(layer.self_attn, normed, rotary[kind])
+            queries, keys, values = layer.queries_keys_values(hidden, rotary[kind])
             own = zip(segments, keys[:tokens].split(lengths), values[:tokens].split(lengths), strict=True)
             for segment, own_keys, own_values in own:
                 segment.cache.write(index, segment.place, own_keys, own_values)
@@ -141,16 +137,13 @@ class Backbone:
                 if not outputs:
                     return hidden[:0]
                 rows = output_rows(segments).to(hidden.device)
-                hidden, normed, cos, sin = (pad_rows(x[rows], multiple) for x in (hidden, normed, *rotary[kind]))
-                rotary[kind] = (cos, sin)
+                hidden, queries = (pad_rows(x[rows], multiple) for x in (hidden, queries))
                 reading = readers_of_outputs(reading)
                 tokens, scalars = outputs, self._scalars(segments, [s.outputs for s in segments])
-            attended = self._attend(layer.self_attn, index, normed, rotary[kind], reading)
-            hidden = hidden + _rms_norm(layer.post_attention_layernorm, attended)
-            hidden = self._feed_forward(layer, hidden)
+            hidden = layer.after_attention(hidden, self._attend(layer, index, queries, reading).flatten(1))
             if scalars is not None:
                 hidden[:tokens] *= scalars[index]
-        return _rms_norm(self._norm, hidden[:tokens])
+        return rms_norm(self._norm, hidden[:tokens])
 
     def _scalars(self, segments: Sequence[Segment], counts: Sequence[int]) -> Tensor | None:
         """Each layer's scalar for each row of a flat batch: ``[layers, rows, 1]``. None if all are 1."""
@@ -166,52 +159,22 @@ class Backbone:
         rotary = {}
         for kind in set(self._types):
             cos, sin = self._rotary(hidden, ids[None], kind)
-            rotary[kind] = (cos[0].unsqueeze(1), sin[0].unsqueeze(1))
+            rotary[kind] = (cos[0].unsqueeze(1), signed(sin[0].unsqueeze(1)))
         return rotary
 
-    @staticmethod
-    def _keys_values(attention: Any, normed: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        keys = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim))
-        values = keys if attention.v_proj is None else attention.v_proj(normed).view(keys.shape)
-        return _rotate(_rms_norm(attention.k_norm, keys), rotary), _rms_norm(attention.v_norm, values)
-
-    def _attend(
-        self, attention: Any, layer: int, normed: Tensor, rotary: tuple[Tensor, Tensor], reading: Sequence[Reader]
-    ) -> Tensor:
-        queries = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim))
-        queries = _rotate(_rms_norm(attention.q_norm, queries), rotary)
-        window = self._window if attention.is_sliding else None
+    def _attend(self, layer: Layer, index: int, queries: Tensor, reading: Sequence[Reader]) -> Tensor:
+        """Attention of all readers: ``[tokens, heads, head_dim]`` each."""
+        window, scale = self._window if layer.attention.is_sliding else None, layer.attention.scaling
         out = torch.zeros_like(queries) if len(reading) > 1 else None
         for reader in reading:
-            keys, values = reader.cache.read(layer, *reader.keys(window))
-            bias = reader.bias(window, queries.shape[1] // keys.shape[0], queries)
+            keys, values = reader.cache.read(index, *reader.keys(window))
+            bias = reader.bias(window, queries.shape[1] // layer.kv_heads, queries)
             first, stop = reader.first_row, reader.first_row + reader.rows
-            attended = attend(queries[first:], keys, values, bias, attention.scaling, reader.rows)
+            attended = attend(queries[first:], keys, values, bias, scale, reader.rows)
             if out is None:
                 # The rows after the only reader's are padding.
                 out = attended if len(attended) == len(queries) else pad_rows(attended[: reader.rows], len(queries))
             else:
                 out[first:stop] = attended[: reader.rows]
         assert out is not None, "a pass has segments"
-        projected: Tensor = attention.o_proj(out.flatten(1))
-        return projected
-
-    @staticmethod
-    def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
-        dense = layer.mlp(_rms_norm(layer.pre_feedforward_layernorm, hidden))
-        dense = _rms_norm(layer.post_feedforward_layernorm_1, dense)
-        _, weights, index = layer.router(hidden)
-        sparse = mix_experts(layer.experts, _rms_norm(layer.pre_feedforward_layernorm_2, hidden), index, weights)
-        both = dense + _rms_norm(layer.post_feedforward_layernorm_2, sparse)
-        return hidden + _rms_norm(layer.post_feedforward_layernorm, both)
-
-
-def _rms_norm(norm: Any, x: Tensor) -> Tensor:
-    weight = norm.weight if norm.with_scale else None
-    return F.rms_norm(x, x.shape[-1:], weight, norm.eps)
-
-
-def _rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    cos, sin = rotary
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+        return out

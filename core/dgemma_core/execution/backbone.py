@@ -140,7 +140,8 @@ class Backbone:
                 hidden, queries = (pad_rows(x[rows], multiple) for x in (hidden, queries))
                 reading = readers_of_outputs(reading)
                 tokens, scalars = outputs, self._scalars(segments, [s.outputs for s in segments])
-            hidden = layer.after_attention(hidden, self._attend(layer, index, queries, reading).flatten(1))
+            attended = self._attend(layer, index, queries, reading)
+            hidden = layer.after_attention(hidden, attended.flatten(1), tokens)
             if scalars is not None:
                 hidden[:tokens] *= scalars[index]
         return rms_norm(self._norm, hidden[:tokens])

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgemma_core.execution.experts import mix_experts
+from dgemma_core.execution.experts import Experts
 from dgemma_core.execution.joined_linear import joined
 
 
@@ -31,6 +31,7 @@ class Layer:
         self.kv_heads: int = attention.k_proj.out_features // attention.head_dim
         own_values = [] if attention.v_proj is None else [attention.v_proj]
         self._project = joined([attention.q_proj, attention.k_proj, *own_values])
+        self._experts = Experts(module.experts)
         self._gate_up = joined([module.mlp.gate_proj, module.mlp.up_proj])
         self._heads: int = attention.q_proj.out_features // attention.head_dim
         self._scales = _head_scales(attention, self._heads, self.kv_heads)
@@ -56,18 +57,19 @@ class Layer:
         queries = rotate(rms_norm(attention.q_norm, projected[:, :heads]), rotary)
         return queries, rotate(rms_norm(attention.k_norm, keys), rotary), rms_norm(attention.v_norm, values)
 
-    def after_attention(self, hidden: Tensor, attended: Tensor) -> Tensor:
+    def after_attention(self, hidden: Tensor, attended: Tensor, tokens: int) -> Tensor:
         """The layer's output without its scalar.
 
         Args:
             hidden: ``[tokens, hidden]``, the layer's input.
             attended: ``[tokens, heads * head_dim]``.
+            tokens: rows that are wanted; the rows after them are padding.
         """
         module = self._module
         hidden = hidden + rms_norm(module.post_attention_layernorm, self.attention.o_proj(attended))
         dense = rms_norm(module.post_feedforward_layernorm_1, self._dense(hidden))
         _, weights, index = module.router(hidden)
-        sparse = mix_experts(module.experts, rms_norm(module.pre_feedforward_layernorm_2, hidden), index, weights)
+        sparse = self._experts(rms_norm(module.pre_feedforward_layernorm_2, hidden), index, weights, tokens)
         both = dense + rms_norm(module.post_feedforward_layernorm_2, sparse)
         return hidden + rms_norm(module.post_feedforward_layernorm, both)
 

@@ -1,7 +1,7 @@
 """The three ways of decoding on the same weights and prompts: ``python -m benchmarks.decoding``.
 
-One request runs at a time, on held-out cases of the recipe. Every case runs in all ways in turn, several times; the first
-round is warm-up. ``look-up`` is verified decoding without the canvas: it shows what the canvas brings.
+One request runs at a time, on held-out cases of the recipe. Every case runs in all ways in turn, several times; the
+first round is warm-up. ``look-up`` is verified decoding without the canvas: it shows what the canvas brings.
 """
 
 from __future__ import annotations

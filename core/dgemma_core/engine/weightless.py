@@ -47,7 +47,7 @@ class Weightless:
 
     @property
     def draft_sources(self) -> frozenset[DraftSource]:
-        """What the drafts of verified answers come from: the canvas, and what was written before. Set for measurements."""
+        """What the drafts of verified answers come from: the canvas, and earlier text. Set it for measurements."""
         return self._admission.draft_sources
 
     @draft_sources.setter

@@ -91,7 +91,7 @@ class Sequence:
     def capacity(self) -> int:
         """Positions that the slot needs: the prompt, and the answer with its canvases."""
         if self.writer is not None:
-            return self.prompt_length + self.max_new_tokens + self.writer.canvas_length
+            return self.prompt_length + self.max_new_tokens + self.writer.beside
         canvas = self.settings.canvas_length
         return self.prompt_length + -(-self.max_new_tokens // canvas) * canvas
 

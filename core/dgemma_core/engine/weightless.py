@@ -10,6 +10,7 @@ from dgemma_core.api.protocol import EngineFacts
 from dgemma_core.api.request import Prompt, Request, Tools
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.engine.admission import Admission
+from dgemma_core.engine.writers import DraftSource
 
 
 class Weightless:
@@ -44,6 +45,15 @@ class Weightless:
         """Positions denoised together, by default. A request may ask for fewer."""
         return self._parts.description.canvas_limit
 
+    @property
+    def draft_sources(self) -> frozenset[DraftSource]:
+        """What the drafts of verified answers come from: the canvas, and earlier text. Set it for measurements."""
+        return self._admission.draft_sources
+
+    @draft_sources.setter
+    def draft_sources(self, sources: frozenset[DraftSource]) -> None:
+        self._admission.draft_sources = sources
+
     def facts(self) -> EngineFacts:
         """Facts to plan requests with.
 
@@ -52,7 +62,12 @@ class Weightless:
         """
         images = self._parts.description.config.vision_config is not None
         return EngineFacts(
-            self.spec.model, self.context_window, self.default_max_new_tokens, self.canvas_length, images
+            self.spec.model,
+            self.context_window,
+            self.default_max_new_tokens,
+            self.canvas_length,
+            images,
+            self._parts.description.decoding,
         )
 
     def count_tokens(self, prompt: Prompt, tools: Tools | None = None, *, thinking: bool = False) -> int:

@@ -112,13 +112,20 @@ class CausalWriter:
     @property
     def beside(self) -> int:
         """Room that a slot needs after the answer: for a canvas and a draft beside the text, each rounded up."""
-        return self.canvas_length + self._most + 3 * _PLACES if self.rows else 0
+        return self.canvas_length + self._most + 3 * _PLACES if self.drafting else 0
 
     @property
-    def rows(self) -> int:
-        """Positions that a pass takes at most, beside the known tokens: the canvas and both drafts."""
+    def drafting(self) -> bool:
+        """Whether there is anything that drafts."""
+        return self.canvas is not None or self._lookup is not None
+
+    def rows(self, known: int) -> int:
+        """Positions that a pass takes at most, beside its ``known`` tokens: the canvas and both drafts.
+
+        Each draft follows the known tokens in a segment of its own, so a second draft repeats them.
+        """
         drafts = (self.canvas is not None) + (self._lookup is not None)
-        return self.canvas_length + drafts * (self._most + 1)
+        return self.canvas_length + drafts * self._most + max(0, drafts - 1) * known
 
     def begin(self) -> Accepted:
         """The tokens that the grammar forces at the answer's beginning. Call it once, before the first pass."""

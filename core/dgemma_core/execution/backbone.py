@@ -46,8 +46,9 @@ class Backbone:
         self._types: list[str] = list(config.layer_types)
         self._window: int = config.sliding_window
         self._rotary = decoder.rotary_emb
-        self._norm = decoder.norm
+        self._encoder_norm, self._decoder_norm = encoder.norm, decoder.norm
         self._embed = decoder.embed_tokens
+        self._encoder_embed = encoder.embed_tokens
         self._self_conditioning = decoder.self_conditioning
         self._tied = all(
             a.self_attn.q_proj.weight is b.self_attn.q_proj.weight
@@ -70,8 +71,13 @@ class Backbone:
         self.layouts = [KVLayout(layer.kv_heads, layer.head_dim) for layer in self._decoder_layers]
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Scaled token embeddings: int64 ``[tokens]`` -> ``[tokens, hidden]``."""
+        """The decoder's scaled token embeddings: int64 ``[tokens]`` -> ``[tokens, hidden]``."""
         embedded: Tensor = self._embed(ids)
+        return embedded
+
+    def embed_encoded(self, ids: Tensor) -> Tensor:
+        """The encoder's scaled token embeddings: int64 ``[tokens]`` -> ``[tokens, hidden]``."""
+        embedded: Tensor = self._encoder_embed(ids)
         return embedded
 
     def embed_canvas(self, ids: Tensor, soft: Tensor) -> Tensor:
@@ -144,7 +150,7 @@ class Backbone:
             hidden = layer.after_attention(hidden, attended.flatten(1), tokens)
             if scalars is not None:
                 hidden[:tokens] *= scalars[index]
-        return rms_norm(self._norm, hidden[:tokens])
+        return rms_norm(self._encoder_norm if layers is self._encoder_layers else self._decoder_norm, hidden[:tokens])
 
     def _scalars(self, segments: Sequence[Segment], counts: Sequence[int]) -> Tensor | None:
         """Each layer's scalar for each row of a flat batch: ``[layers, rows, 1]``. None if all are 1."""

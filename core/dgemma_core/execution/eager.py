@@ -167,7 +167,7 @@ class EagerBackend:
         device, parts = self.backbone.device, []
         if step.encode:
             ids = torch.cat([segment.tokens for segment in step.encode]).to(device)
-            embedded = self._with_images(self.backbone.embed(ids), step.encode)
+            embedded = self._with_images(self.backbone.embed_encoded(ids), step.encode)
             parts += embedded.split([len(segment.tokens) for segment in step.encode])
         if step.canvases:
             ids = torch.cat([canvas.tokens for canvas in step.canvases]).to(device)

@@ -142,8 +142,9 @@ def test_a_draft_stands_after_the_text_confirmed_so_far(embedded_engine: Engine)
             text += event.text
         elif isinstance(event, DraftEvent):
             guesses.append(text + event.text)
-    # The canvas sees the text before it, so that its first words go on from there.
-    assert guesses[0][:10] == text[:10] == "The Vexal "
+    # The canvas sees the text before it, so that its first word goes on from there.
+    assert text.startswith("The Vexal bridge")
+    assert guesses[0].startswith("The V")
 
 
 def test_a_way_without_drafts_refuses_to_show_them() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -19,7 +19,7 @@ from dgemma_integrations.shared.adapter_settings import DRAFTS, SAMPLING_SETTING
 from dgemma_integrations.shared.fields import SamplingFields
 from dgemma_integrations.shared.keywords import own_names
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS
-from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
+from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params, with_drafts
 from dgemma_integrations.shared.tool_use import ToolUse
 from dgemma_integrations.shared.turns import Turns
 
@@ -118,7 +118,7 @@ class DiffusionGemmaSettings(CompletedLists, EngineSettings, SamplingFields):
         on_draft = self.on_draft if on_draft is None else on_draft
         params = self._sampling_params({**given, "stop": stop})
         if on_draft is not None:
-            params = replace(params, drafts=True)
+            params = with_drafts(params, "on_draft")
         return Call(self.model if model is None else str(model), params, timeout, on_draft, turns=self._turns)
 
     # --- what LangChain asks every model ---

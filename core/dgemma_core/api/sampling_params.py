@@ -156,6 +156,8 @@ class SamplingParams(JsonForm):
             return self.decoding
         if self._given(DIFFUSION_SETTINGS):
             return "diffusion"
+        if self.drafts and default == "typewriter":
+            return "verified"
         return "verified" if default == "diffusion" and self._given(CAUSAL_SETTINGS) else default
 
     def _given(self, names: tuple[str, ...]) -> str | None:
@@ -172,6 +174,11 @@ class SamplingParams(JsonForm):
             raise ValueError(
                 f"{foreign}={getattr(self, foreign)!r} has no meaning with decoding={self.decoding!r}: leave it out, "
                 f"or set decoding={other}"
+            )
+        if self.decoding == "typewriter" and self.drafts:
+            raise ValueError(
+                "drafts=True has no meaning with decoding='typewriter', which drafts nothing: leave it out, or set "
+                "decoding='verified'"
             )
         if denoising is not None and causal is not None:
             raise ValueError(

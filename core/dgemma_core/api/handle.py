@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 
 from dgemma_core.api.events import Event, FinishedEvent, Generation
+from dgemma_core.api.patience import patience, result_of
 from dgemma_core.errors import RequestTimeoutError
 
 
@@ -44,7 +45,7 @@ class RequestHandle:
             DGemmaError: the request failed.
         """
         try:
-            return self._future.result(timeout)
+            return result_of(self._future, timeout)
         except FutureTimeout as error:
             if self._future.done():
                 raise  # The request's own error, which is a TimeoutError too.
@@ -80,7 +81,7 @@ class RequestHandle:
         while True:
             with self._changed:
                 while len(self._events) == seen and not self._future.done():
-                    self._changed.wait()
+                    self._changed.wait(patience())
                 fresh = self._events[seen:]
             yield from fresh
             seen += len(fresh)

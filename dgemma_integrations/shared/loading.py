@@ -44,8 +44,12 @@ class NamedLoadFields(LoadFields):
             value = str(value)
         if isinstance(value, str):
             value = value.removeprefix("torch.")
-        setting.check(value)
-        return value
+        elif setting.name == "model":
+            raise ValueError(
+                f"model={type(value).__name__}(...): must be 'embedded', a Hub id or a folder; give loaded weights as "
+                "engine=Engine.from_model(model, tokenizer)"
+            )
+        return setting.checked(value)
 
 
 def check_picklable(engine: Engine | None, *, owner: str) -> None:

@@ -92,10 +92,9 @@ def _resolve(settings: Mapping[str, Any], known: tuple[str, ...], owner: str) ->
                 raise ValueError(f"{owner}: {alias} and {name} are the same setting; give one of them")
             given[name] = given.pop(alias)
     if "temperature" in given:
-        temperature = given["temperature"]
+        temperature = given["temperature"] = TEMPERATURE.checked(given["temperature"])
         if "t_min" in given or "t_max" in given:
             raise ValueError(f"{owner}: give temperature={temperature!r} or t_min and t_max, not both")
-        TEMPERATURE.check(temperature)
         if 0 < temperature <= _PUBLISHED_T_MAX:
             _tell_mild(temperature)
         # None means the checkpoint's own value, and replaces a value of the model object.

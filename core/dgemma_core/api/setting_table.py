@@ -13,6 +13,8 @@ from functools import cache, cached_property
 from types import MappingProxyType, NoneType
 from typing import Any, Literal, TypeGuard, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from dgemma_core.api.plain_numbers import plain
+
 Default = TypeVar("Default")
 _Class = TypeVar("_Class", bound=type)
 
@@ -72,17 +74,23 @@ class Setting:
         first = self._types()[0]
         return get_args(first) if get_origin(first) is Literal else ()
 
-    def check(self, value: object) -> None:
+    def checked(self, value: Any) -> Any:
         """Check a value's type, bounds and choices. Texts, numbers, bools and choices are checked.
+
+        Returns:
+            The value; a number of numpy or torch as Python's own.
 
         Raises:
             ValueError: naming the setting, its value and what is accepted.
         """
         if value is None and self.optional:
-            return
+            return value
+        if self.base_type in (int, float, bool):
+            value = plain(value)
         problem = self._problem(value)
         if problem:
             raise ValueError(f"{self.name}={value!r}: {problem}")
+        return value
 
     def _problem(self, value: object) -> str | None:
         if self.choices:
@@ -162,13 +170,14 @@ def _settings_of(owner: Any) -> Mapping[str, Setting]:
 
 
 def check_settings(values: object) -> None:
-    """Check every setting of a dataclass object.
+    """Check every setting of a dataclass object. Numbers of numpy and torch become Python's own.
 
     Raises:
         ValueError: naming the field, its value and what is accepted.
     """
     for name, described in settings_of(type(values)).items():
-        described.check(getattr(values, name))
+        # A frozen dataclass has no other way.
+        object.__setattr__(values, name, described.checked(getattr(values, name)))
 
 
 def documented(owner: _Class) -> _Class:

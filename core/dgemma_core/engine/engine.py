@@ -9,9 +9,10 @@ from collections.abc import Sequence as Seq
 from functools import partial
 from typing import Any, ClassVar
 
+from dgemma_core.api.aside import call_aside
 from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.events import Generation
-from dgemma_core.api.handle import RequestHandle, submit_in_thread
+from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message
@@ -31,7 +32,7 @@ from dgemma_core.engine.loading import Loader
 from dgemma_core.engine.shared_engines import SharedEngines, register
 from dgemma_core.engine.weightless import Weightless
 from dgemma_core.engine.worker import Worker
-from dgemma_core.errors import EngineClosedError, QueueFullError
+from dgemma_core.errors import EngineClosedError
 
 
 class Engine(Weightless):
@@ -87,7 +88,7 @@ class Engine(Weightless):
         Raises:
             ValueError: model or tokenizer have another class, they do not belong together, or an option is unknown.
         """
-        check_given(model, tokenizer, options)
+        call_aside(partial(check_given, model, tokenizer, options))
         spec = LoadSpec(model=model.name_or_path or type(model).__name__, **options)
         description = describe(tokenizer, model.config, model.generation_config)
         engine = cls(spec)
@@ -180,7 +181,8 @@ class Engine(Weightless):
                 messages. Control tokens typed in text stay text. Or a whole :class:`Request`, with no other argument
                 than ``wait``.
             params: sampling parameters; the checkpoint's defaults if not given.
-            tools: OpenAI function dicts that the chat template declares to the model; only with messages.
+            tools: OpenAI function dicts that the chat template declares to the model; only with messages. An answer to
+                messages without tools holds no calls.
             tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
                 ``"required"`` (it must call one), or the name of the tool it must call. A call always fits its tool's
                 schema. With ``params.grammar`` an answer either calls tools or fits it.
@@ -226,13 +228,13 @@ class Engine(Weightless):
             ValueError, DGemmaError: as :meth:`submit`.
         """
         await self._parts.aopen()
-        if is_quick(request):
-            try:
-                return self.submit(request)
-            except QueueFullError:
-                if not wait:
-                    raise
-        return await submit_in_thread(lambda: self.submit(request, wait=wait))
+        self._check_open()
+        # A grammar or a long prompt takes too long for an event loop. The thread queues nothing, so nothing is left if
+        # the task is cancelled or its loop is closed meanwhile.
+        prepare = self._admission.sequence
+        sequence = prepare(request) if is_quick(request) else await asyncio.to_thread(prepare, request)
+        await self._worker.asubmit(sequence, wait=wait)
+        return sequence.handle
 
     def generate(
         self, prompts: Seq[Prompt], params: SamplingParams | None = None, *, tools: Tools | None = None
@@ -292,8 +294,10 @@ class Engine(Weightless):
             ValueError: bad questions; the message names them.
             DGemmaError: as :meth:`submit`.
         """
-        asking = asked(self._admission, self._worker, context, questions, draws, seed, timeout, wait)
+        self._check_open()
+        asking = asked(self._admission, context, questions, draws, seed, timeout)
         try:
+            self._worker.submit(*asking.sequences, wait=wait)
             for handle in asking.handles:
                 handle.result()
         finally:
@@ -313,17 +317,13 @@ class Engine(Weightless):
     ) -> dict[str, Answer]:
         """:meth:`decide` without blocking the event loop."""
         await self._parts.aopen()
+        self._check_open()
         images = [] if isinstance(context, str) else [i for m in context if isinstance(m, Message) for i in m.images]
         if images:
             await asyncio.to_thread(self.prepare_images, images)
-        ask = partial(asked, self._admission, self._worker, context, questions, draws, seed, timeout)
+        asking = asked(self._admission, context, questions, draws, seed, timeout)
         try:
-            asking = ask(wait=False)
-        except QueueFullError:
-            if not wait:
-                raise
-            asking = await submit_in_thread(lambda: ask(wait=True))
-        try:
+            await self._worker.asubmit(*asking.sequences, wait=wait)
             for handle in asking.handles:
                 await handle
         finally:
@@ -341,17 +341,25 @@ class Engine(Weightless):
             ValueError: bad pieces or parameters; the message names them.
             DGemmaError: as :meth:`submit`.
         """
-        text = self._queue_holed(pieces, params)
-        return text.infilled(text.sequence.handle.result())
+        text = self._holed(pieces, params)
+        try:
+            self._worker.submit(text.sequence)
+            return text.infilled(text.sequence.handle.result())
+        finally:
+            text.cancel()
 
     async def ainfill(self, pieces: Seq[str | Hole], params: SamplingParams | None = None) -> Infilled:
         """:meth:`infill` without blocking the event loop."""
         await self._parts.aopen()
         if any(isinstance(piece, Hole) and piece.grammar is not None for piece in pieces):
-            text = await submit_in_thread(lambda: self._queue_holed(pieces, params))
+            text = await asyncio.to_thread(self._holed, pieces, params)
         else:
-            text = self._queue_holed(pieces, params)
-        return text.infilled(await text.sequence.handle)
+            text = self._holed(pieces, params)
+        try:
+            self._worker.submit(text.sequence)
+            return text.infilled(await text.sequence.handle)
+        finally:
+            text.cancel()
 
     def stats(self) -> EngineStats:
         """A snapshot of the engine's counters."""
@@ -378,11 +386,9 @@ class Engine(Weightless):
             self._loader.progress = progress or self._loader.progress
             self._worker.start()
 
-    def _queue_holed(self, pieces: Seq[str | Hole], params: SamplingParams | None) -> HoledText:
+    def _holed(self, pieces: Seq[str | Hole], params: SamplingParams | None) -> HoledText:
         self._check_open()
-        text = holed_text(self._admission, pieces, params or SamplingParams())
-        self._worker.submit(text.sequence)
-        return text
+        return holed_text(self._admission, pieces, params or SamplingParams())
 
 
 Engine._shared = SharedEngines()

@@ -18,7 +18,7 @@ FOR_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-landing test-all lint format generate bench train clean
+.PHONY: help demo test test-landing test-all lint format generate docs-output bench train clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ format: $(FOR_DEV) ## let ruff fix and format what it can
 
 generate: $(FOR_DEV) ## write the files derived from the settings; ARGS=--check only says which are out of date
 	@$(BIN)/python -m scripts.generate $(ARGS)
+
+docs-output: $(FOR_DEV) ## run the programs of README.md and docs/ and write what they print below them; ARGS="docs/rag.md"
+	@$(BIN)/python -m scripts.page_outputs $(ARGS)
 
 bench: $(FOR_DEMO) ## measure the engine against transformers' generate on the same weights
 	@$(BIN)/python -m benchmarks.generate $(ARGS)

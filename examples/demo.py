@@ -222,7 +222,7 @@ def load(assistant: Assistant, console: Console) -> None:
     )
 
 
-def ask_aloud(assistant: Assistant, questions: Sequence[tuple[str, Question]], console: Console) -> int:
+def ask_aloud(assistant: Assistant, questions: Sequence[tuple[str, Question]], console: Console) -> list[str]:
     """Streams the answers to the terminal, each between its question and its sources.
 
     Args:
@@ -231,12 +231,12 @@ def ask_aloud(assistant: Assistant, questions: Sequence[tuple[str, Question]], c
         console: where to print.
 
     Returns:
-        Number of answers that have the expected words.
+        The answers.
     """
     streams = {"LlamaIndex": assistant.stream_llama_index, "LangChain": assistant.stream_langchain}
     colours = {"LlamaIndex": "cyan", "LangChain": "magenta"}
     indent = " " * 15
-    right = 0
+    answers = []
     for number, (framework, question) in enumerate(questions, 1):
         console.print()
         console.print(
@@ -257,8 +257,8 @@ def ask_aloud(assistant: Assistant, questions: Sequence[tuple[str, Question]], c
         note = " · ".join((*dict.fromkeys(sources), f"{tokens} tokens in {steps} steps, {seconds:.2f} s"))
         console.print()
         console.print(Text(indent + note, "dim"), soft_wrap=True)
-        right += question.is_answered_by(answer)
-    return right
+        answers.append(answer)
+    return answers
 
 
 def say_what_was_loaded(engine: Engine, console: Console) -> None:
@@ -299,7 +299,8 @@ def show(assistant: Assistant, console: Console) -> None:
     questions = bundled_questions()
     frameworks = ("LlamaIndex", "LangChain")
     aloud = [(frameworks[number % 2], question) for number, question in enumerate(questions[:8])]
-    right = ask_aloud(assistant, aloud, console)
+    answers = ask_aloud(assistant, aloud, console)
+    right = sum(question.is_answered_by(answer) for (_, question), answer in zip(aloud, answers, strict=True))
     say_what_was_loaded(assistant.engine, console)
     console.print(f"{right} of {len(aloud)} answers agree with the documents.", highlight=False)
 
@@ -348,6 +349,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the demo; returns the exit code."""
     args = parse(argv)
     console = Console()
+    from advice import advice
     from retrieval import CorpusError
 
     try:
@@ -355,11 +357,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.docs or CORPUS, args.model, args.device, args.dtype, args.seed, args.max_tokens, args.top_k
         )
         load(assistant, console)
+        if args.docs is not None and args.model == "embedded":
+            console.print(
+                "           It is small: ordinary prose needs --model google/diffusiongemma-26B-A4B-it.", style="dim"
+            )
         if args.question:
             asked = [Question(text) for text in args.question]
             pairs = [(framework, question) for question in asked for framework in ("LlamaIndex", "LangChain")]
-            ask_aloud(assistant, pairs, console)
+            answers = ask_aloud(assistant, pairs, console)
             say_what_was_loaded(assistant.engine, console)
+            if text := advice(args.model, answers):
+                console.print(Text(f"\n{text}", "yellow"), soft_wrap=True)
         else:
             show(assistant, console)
     except (CorpusError, DGemmaError, ValueError) as error:

@@ -40,20 +40,23 @@ def read_folder(folder: Path) -> list[Passage]:
     """All passages of the text files in a folder and the folders in it.
 
     Raises:
-        CorpusError: no such folder, or no text in it.
+        CorpusError: no such folder, no text in it, or a file that is not text.
     """
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder; give one with {' or '.join(SUFFIXES)} files")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    passages = [
-        Passage(text, str(path.relative_to(folder)))
-        for path in files
-        for text in split_passages(path.read_text(encoding="utf-8", errors="replace"))
-    ]
+    passages = [Passage(text, str(path.relative_to(folder))) for path in files for text in split_passages(_read(path))]
     if not passages:
         found = f"its {len(files)} {' and '.join(SUFFIXES)} files are empty" if files else "it has none"
         raise CorpusError(f"{folder} has no text to search: looked for {' and '.join(SUFFIXES)} files, {found}")
     return passages
+
+
+def _read(path: Path) -> str:
+    data = path.read_bytes()
+    if b"\0" in data:
+        raise CorpusError(f"{path} is not UTF-8 text: it has zero bytes; convert it or take it out of the folder")
+    return data.decode("utf-8", errors="replace")
 
 
 def split_passages(text: str, words: int = WORDS_PER_PASSAGE) -> Iterator[str]:

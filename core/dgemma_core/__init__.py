@@ -20,6 +20,7 @@ from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message, ToolCall
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Request
+from dgemma_core.api.requirements import explained_imports
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.usage import EngineStats, Usage
 from dgemma_core.api.version import __version__
@@ -63,6 +64,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _import_engine() -> Any:
-    from dgemma_core.engine.engine import Engine
+    with explained_imports():
+        from dgemma_core.engine.engine import Engine
 
     return Engine

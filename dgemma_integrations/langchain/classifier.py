@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Self
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
-from pydantic import PrivateAttr, model_validator
+from pydantic import PrivateAttr, field_validator, model_validator
 
+from dgemma_core.api.calibration import Calibration
+from dgemma_core.api.plain_numbers import plain
+from dgemma_core.api.protocol import Engine
 from dgemma_core.api.questions import Answer, check_draws
 from dgemma_core.api.sampling_params import check_timeout
 from dgemma_integrations.langchain.errors import translated_errors
@@ -20,9 +24,20 @@ from dgemma_integrations.langchain.messages import ato_engine_messages, to_engin
 from dgemma_integrations.langchain.questions import QuestionSet, question_set
 from dgemma_integrations.langchain.thresholds import thresholds_by_name
 from dgemma_integrations.shared.checks import check_calibration
+from dgemma_integrations.shared.fields import LoadOptions
 from dgemma_integrations.shared.keywords import reject_unknown
 
 _CALL_NAMES = ("draws", "seed", "timeout", "calibration", "threshold", "include_probabilities")
+
+
+class ClassifierOptions(LoadOptions, total=False):
+    """Keyword arguments of the classifier, except the questions and how they are answered."""
+
+    engine: Engine | None
+    calibration: Calibration | None
+    draws: int
+    seed: int | None
+    timeout: float | None
 
 
 class DiffusionGemmaClassifier(WholeLists, EngineSettings, RunnableSerializable[LanguageModelInput | BaseMessage, Any]):
@@ -95,11 +110,26 @@ class DiffusionGemmaClassifier(WholeLists, EngineSettings, RunnableSerializable[
     _set: QuestionSet = PrivateAttr()
     _thresholds: dict[str, float] = PrivateAttr()
 
+    @field_validator("draws", mode="before")
+    @classmethod
+    def _check_draws(cls, value: Any) -> int:
+        return check_draws(value)
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _plain_threshold(cls, value: Any) -> Any:
+        # Pydantic would take True for 1.
+        if isinstance(value, Mapping):
+            return {name: plain(number) for name, number in value.items()}
+        value = plain(value)
+        if isinstance(value, bool):
+            raise ValueError(f"threshold={value!r}: must be a probability from 0 to 1")
+        return value
+
     @model_validator(mode="after")
     def _check_diffusiongemma_questions(self) -> Self:
         self._set = question_set(self.questions)
         self._thresholds = thresholds_by_name(self.threshold, self._set.questions)
-        check_draws(self.draws)
         check_calibration(self.calibration)
         check_timeout(self.timeout)
         return self

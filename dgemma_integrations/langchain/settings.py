@@ -17,7 +17,7 @@ from dgemma_integrations.langchain.lists import CompletedLists
 from dgemma_integrations.langchain.loading import EngineSettings
 from dgemma_integrations.shared.adapter_settings import DRAFTS, SAMPLING_SETTINGS
 from dgemma_integrations.shared.fields import SamplingFields
-from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.keywords import own_names
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS
 from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
 from dgemma_integrations.shared.tool_use import ToolUse
@@ -106,13 +106,16 @@ class DiffusionGemmaSettings(CompletedLists, EngineSettings, SamplingFields):
             if kwargs.get(name):
                 raise ValueError(f"{owner}: {name}= is not supported here: use ChatDiffusionGemma")
         given = {name: value for name, value in kwargs.items() if name not in _TOOL_NAMES}
-        reject_unknown(given, _CALL_NAMES, owner=owner)
+        given = own_names(given, _CALL_NAMES, owner=owner)
+        if stop is None:
+            stop = given.get("stop")
+        elif given.get("stop") is not None:
+            raise ValueError(f"{owner}: stop={stop!r} was given twice, once under another name; give one of them")
         # LangChain's own switch, which has had its effect already.
         given.pop("stream", None)
         model, timeout, on_draft = (given.pop(name, None) for name in ("model", "timeout", "on_draft"))
-        timeout = self.timeout if timeout is None else timeout
+        timeout = check_timeout(self.timeout if timeout is None else timeout)
         on_draft = self.on_draft if on_draft is None else on_draft
-        check_timeout(timeout)
         params = self._sampling_params({**given, "stop": stop})
         if on_draft is not None:
             params = replace(params, drafts=True)

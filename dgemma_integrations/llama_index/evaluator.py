@@ -68,13 +68,11 @@ class DiffusionGemmaEvaluator(BaseEvaluator):
         calibration: Calibration | None = None,
     ) -> None:
         self._llm = resolve_llm(llm, type(self).__name__)
-        check_probability("threshold", threshold)
-        check_draws(draws)
         check_calibration(calibration)
         self._question = as_template("question", question or self.default_question)
-        self._threshold = threshold
+        self._threshold = check_probability("threshold", threshold)
         self._raise_error = raise_error
-        self._draws = draws
+        self._draws = check_draws(draws)
         self._calibration = calibration
 
     def _get_prompts(self) -> PromptDictType:

@@ -15,11 +15,12 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
     LLMMetadata,
 )
-from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import ToolSelection
 
 from dgemma_core.api.messages import Message
 from dgemma_integrations.llama_index import requests
+from dgemma_integrations.llama_index.cut_answers import report_cut_response
+from dgemma_integrations.llama_index.instrumentation import chat_event, completion_event
 from dgemma_integrations.llama_index.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.llama_index.responses import (
     ChatRespond,
@@ -49,6 +50,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
     - Settings of an answer: the fields of ``dgemma_core.SamplingParams``, with ``max_tokens`` for ``max_new_tokens``;
       also ``temperature``, ``timeout`` and ``thinking``. All of these may also be given per call.
     - ``thinking``: chat responses hold the model's thoughts as a ``ThinkingBlock``.
+    - ``on_length``: ``"warn"`` or ``"raise"`` if a structured answer was cut for want of room.
     - ``drafts``: streams also yield a chunk per denoising step. It has ``delta=""``, and the canvas as text is in
       ``additional_kwargs["draft"]`` (``text``, ``step``, ``entropy``).
     - ``allow_image_urls``: download images that a message names by an ``http(s)`` address.
@@ -94,7 +96,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
 
     # --- the eight endpoints; none calls another, because each fires one LLM event ---
 
-    @llm_chat_callback()
+    @chat_event
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation.
 
@@ -111,7 +113,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
         """
         return self._answer(self._messages(messages), kwargs, _chat_respond(kwargs))
 
-    @llm_completion_callback()
+    @completion_event
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt.
 
@@ -122,7 +124,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
         """
         return self._answer(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
 
-    @llm_chat_callback()
+    @chat_event
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """As :meth:`chat`, in one chunk per finished canvas. The last chunk has the usage.
 
@@ -130,29 +132,29 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
         """
         return cast(ChatResponseGen, self._stream(self._messages(messages), kwargs, _chat_respond(kwargs)))
 
-    @llm_completion_callback()
+    @completion_event
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """As :meth:`complete`, in chunks as :meth:`stream_chat`."""
         asked = _completion_prompt(prompt, formatted, kwargs)
         return cast(CompletionResponseGen, self._stream(asked, kwargs, completion_response))
 
-    @llm_chat_callback()
+    @chat_event
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """As :meth:`chat`, without blocking the event loop. Cancelling the task cancels the request."""
         return await self._aanswer(await self._amessages(messages), kwargs, _chat_respond(kwargs))
 
-    @llm_completion_callback()
+    @completion_event
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """As :meth:`complete`, without blocking the event loop."""
         return await self._aanswer(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
 
-    @llm_chat_callback()
+    @chat_event
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """As :meth:`stream_chat`, without blocking the event loop."""
         stream = await self._astream(await self._amessages(messages), kwargs, _chat_respond(kwargs))
         return cast(ChatResponseAsyncGen, stream)
 
-    @llm_completion_callback()
+    @completion_event
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """As :meth:`stream_complete`, without blocking the event loop."""
         stream = await self._astream(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
@@ -183,8 +185,11 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
     ) -> list[ToolSelection]:
         """The tool calls of a response, or of a chunk of a stream.
 
+        If ``error_on_no_tool_call`` is true and the response was cut for want of room, the log gets a warning.
+
         Raises:
             ValueError: there are no calls, and ``error_on_no_tool_call`` is true.
+            AnswerCutError: instead of the warning, with ``on_length="raise"``.
         """
         calls = selections(response)
         if error_on_no_tool_call and not calls:
@@ -192,6 +197,9 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
                 f"expected a tool call, but the model answered {response.message.content!r}; tool_required=True forces "
                 "one"
             )
+        if error_on_no_tool_call:
+            # Programs run the calls at once and keep nothing of the response. Agents ask without this, and keep it.
+            report_cut_response(response, self.on_length)
         return calls
 
     # --- from a call to the engine and back ---

@@ -30,8 +30,8 @@ class CheckpointFacts:
 
 def checkpoint_facts(spec: LoadSpec) -> CheckpointFacts:
     """The facts of the checkpoint that an engine of this spec would load. Ignores ``spec.max_context``."""
-    path = _config_path(spec)
     try:
+        path = _config_path(spec)
         return CheckpointFacts() if path is None else _read(path, os.stat(path).st_mtime_ns)
     except (OSError, ValueError):
         return CheckpointFacts()

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-import llama_index.core
 import pytest
-from llama_index.core import Settings
 
-
-@contextmanager
-def kept_settings() -> Iterator[None]:
-    before, tokenizer = vars(Settings).copy(), llama_index.core.global_tokenizer
-    yield
-    vars(Settings).update(before)
-    llama_index.core.global_tokenizer = tokenizer
+from scripts.page_outputs import kept_settings
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import demo
 import pytest
+from advice import advice
 from demo import Assistant, Question, bundled_questions
 from rich.console import Console
 
@@ -105,6 +106,27 @@ def test_own_documents_and_question(tmp_path: Path, capfd: pytest.CaptureFixture
     assert "weights were loaded once" in out
 
 
+def test_own_documents_that_the_embedded_checkpoint_cannot_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prose = "After the war my grandmother kept bees behind the mill, and sold what honey she could spare."
+    (tmp_path / "bees.txt").write_text(prose, encoding="utf-8")
+    code, out, _ = run(capfd, "--docs", str(tmp_path), "--question", "What is the opening time of the Orvin shop?")
+    assert code == 0
+    assert "ordinary prose needs --model" in out
+    assert "2 of 2 answers say nothing. The embedded checkpoint is small" in out
+    assert "--model google/diffusiongemma-26B-A4B-it" in out
+
+
+def test_answered_questions_get_no_advice() -> None:
+    assert advice("embedded", ["It was built in 1907.", "The context does not say."]) == ""
+    assert advice("embedded", []) == ""
+    said = ["The context does not say.", "", "It was built in 1907."]
+    assert advice("embedded", said).startswith("2 of 3 answers say nothing. The embedded")
+    assert "--top-k" in advice("some/model", said)
+    assert "embedded" not in advice("some/model", said)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -144,6 +166,13 @@ def test_an_empty_folder_is_explained(tmp_path: Path, capfd: pytest.CaptureFixtu
     code, _, err = run(capfd, "--docs", str(tmp_path), "--question", "Who?")
     assert code == 2
     assert "has no text to search" in err
+
+
+def test_a_binary_file_is_explained(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "note.txt").write_bytes(b"\x7fELF\0\0")
+    code, _, err = run(capfd, "--docs", str(tmp_path), "--question", "Who?")
+    assert code == 2
+    assert "note.txt is not UTF-8 text" in err
 
 
 @pytest.mark.landing

@@ -8,9 +8,11 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from typing import cast
 
 from dgemma_core.api.events import Event, FinishedEvent, Generation
 from dgemma_core.api.patience import patience, result_of
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.errors import RequestTimeoutError
 
 
@@ -45,11 +47,13 @@ class RequestHandle:
             DGemmaError: the request failed.
         """
         try:
-            return result_of(self._future, timeout)
+            return result_of(self._future, cast(float | None, plain(timeout)))
         except FutureTimeout as error:
             if self._future.done():
                 raise  # The request's own error, which is a TimeoutError too.
-            raise RequestTimeoutError(f"no result within {timeout} s; the request is still running") from error
+            raise RequestTimeoutError(
+                f"no result within {timeout} s; the request is still running: call result() again, or cancel()"
+            ) from error
 
     def done(self) -> bool:
         """Whether the request has ended, with an answer or an error."""

@@ -10,6 +10,7 @@ from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.chat.image_patches import ImagePreprocessor
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.checkpoint.description import CheckpointDescription, read_description
+from dgemma_core.engine.without_effect import TemplateWarnings, tell_limits
 from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.matcher import GrammarCompiler
 
@@ -25,6 +26,7 @@ class CheckpointParts:
         self._spec = spec
         self._description: CheckpointDescription | None = None
         self._template: ChatTemplate | None = None
+        self._template_warnings: TemplateWarnings | None = None
         self.renew_locks()
 
     def renew_locks(self) -> None:
@@ -39,6 +41,7 @@ class CheckpointParts:
 
     def adopt(self, description: CheckpointDescription) -> None:
         """Use this description instead of the checkpoint's files."""
+        tell_limits(self._spec, description)
         self._description = description
 
     @property
@@ -54,6 +57,14 @@ class CheckpointParts:
     def template(self) -> ChatTemplate:
         """Messages -> token ids. With a large vocabulary the first use takes a while."""
         return self._template or call_aside(self._make_template)
+
+    @property
+    def template_warnings(self) -> TemplateWarnings:
+        """Warnings of what the chat template leaves out."""
+        if self._template_warnings is None:
+            template = self.description.tokenizer.chat_template
+            self._template_warnings = TemplateWarnings(template if isinstance(template, str) else None)
+        return self._template_warnings
 
     @property
     def images(self) -> ImagePreprocessor:
@@ -80,7 +91,9 @@ class CheckpointParts:
     def _read_description(self) -> CheckpointDescription:
         with self._lock:
             if self._description is None:
-                self._description = read_description(self._spec)
+                description = read_description(self._spec)
+                tell_limits(self._spec, description)
+                self._description = description
             return self._description
 
     def _make_template(self) -> ChatTemplate:
@@ -101,6 +114,14 @@ class CheckpointParts:
         description = self.description
         with self._compiler_lock:
             if self._compiler is None:
-                alphabet = Alphabet(description.tokenizer, description.vocab_size, description.end_ids)
-                self._compiler = GrammarCompiler(alphabet)
+                template = self.template
+                self._compiler = GrammarCompiler(
+                    Alphabet(
+                        description.tokenizer,
+                        description.vocab_size,
+                        description.end_ids,
+                        frozenset(template.controls),
+                        template.plain,
+                    )
+                )
             return self._compiler

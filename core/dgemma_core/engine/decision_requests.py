@@ -73,7 +73,7 @@ def asked(
         ValueError: bad questions; the message names them.
         DGemmaError: as ``Engine.submit``.
     """
-    check_timeout(timeout)
+    timeout = check_timeout(timeout)
     description = admission.parts.description
     writer = FormWriter(admission.parts.template.plain, description.end_id, description.pad_id)
     asks = plan_asks(context, questions, writer, description.canvas_limit)

@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from functools import partial
 from typing import Any, ClassVar
 
 from dgemma_core.api.aside import call_aside
@@ -22,9 +23,11 @@ from dgemma_core.api.request import Prompt, Request, Tools
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.usage import EngineStats
 from dgemma_core.checkpoint.description import describe
+from dgemma_core.checkpoint.weights import check_loadable
 from dgemma_core.engine.admission import Admission, is_quick
 from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.decision_requests import asked
+from dgemma_core.engine.given import check_given, checked_spec
 from dgemma_core.engine.infill_requests import HoledText, holed_text
 from dgemma_core.engine.loading import Loader
 from dgemma_core.engine.shared_engines import SharedEngines, register
@@ -55,7 +58,7 @@ class Engine(Weightless):
     _shared: ClassVar[SharedEngines[Engine]]
 
     def __init__(self, spec: LoadSpec | None = None) -> None:
-        spec = spec or LoadSpec()
+        spec = checked_spec(spec)
         parts = CheckpointParts(spec)
         self._closed = False
         self._in_memory = False
@@ -72,7 +75,7 @@ class Engine(Weightless):
 
         Every call takes a reference, and :meth:`close` gives one back. The last :meth:`close` closes the engine.
         """
-        return cls._shared.take(spec or LoadSpec(), cls)
+        return cls._shared.take(checked_spec(spec), cls)
 
     @classmethod
     def from_model(cls, model: Any, tokenizer: Any, **options: Any) -> Engine:
@@ -84,15 +87,9 @@ class Engine(Weightless):
             options: ``max_context``, ``max_batch_tokens``, ``max_queue``, ``prefix_cache_bytes`` as in ``LoadSpec``.
 
         Raises:
-            ValueError: the model has another class, or an option is unknown.
+            ValueError: model or tokenizer have another class, they do not belong together, or an option is unknown.
         """
-        kind: Any = call_aside(_model_class)
-        if not isinstance(model, kind):
-            raise ValueError(f"model={type(model).__name__}: must be a DiffusionGemmaForBlockDiffusion")
-        known = ("max_context", "max_batch_tokens", "max_queue", "prefix_cache_bytes")
-        for name in options:
-            if name not in known:
-                raise ValueError(f"unknown option {name!r}: from_model takes {', '.join(known)}")
+        call_aside(partial(check_given, model, tokenizer, options))
         spec = LoadSpec(model=model.name_or_path or type(model).__name__, **options)
         description = describe(tokenizer, model.config, model.generation_config)
         engine = cls(spec)
@@ -112,6 +109,16 @@ class Engine(Weightless):
     def in_memory(self) -> bool:
         """Whether the engine wraps a model object, so that its spec alone cannot make it again."""
         return self._in_memory
+
+    def validate(self) -> None:
+        """Check that the weights can be loaded as the spec says. Loads none, and downloads small files only.
+
+        Raises:
+            CheckpointError: the checkpoint is missing or unusable, or the device cannot run it.
+        """
+        description = self._parts.description
+        if not self._in_memory:
+            check_loadable(self.spec, description)
 
     def load(self, progress: Progress | None = None) -> None:
         """Load the weights now and block until they are in. Idempotent.
@@ -175,7 +182,8 @@ class Engine(Weightless):
                 messages. Control tokens typed in text stay text. Or a whole :class:`Request`, with no other argument
                 than ``wait``.
             params: sampling parameters; the checkpoint's defaults if not given.
-            tools: OpenAI function dicts that the chat template declares to the model; only with messages.
+            tools: OpenAI function dicts that the chat template declares to the model; only with messages. An answer to
+                messages without tools holds no calls.
             tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
                 ``"required"`` (it must call one), or the name of the tool it must call. A call always fits its tool's
                 schema. With ``params.grammar`` an answer either calls tools or fits it.
@@ -382,12 +390,6 @@ class Engine(Weightless):
     def _holed(self, pieces: Seq[str | Hole], params: SamplingParams | None) -> HoledText:
         self._check_open()
         return holed_text(self._admission, pieces, params or SamplingParams())
-
-
-def _model_class() -> type[Any]:
-    from transformers import DiffusionGemmaForBlockDiffusion
-
-    return DiffusionGemmaForBlockDiffusion
 
 
 Engine._shared = SharedEngines()

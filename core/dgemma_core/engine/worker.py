@@ -235,11 +235,7 @@ class Worker:
         now = time.monotonic()
         for sequence in loop.scheduler.sequences():
             if sequence.costs.deadline is not None and sequence.costs.deadline <= now:
-                error = RequestTimeoutError(
-                    "the request did not finish within its timeout and was dropped; give it more seconds, or lower "
-                    "max_new_tokens"
-                )
-                loop.fail(sequence, error)
+                loop.fail(sequence, RequestTimeoutError(sequence.costs.timeout_text()))
         return True
 
     def _close_handle(self, sequence: Sequence) -> None:

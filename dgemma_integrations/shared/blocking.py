@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import aclosing, suppress
@@ -32,8 +33,12 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     async def once() -> AsyncGenerator[T]:
         yield await work
 
-    (result,) = iterate_blocking(once())
-    return result
+    try:
+        (result,) = iterate_blocking(once())
+        return result
+    finally:
+        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+            work.close()  # Interrupted before it began. Python would warn that nobody has awaited it.
 
 
 def iterate_blocking(work: AsyncGenerator[T]) -> Generator[T]:

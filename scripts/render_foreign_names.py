@@ -1,6 +1,8 @@
 """Renders the tables of other libraries' options for ``docs/swap-in.md``: one table per class.
 
-``peer_options.json`` lists the options of their classes, as read from the named versions of their packages.
+``peer_options.json`` lists the options of their classes, as read from the named versions of their packages, and the
+fields of our classes that are no settings of the engine. The adapters are not imported, because their fields are
+generated too.
 """
 
 from __future__ import annotations
@@ -12,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from dgemma_core.api.foreign_names import FOREIGN_NAMES
-from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaLLM
-from dgemma_integrations.llama_index import DiffusionGemma
+from dgemma_integrations.shared.adapter_settings import LOAD_SETTINGS, SAMPLING_SETTINGS
 
 _RECORDED = Path(__file__).with_name("peer_options.json")
-_HERE: dict[str, Any] = {c.__name__: c for c in (ChatDiffusionGemma, DiffusionGemmaLLM, DiffusionGemma)}
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,19 @@ class Peer:
     @property
     def own(self) -> frozenset[str]:
         """Keyword arguments of our class, by our own names."""
-        classes = [_HERE[self.here]] if self.here else _HERE.values()
-        return frozenset().union(*(_own_names(each) for each in classes))
-
-
-@cache
-def _own_names(model_class: Any) -> frozenset[str]:
-    return frozenset(field.alias or name for name, field in model_class.model_fields.items())
+        fields = _recorded()["fields"]
+        more = " ".join([fields[self.here]] if self.here else fields.values()).split()
+        return frozenset((*LOAD_SETTINGS, *SAMPLING_SETTINGS, *more))
 
 
 def peers(kind: str) -> list[Peer]:
     """The recorded ``"classes"`` or ``"dicts"``."""
-    recorded = json.loads(_RECORDED.read_text("utf-8"))[kind]
-    return [Peer(**{**one, "options": tuple(one["options"].split())}) for one in recorded]
+    return [Peer(**{**one, "options": tuple(one["options"].split())}) for one in _recorded()[kind]]
+
+
+@cache
+def _recorded() -> Any:
+    return json.loads(_RECORDED.read_text("utf-8"))
 
 
 def foreign_names_tables() -> str:

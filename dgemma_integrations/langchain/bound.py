@@ -15,7 +15,7 @@ _OF_THE_ANSWER = frozenset(
 )
 
 
-class BoundChat(RunnableBinding[LanguageModelInput, AIMessage]):  # type: ignore[no-redef]
+class BoundChat(RunnableBinding[LanguageModelInput, AIMessage]):
     """What ``ChatDiffusionGemma.bind`` returns.
 
     LangChain's own binding hands ``bind_tools`` and ``with_structured_output`` on to the model, without what is bound.

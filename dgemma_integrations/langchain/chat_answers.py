@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseRunManager, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.utils.utils import LC_ID_PREFIX
 
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
 class ChatAnswers(WholeLists, ChatSettings, BaseChatModel):
     """A chat model that answers from an engine."""
+
+    if TYPE_CHECKING:
+        # WholeLists serves runnables of any output.
+        def batch(  # noqa: D102
+            self, inputs: list[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any
+        ) -> list[AIMessage]: ...
+        async def abatch(  # noqa: D102
+            self, inputs: list[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any
+        ) -> list[AIMessage]: ...
 
     def _generate(
         self,

@@ -11,7 +11,9 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import PrivateAttr, field_validator, model_validator
 
+from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.plain_numbers import plain
+from dgemma_core.api.protocol import Engine
 from dgemma_core.api.questions import Answer, check_draws
 from dgemma_core.api.sampling_params import check_timeout
 from dgemma_integrations.langchain.errors import translated_errors
@@ -22,9 +24,20 @@ from dgemma_integrations.langchain.messages import ato_engine_messages, to_engin
 from dgemma_integrations.langchain.questions import QuestionSet, question_set
 from dgemma_integrations.langchain.thresholds import thresholds_by_name
 from dgemma_integrations.shared.checks import check_calibration
+from dgemma_integrations.shared.fields import LoadOptions
 from dgemma_integrations.shared.keywords import reject_unknown
 
 _CALL_NAMES = ("draws", "seed", "timeout", "calibration", "threshold", "include_probabilities")
+
+
+class ClassifierOptions(LoadOptions, total=False):
+    """Keyword arguments of the classifier, except the questions and how they are answered."""
+
+    engine: Engine | None
+    calibration: Calibration | None
+    draws: int
+    seed: int | None
+    timeout: float | None
 
 
 class DiffusionGemmaClassifier(WholeLists, EngineSettings, RunnableSerializable[LanguageModelInput | BaseMessage, Any]):

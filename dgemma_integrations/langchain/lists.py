@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
@@ -25,11 +25,6 @@ class CompletedLists(BaseModel):
 
     # Of the list that this copy serves.
     _turns: Turns | None = PrivateAttr(default=None)
-
-    if TYPE_CHECKING:
-        # From LangChain's base classes.
-        def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any: ...  # noqa: A002, D102
-        async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any: ...  # noqa: A002, D102
 
     def batch_as_completed(
         self, inputs: Sequence[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any
@@ -68,7 +63,8 @@ class CompletedLists(BaseModel):
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig], return_exceptions: bool, kwargs: dict[str, Any]
     ) -> AsyncGenerator[tuple[int, Any]]:
         turns = Turns(configs[0].get("max_concurrency"))
-        copy = self._with_turns(turns)
+        # Its ainvoke is LangChain's. Declared here, it would hide the types of LangChain's own.
+        copy: Any = self._with_turns(turns)
 
         async def ask(index: int) -> tuple[int, Any]:
             async with turns.turn():

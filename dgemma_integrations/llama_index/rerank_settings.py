@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypedDict
 
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.prompts.mixin import PromptDictType
@@ -23,6 +24,20 @@ DEFAULT_QUESTION = "Does the text answer this question: {query_str}"
 
 # Strict, because Pydantic would otherwise take True for 1.
 _Count = Annotated[int, Field(strict=True, ge=1), BeforeValidator(plain)]
+
+
+class RerankOptions(TypedDict, total=False):
+    """Keyword arguments of the reranker, except its first three."""
+
+    threshold: float | None
+    levels: Mapping[str, str] | Sequence[str] | None
+    long_text: LongText
+    max_concurrency: int | None
+    keep_retrieval_score: bool
+    metadata_mode: MetadataMode
+    draws: int
+    calibration: Calibration | None
+    callback_manager: CallbackManager
 
 
 class RerankSettings(BaseNodePostprocessor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.prompts import PromptTemplate
@@ -26,6 +26,17 @@ from dgemma_integrations.shared.checks import check_calibration, check_probabili
 DEFAULT_SINGLE_QUESTION = "Which option fits the request?"
 DEFAULT_MULTI_QUESTION = "Is this option useful for the request: {choice}"
 _MAX_OUTPUTS = Setting("Most choices to select.", low=1, name="max_outputs", type=int | None)
+
+
+class SelectorOptions(TypedDict, total=False):
+    """Keyword arguments of the selector, except the LLM."""
+
+    multi: bool
+    max_outputs: int | None
+    threshold: float
+    question: str | PromptTemplate | None
+    draws: int
+    calibration: Calibration | None
 
 
 class DiffusionGemmaSelector(BaseSelector):
@@ -86,7 +97,9 @@ class DiffusionGemmaSelector(BaseSelector):
         )
 
     @classmethod
-    def from_defaults(cls, llm: DiffusionGemma | None = None, **settings: Any) -> DiffusionGemmaSelector:
+    def from_defaults(
+        cls, llm: DiffusionGemma | None = None, **settings: Unpack[SelectorOptions]
+    ) -> DiffusionGemmaSelector:
         """The same as the constructor, under the name that LlamaIndex's selectors use.
 
         Args:

@@ -7,8 +7,10 @@ import contextvars
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import aclosing, suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from dgemma_core.api.patience import patience
 
 T = TypeVar("T")
 
@@ -46,7 +48,10 @@ def iterate_blocking(work: AsyncGenerator[T]) -> Generator[T]:
     try:
         worker.start()
         while True:
-            item, end = worker.items.get()
+            try:
+                item, end = worker.items.get(timeout=patience())
+            except Empty:
+                continue
             if end is None:
                 yield item
             elif isinstance(end, StopAsyncIteration):

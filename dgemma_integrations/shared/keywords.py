@@ -11,6 +11,7 @@ from dgemma_integrations.shared.adapter_settings import ALIASES, LOAD_SETTINGS, 
 
 # Less similar names are no slips of the pen: `top_p` and `stop` have 0.67, `max_length` and `canvas_length` 0.70.
 _SIMILAR = 0.8
+_SHORTEST = 4  # letters of an abbreviation
 _CHECKED = {**LOAD_SETTINGS, **SAMPLING_SETTINGS}
 
 
@@ -79,7 +80,7 @@ def _hint(name: str, value: Any, known: set[str]) -> str:
     row = FOREIGN_NAMES.get(name)
     if row is None:
         others = {other for other, own in ACCEPTED_NAMES.items() if own in known}
-        close = difflib.get_close_matches(name, sorted(known | others), n=1, cutoff=_SIMILAR)
+        close = difflib.get_close_matches(name, sorted(known | others), n=1, cutoff=_SIMILAR) or _shortened(name, known)
         return f" (did you mean {close[0]!r}?)" if close else ""
     advice = row.advice.replace("`", "")
     if row.holds_options and isinstance(value, Mapping) and value:
@@ -89,6 +90,18 @@ def _hint(name: str, value: Any, known: set[str]) -> str:
     if row.setting in known:
         return f" (write {advice})"
     return f" (give the model object {advice})" if row.setting in LOAD_SETTINGS else " (no counterpart here)"
+
+
+def _shortened(name: str, known: set[str]) -> list[str]:
+    """The known names that a name abbreviates, like ``temp``: it has their first letter and none that they lack."""
+    if len(name) < _SHORTEST:
+        return []
+    return [one for one in sorted(known, key=len) if one[0] == name[0] and _is_within(name, one)]
+
+
+def _is_within(letters: str, word: str) -> bool:
+    rest = iter(word)
+    return all(letter in rest for letter in letters)
 
 
 def _entry(name: str, value: Any, known: set[str]) -> str:

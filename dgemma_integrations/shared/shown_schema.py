@@ -22,7 +22,7 @@ _DEFINITIONS = ("$defs", "definitions")
 # These say nothing about a value, or nothing that other keywords do not say.
 _LEFT_OUT = frozenset({"$schema", "$id", "$comment", "examples", "default", "discriminator"})
 _FIRST = {"type": 0, "description": 1}
-_NAMED = frozenset({"properties", "patternProperties"})
+_NAMED = frozenset({"properties", "patternProperties", *_DEFINITIONS})
 _VALUES = frozenset({"enum", "const", "required"})
 
 
@@ -68,20 +68,22 @@ def short_form(schema: Mapping[str, Any]) -> dict[str, Any]:
     definitions = {f"#/{key}/{name}": value for key in _DEFINITIONS for name, value in schema.get(key, {}).items()}
     inside = {key: value for key, value in schema.items() if key not in _DEFINITIONS}
     uses = Counter(_references([inside, *definitions.values()]))
-    return _Shortening(definitions, uses).short(schema)
+    for reference in list(uses):  # A reference to a part of a definition keeps it in its place.
+        uses["/".join(reference.split("/")[:3])] += 2 * (reference.count("/") > 2)
+    return _Shortening(schema, definitions, uses).short(schema)
 
 
 class _Shortening:
-    def __init__(self, definitions: Mapping[str, Any], uses: Mapping[str, int]) -> None:
+    def __init__(self, root: Mapping[str, Any], definitions: Mapping[str, Any], uses: Counter[str]) -> None:
+        self._root = root
         self._definitions = definitions
         self._uses = uses
-        self._open: list[str] = []
 
     def short(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for key, value in schema.items():
-            if key in _DEFINITIONS:
-                kept = {n: self._part(v) for n, v in value.items() if self._uses.get(f"#/{key}/{n}", 0) > 1}
+            if key in _DEFINITIONS and schema is self._root:
+                kept = {n: self._part(v) for n, v in value.items() if self._uses[f"#/{key}/{n}"] > 1}
                 out |= {key: kept} if kept else {}
             elif key in _NAMED and isinstance(value, Mapping):
                 out[key] = {name: self._part(inner) for name, inner in value.items()}
@@ -90,10 +92,8 @@ class _Shortening:
             elif key not in _LEFT_OUT and not _says_nothing(key, value):
                 out[key] = self._part(value)
         reference = schema.get("$ref")
-        if self._uses.get(str(reference)) == 1 and reference in self._definitions and reference not in self._open:
-            self._open.append(reference)
+        if isinstance(reference, str) and self._uses[reference] == 1 and reference in self._definitions:
             target = self._part(self._definitions[reference])
-            self._open.pop()
             if isinstance(target, Mapping):
                 del out["$ref"]
                 out = {**target, **out}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dgemma_core.api.grammar import Grammar
-from dgemma_core.api.messages import Message
 from dgemma_core.api.request import Prompt, Request
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_integrations.shared.shown_schema import with_schema
@@ -39,9 +38,10 @@ class ToolUse:
         Raises:
             ValueError: the prompt is empty, or has no place for tools or thinking.
         """
-        if self.schema is not None:
-            prompt = with_schema([message for message in prompt if isinstance(message, Message)], self.schema)
-        return Request(prompt, params, self.tools, self.choice, self.parallel, self.thinking, timeout)
+        request = Request(prompt, params, self.tools, self.choice, self.parallel, self.thinking, timeout)
+        if self.schema is None:
+            return request
+        return replace(request, prompt=with_schema(request.messages, self.schema))
 
 
 def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:
@@ -62,6 +62,26 @@ def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:
         known = f" or one of the tools {', '.join(names)}" if names else " (there are no tools)"
         raise ValueError(f"tool_choice={choice!r}: must be 'auto', 'none', 'any', 'required'{known}")
     return choice
+
+
+def with_strictness(tools: Sequence[Mapping[str, Any]], asked: Any) -> tuple[dict[str, Any], ...]:
+    """The tools, each with whether to refuse what cannot be enforced of its schema, or to widen it with a warning.
+
+    Args:
+        tools: OpenAI function dicts; their own ``strict`` goes first.
+        asked: ``strict`` of the call; None means no.
+
+    Raises:
+        ValueError: ``strict`` is neither True nor False.
+    """
+    if not isinstance(asked, bool | None):
+        raise ValueError(f"strict={asked!r}: must be True or False")
+    marked = []
+    for tool in tools:
+        own = tool["function"].get("strict")
+        strict = own if isinstance(own, bool) else bool(asked)
+        marked.append({**tool, "function": {**tool["function"], "strict": strict}})
+    return tuple(marked)
 
 
 def switched(name: str, asked: Any, default: bool) -> bool:
@@ -105,4 +125,4 @@ def answer_grammar(response_format: Any) -> Grammar | None:
             f"response_format={response_format!r}: must be {{'type': 'text'}}, {{'type': 'json_object'}} or "
             "{'type': 'json_schema', 'json_schema': {'name': ..., 'schema': {...}}}"
         )
-    return Grammar.json_schema(schema)
+    return Grammar.json_schema(schema, strict=response_format["json_schema"].get("strict") is not False)

@@ -35,6 +35,12 @@ def test_every_option_of_a_class_works_or_is_answered(peer: Peer) -> None:
             assert "did you mean" not in said, name
 
 
+@pytest.mark.parametrize("peer", peers("classes"), ids=lambda peer: f"{peer.package}.{peer.name}")
+def test_the_docs_know_which_options_have_the_same_name(peer: Peer) -> None:
+    fields = {field.alias or name for name, field in MODELS[str(peer.here)].model_fields.items()}
+    assert {*peer.options} & peer.own == {*peer.options} & fields, "edit fields in scripts/peer_options.json"
+
+
 @EACH
 @pytest.mark.parametrize("peer", peers("dicts"), ids=lambda peer: peer.name)
 def test_every_entry_of_a_dict_of_options_is_answered(peer: Peer, model_class: Any) -> None:

@@ -17,6 +17,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
+from dgemma_core.api.patience import result_of
+
 T = TypeVar("T")
 
 _threads: set[threading.Thread] = set()
@@ -49,7 +51,7 @@ def call_aside(work: Callable[[], T]) -> T:
     thread = threading.Thread(target=run, name="dgemma-aside", daemon=True)
     _threads.add(thread)
     thread.start()
-    return outcome.result()
+    return result_of(outcome)
 
 
 @contextmanager

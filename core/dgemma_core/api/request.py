@@ -27,7 +27,8 @@ class Request(JsonForm):
             messages. A list is kept as a tuple. Control tokens typed in text stay text, and halves of surrogate pairs
             become U+FFFD.
         params: sampling parameters; the checkpoint's defaults if not given.
-        tools: OpenAI function dicts that the chat template declares to the model; only with messages.
+        tools: OpenAI function dicts that the chat template declares to the model; only with messages. An answer to
+            messages without tools holds no calls.
         tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
             ``"required"`` (it must call one), or the name of the tool it must call.
         parallel_tool_calls: whether one answer may hold several calls.

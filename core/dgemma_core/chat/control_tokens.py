@@ -49,6 +49,11 @@ class ControlTokens:
         return frozenset((*self.openings, self.channel_close, self.call_close, self.quote)) - {_OFF}
 
     @property
+    def calls(self) -> tuple[int, ...]:
+        """The tokens that only calls have; empty if the tokenizer lacks them."""
+        return tuple(token for token in (self.call_open, self.call_close, self.quote) if token != _OFF)
+
+    @property
     def openings(self) -> frozenset[int]:
         """The tokens that open reasoning or a call."""
         return frozenset((self.channel_open, self.call_open)) - {_OFF}

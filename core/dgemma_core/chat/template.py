@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from dgemma_core.api.images import Image
 from dgemma_core.api.messages import Message
 from dgemma_core.api.surrogates import without_surrogates
-from dgemma_core.chat.control_tokens import control_spellings
+from dgemma_core.chat.control_tokens import ControlTokens, control_spellings
 from dgemma_core.chat.image_spans import ImageMarks, ImageSpan, widen_images
 
 # Private-use code points. Where a text contains them, they are escaped, too.
@@ -48,11 +48,13 @@ class ChatTemplate:
 
     Attributes:
         controls: spellings of the tokens that only a template may write, by id.
+        call_tokens: the tokens that only tool calls have.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.controls = control_spellings(tokenizer)
+        self.call_tokens = ControlTokens.of(tokenizer).calls
         described = json.loads(tokenizer.backend_tokenizer.to_str())
         for token in described["added_tokens"]:
             token["special"] = token["id"] in self.controls

@@ -63,7 +63,7 @@ def _is_hub_id(model: str) -> bool:
     if model.startswith((".", "~", "/")) or model.count("/") != 1 or model.lower().endswith(".gguf"):
         return False
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(model)

@@ -42,11 +42,12 @@ def check_quantized(config: Any, folder: Path) -> None:
 
 def method_of(quantization: Any) -> str:
     """The ``quant_method`` of a quantization config, which may be a dict or an object."""
-    get = quantization.get if isinstance(quantization, dict) else lambda name: getattr(quantization, name, None)
-    method = get("quant_method")
+    fields: dict[str, Any] = quantization if isinstance(quantization, dict) else vars(quantization)
+    method = fields.get("quant_method")
     if method is None:
         # Older bitsandbytes checkpoints have these flags alone.
-        method = _OURS if get("load_in_8bit") or get("load_in_4bit") else "an unnamed method"
+        flagged = fields.get("load_in_8bit") or fields.get("load_in_4bit")
+        method = _OURS if flagged else "an unnamed method"
     return str(getattr(method, "value", method))
 
 

@@ -64,7 +64,8 @@ class Admission:
         grammar = answer_grammar(request, names)
         guide = None if grammar is None else GrammarGuide(self.grammar_cursor(grammar, room))
         settings = self.parts.description.defaults.with_params(params)
-        return self.rendered_sequence(prompt, settings, params, room, guide, request.timeout, names)
+        banned = () if grammar is not None or may_call(request) else self.parts.template.call_tokens
+        return self.rendered_sequence(prompt, settings, params, room, guide, request.timeout, names, banned)
 
     def rendered_sequence(
         self,
@@ -75,6 +76,7 @@ class Admission:
         guide: Guide | None,
         timeout: float | None = None,
         names: ToolNames | None = None,
+        banned: tuple[int, ...] = (),
     ) -> Sequence:
         """A sequence of a rendered prompt.
 
@@ -86,6 +88,7 @@ class Admission:
             guide: steers the sequence's canvases; None for free text.
             timeout: seconds after which the sequence fails.
             names: of the tools; by default they are declared under their own.
+            banned: token ids that the answer never has.
         """
         cancel = self._cancel()
         assert cancel is not None, "the engine has called this, so it is alive"
@@ -100,6 +103,7 @@ class Admission:
             timeout=timeout,
             guide=guide,
             images=[self.parts.images.place(span) for span in prompt.spans],
+            banned=banned,
         )
 
     def render(self, prompt: Prompt, tools: Tools = (), thinking: bool = False) -> Rendered:
@@ -163,6 +167,14 @@ def is_quick(request: Request) -> bool:
     if any(message.images for message in messages):
         return False
     return sum(len(message.text) for message in messages) < _LONG_PROMPT
+
+
+def may_call(request: Request) -> bool:
+    """Whether an answer that no grammar holds may call tools.
+
+    A chat may only call tools that it declares. Raw text and token ids may declare tools in their own words.
+    """
+    return request.tool_choice != "none" and not request.messages
 
 
 def answer_grammar(request: Request, names: ToolNames | None = None) -> Grammar | None:

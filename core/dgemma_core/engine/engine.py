@@ -16,6 +16,7 @@ from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message
+from dgemma_core.api.patience import result_of
 from dgemma_core.api.protocol import Progress
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Prompt, Request, Tools
@@ -131,7 +132,7 @@ class Engine(Weightless):
             EngineClosedError: the engine is closed.
         """
         self._begin_loading(progress)
-        self._worker.ready.result()
+        result_of(self._worker.ready)
 
     async def aload(self, progress: Progress | None = None) -> None:
         """:meth:`load` without blocking the event loop."""
@@ -181,7 +182,8 @@ class Engine(Weightless):
                 messages. Control tokens typed in text stay text. Or a whole :class:`Request`, with no other argument
                 than ``wait``.
             params: sampling parameters; the checkpoint's defaults if not given.
-            tools: OpenAI function dicts that the chat template declares to the model; only with messages.
+            tools: OpenAI function dicts that the chat template declares to the model; only with messages. An answer to
+                messages without tools holds no calls.
             tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
                 ``"required"`` (it must call one), or the name of the tool it must call. A call always fits its tool's
                 schema. With ``params.grammar`` an answer either calls tools or fits it.

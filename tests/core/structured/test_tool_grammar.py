@@ -173,6 +173,8 @@ VALUES: list[tuple[Any, list[str], list[str]]] = [
         ["null"],
     ),
     ({"type": "number", "allOf": [{"minimum": 1}, {"type": "integer", "minimum": 3}]}, ["3"], ["2", "3.5"]),
+    ({"properties": {"a": {"type": "integer"}}, "items": STRING}, ["{a:1}", "{}"], ["['x']", "1"]),
+    ({"items": {"properties": {"a": {"type": "integer"}}}}, ["[{a:1}]", "[]"], ["{}", "[1]", "[{b:1}]"]),
 ]
 
 

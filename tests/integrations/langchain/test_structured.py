@@ -167,6 +167,8 @@ def test_the_model_sees_the_schema_of_its_answer(held_chat: ChatDiffusionGemma, 
         assert asked(hidden) == bare
         silent = held_chat.model_copy(update={"show_schema": False})
         assert asked(silent.with_structured_output(kind, method=method, include_raw=True)) == bare  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="all messages are empty"):
+        structured.invoke("")
     with pytest.raises(ValueError, match="show_schema='no'"):
         structured.invoke("Hello", show_schema="no")
 

@@ -28,7 +28,9 @@ def test_every_unknown_name_is_named() -> None:
         ("max_token", ["max_tokens"], "'max_token' (did you mean 'max_tokens'?). Accepted: max_tokens"),
         ("num_predct", ["max_tokens"], "'num_predct' (did you mean 'num_predict'?). Accepted: max_tokens"),
         ("num_predct", ["seed"], "'num_predct'. Accepted: seed"),
+        ("temp", ["max_tokens", "temperature"], "'temp' (did you mean 'temperature'?). Accepted: "),
         ("pot", ["stop"], "'pot'. Accepted: stop"),
+        ("sto", ["stop_at_eos"], "'sto'. Accepted: stop_at_eos"),
     ],
 )
 def test_names_of_other_libraries_are_answered(name: str, accepted: list[str], words: str) -> None:

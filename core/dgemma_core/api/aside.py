@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import concurrent.futures.thread  # noqa: F401 -- it cannot be imported any more while the interpreter exits
 import contextvars
+import importlib
 import signal
 import sys
 import threading
@@ -52,6 +53,16 @@ def call_aside(work: Callable[[], T]) -> T:
     _threads.add(thread)
     thread.start()
     return result_of(outcome)
+
+
+def import_aside(*names: str) -> None:
+    """Import modules. Ctrl-C does not tear it.
+
+    Args:
+        names: of modules that do not import the caller's.
+    """
+    if any(name not in sys.modules for name in names):
+        call_aside(lambda: [importlib.import_module(name) for name in names])
 
 
 @contextmanager

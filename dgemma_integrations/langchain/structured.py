@@ -70,6 +70,8 @@ def _parts(
 ) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
     """The bound model and the parser."""
     pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+    # The parser checks an object of a Pydantic class, and no other. So only there a schema may be widened unasked.
+    held = not pydantic if strict is None else strict
     told = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
     if method == "function_calling":
         assert schema is not None
@@ -78,7 +80,7 @@ def _parts(
             [schema],
             tool_choice=name,
             parallel_tool_calls=False,
-            strict=strict,
+            strict=held,
             **settings,
             ls_structured_output_format={**told, "schema": openai_tool(schema)},
         )
@@ -88,7 +90,10 @@ def _parts(
     response_format: dict[str, Any] = {"type": "json_object"}
     if schema is not None:
         described = answer_schema(schema)
-        response_format = {"type": "json_schema", "json_schema": {"name": described["title"], "schema": described}}
+        response_format = {
+            "type": "json_schema",
+            "json_schema": {"name": described["title"], "schema": described, "strict": held},
+        }
         told["schema"] = described
     bound = model.bind(response_format=response_format, **settings, ls_structured_output_format=told)
     return bound, PydanticOutputParser(pydantic_object=schema) if pydantic else JsonOutputParser()  # type: ignore[arg-type]

@@ -11,7 +11,14 @@ from llama_index.core.llms.llm import ToolSelection
 
 from dgemma_core.api.messages import ToolCall
 from dgemma_integrations.shared.shown_schema import with_root
-from dgemma_integrations.shared.tool_use import ToolUse, answer_grammar, answer_schema, switched, tool_choice
+from dgemma_integrations.shared.tool_use import (
+    ToolUse,
+    answer_grammar,
+    answer_schema,
+    switched,
+    tool_choice,
+    with_strictness,
+)
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 # Two names of the same switch: LlamaIndex's own and that of chat APIs.
 _PARALLEL = ("allow_parallel_tool_calls", "parallel_tool_calls")
 TOOL_NAMES = frozenset({"tools", "tool_choice", "tool_required", "tool_names", "response_format", *_PARALLEL})
-NAMES = TOOL_NAMES | {"thinking", "show_schema"}
+NAMES = TOOL_NAMES | {"strict", "thinking", "show_schema"}
 
 
 def chat_arguments(
@@ -92,7 +99,7 @@ def tool_use(arguments: Mapping[str, Any], thinking: bool = False, show_schema: 
     given = [arguments[name] for name in _PARALLEL if arguments.get(name) is not None]
     response_format = arguments.get("response_format")
     return ToolUse(
-        tools,
+        with_strictness(tools, arguments.get("strict")),
         choice,
         all(given),
         answer_grammar(response_format),

@@ -40,7 +40,9 @@ class NamedLoadFields(LoadFields):
             return setting.default
         if setting.base_type is not str:
             return value
-        if isinstance(value, PathLike) or type(value).__module__.partition(".")[0] == "torch":
+        # A loaded model may be a class of torch, too.
+        named = setting.name != "model" and type(value).__module__.partition(".")[0] == "torch"
+        if named or isinstance(value, PathLike):
             value = str(value)
         if isinstance(value, str):
             value = value.removeprefix("torch.")

@@ -21,6 +21,7 @@ from dgemma_core.api.answer_schemas import contradictions, enforceable
 from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.json_schemas.declared_keys import with_declared_keys_only
 from dgemma_core.api.json_schemas.implied_types import with_implied_types
+from dgemma_core.api.json_schemas.widening import widened
 from dgemma_core.api.patterns import whole_regex
 from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.surrogates import without_surrogates
@@ -65,11 +66,13 @@ class Grammar(JsonForm):
             raise GrammarError(f"this {self.kind} grammar cannot be used: {problem}", self)
 
     @classmethod
-    def json_schema(cls, schema: Mapping[str, Any] | str | type) -> Grammar:
+    def json_schema(cls, schema: Mapping[str, Any] | str | type, strict: bool = True) -> Grammar:
         """JSON that fits a schema, without blanks between values, with properties in the schema's order.
 
         Args:
             schema: a JSON Schema as mapping or text, or a Pydantic model class.
+            strict: whether to refuse keywords that cannot be enforced. Otherwise they are left out, and a warning in
+                the log names each; then check the answers.
 
         Raises:
             GrammarError: not a schema, an unsatisfiable one, or a keyword that cannot be enforced. The message names
@@ -91,7 +94,7 @@ class Grammar(JsonForm):
             text = json.dumps(schema, ensure_ascii=False, default=_number)
         except TypeError as error:
             raise GrammarError(f"the schema holds a value that JSON has no form for: {error}", None) from error
-        return _meant(cls("json_schema", text))
+        return _meant(cls("json_schema", text if strict else _widened(text)))
 
     @classmethod
     def json(cls) -> Grammar:
@@ -179,6 +182,28 @@ def _lark_regex(pattern: str) -> str:
     return regex_to_lark(pattern, use_ascii="dws")
 
 
+def _widened(text: str) -> str:
+    """The schema without what cannot be enforced; the log says what that is."""
+    schema, notes = _without_unenforceable(text)
+    for note in notes:
+        logger.warning("answer, %s; answers are not held to it, so check them", note)
+    return schema
+
+
+@lru_cache(maxsize=256)
+def _without_unenforceable(text: str) -> tuple[str, list[str]]:
+    schema, notes = widened(json.loads(text), _problem_with)
+    return json.dumps(schema, ensure_ascii=False), notes
+
+
+def _problem_with(schema: Any) -> str:
+    try:
+        Grammar("json_schema", json.dumps(schema, ensure_ascii=False))
+    except GrammarError as error:
+        return str(error)
+    return ""
+
+
 @lru_cache(maxsize=256)
 def _meant(given: Grammar) -> Grammar:
     """The grammar of what a schema means: types that its keywords imply, and objects of declared keys.
@@ -223,4 +248,6 @@ def _problem(grammar: Grammar) -> str:
     problem = "; ".join(str(m).strip() for m in messages if failed or _NO_TOKENIZER not in str(m))
     if grammar.kind == "json_schema" and "nsatisfiable" in problem:
         return next(contradictions(json.loads(grammar.source)), problem)
+    if "oneOf constraints" in problem:
+        return "'oneOf' cannot be enforced: its branches may overlap; use 'anyOf', or branches told apart by a 'const'"
     return problem

@@ -95,13 +95,15 @@ class ScalarWriter:
         longest = [FORMATS[form].longest for form in flat.get("formats", [])]
         high = min((n for n in (high, *longest) if n is not None), default=None)
         if high is not None and low > high:
-            return self._nothing(flat, path)
+            self._note_contradiction(flat, path)
+            return None
         body = self._body(flat, low, high, path)
         if not body:
             return Expr(f"{_QUOTE} TEXT {_QUOTE}")
         some = matches_text(body)
         if some is None:
-            return self._nothing(flat, path)
+            self._note_contradiction(flat, path)
+            return None
         return Expr(f"{_QUOTE} {self._writer.terminal(body)} {_QUOTE}" if some else f"{_QUOTE} {_QUOTE}")
 
     def key(self, flats: Sequence[Flat], path: str, others: Sequence[str] = ()) -> Expr | None:
@@ -139,7 +141,7 @@ class ScalarWriter:
             parts.append(f"(?s:.{{{low},{'' if high is None else high}}})")
         return " & ".join(f"/{part}/" for part in parts)
 
-    def _nothing(self, flat: Flat, path: str) -> None:
+    def _note_contradiction(self, flat: Flat, path: str) -> None:
         said = [key for key in SPEAKS_OF["string"] if key in flat]
         values = ", ".join(f"{key.rstrip('s')!r} {flat[key]!r}" for key in said)
         self.contradictions.append((path, f"no string fits {values} at once"))

@@ -9,13 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from dgemma_core.api.foreign_names import COUNTERPARTS
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.setting_table import settings_of
 from dgemma_integrations.shared.adapter_settings import DRAFTS, load_settings_of, sampling_settings_of
 from scripts.render_fields import fields_source
-from scripts.render_tables import foreign_names_table, settings_table, with_blocks
+from scripts.render_foreign_names import foreign_names_tables
+from scripts.render_tables import settings_table, with_blocks
 
 ROOT = Path(__file__).parents[1]
 FIELDS = ROOT / "dgemma_integrations" / "shared" / "fields.py"
@@ -35,7 +35,7 @@ def blocks(spec: type = LoadSpec, params: type = SamplingParams) -> dict[str, st
         "sampling-settings": settings_table({name: one for name, one in sampling.items() if name not in DRAFTS}),
         "sampling-settings-and-drafts": settings_table(sampling),
         "sampling-params": settings_table(settings_of(params)),
-        "foreign-names": foreign_names_table(COUNTERPARTS),
+        "foreign-names": foreign_names_tables(),
     }
 
 

@@ -17,6 +17,7 @@ Generated from ``LoadSpec`` and ``SamplingParams`` by ``make generate``; do not 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 from pydantic import BaseModel, Field
 '''
@@ -41,6 +42,7 @@ def fields_source(load: Mapping[str, Setting], sampling: Mapping[str, Setting]) 
     return "".join(
         (
             _HEAD,
+            _options("LoadOptions", "The keyword arguments of ``LoadFields``.", load),
             _class("LoadFields", "Which weights to load, where and how. ``None`` means the default.", load),
             _class("SamplingFields", "Settings of an answer. ``None`` means the checkpoint's own default.", common),
             _class("DraftFields", "For models that stream drafts where this setting asks for them.", drafts),
@@ -50,6 +52,12 @@ def fields_source(load: Mapping[str, Setting], sampling: Mapping[str, Setting]) 
 
 def _class(name: str, text: str, settings: Mapping[str, Setting]) -> str:
     return _CLASS.format(name=name, text=text) + "".join(_field(name, s) for name, s in settings.items())
+
+
+def _options(name: str, text: str, settings: Mapping[str, Setting]) -> str:
+    """A dict type of keyword arguments, for functions that pass them on."""
+    lines = (f"    {each}: {_declared(setting)[0]}\n" for each, setting in settings.items())
+    return _CLASS.format(name=f"{name}", text=text).replace("(BaseModel)", "(TypedDict, total=False)") + "".join(lines)
 
 
 def _field(name: str, setting: Setting) -> str:

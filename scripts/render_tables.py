@@ -1,11 +1,10 @@
-"""Renders the docs' tables of settings and foreign names. They stand between markers in the pages."""
+"""Renders the docs' tables of settings. They stand between markers in the pages."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from dgemma_core.api.foreign_names import Counterpart
 from dgemma_core.api.setting_table import Setting, number_text, quoted
 
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -16,18 +15,6 @@ def settings_table(settings: Mapping[str, Setting]) -> str:
     """One row per setting: name, accepted values, default, meaning."""
     rows = [f"| `{name}` | {_values(one)} | {_default(one)} | {one.text} |\n" for name, one in settings.items()]
     return "| Name | Values | Default | Meaning |\n|---|---|---|---|\n" + "".join(rows)
-
-
-def foreign_names_table(counterparts: Iterable[Counterpart]) -> str:
-    """One row per counterpart: foreign names with the classes that have them, and what to write here."""
-    rows = []
-    for row in counterparts:
-        by_classes: dict[str, list[str]] = {}
-        for name, classes in row.names.items():
-            by_classes.setdefault(classes, []).append(f"`{name}`")
-        there = "; ".join(f"{', '.join(names)} ({classes})" for classes, names in by_classes.items())
-        rows.append(f"| {there} | {row.advice} |\n")
-    return "| There | Here |\n|---|---|\n" + "".join(rows)
 
 
 def with_blocks(page: str, blocks: Mapping[str, str]) -> str:

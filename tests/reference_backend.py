@@ -161,6 +161,7 @@ class ReferenceBackend:
 
     def _sampled(self, canvas: CanvasSegment, state: SlotState, hidden: Tensor) -> tuple[CanvasResult, Tensor]:
         logits = self._logits(hidden) / canvas.temperature
+        logits[:, list(canvas.banned)] = -1e300
         log_probabilities = logits - logits.logsumexp(-1, keepdim=True)
         probabilities = log_probabilities.exp()
         state.soft[: canvas.active] = probabilities @ self._embedding * self._embed_scale

@@ -54,6 +54,6 @@ def tools(args: argparse.Namespace) -> None:
 
 
 def _call_fits(schema: Any, generation: Generation) -> bool:
-    if generation.finish_reason != "tool_calls" or not generation.tool_calls:
+    if not generation.tool_calls:
         return False
     return all(not why_invalid(schema, json.dumps(dict(call.arguments))) for call in generation.tool_calls)

@@ -1,6 +1,7 @@
 """Block-diffusion text generation on the local machine: one engine, many requests batched step by step.
 
-Importing this package is cheap. The first use of ``Engine`` imports torch and transformers.
+Importing this package is cheap. The first use of ``Engine`` imports torch and transformers. Ctrl-C does not tear that
+import: it goes on, and the next use waits for it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dgemma_core import errors
+from dgemma_core.api.aside import call_aside
 from dgemma_core.api.calibration import Calibration, fit_calibration
 from dgemma_core.api.events import BlockEvent, DraftEvent, FinishedEvent, Generation
 from dgemma_core.api.grammar import Grammar
@@ -18,6 +20,7 @@ from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message, ToolCall
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Request
+from dgemma_core.api.requirements import explained_imports
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.usage import EngineStats, Usage
 from dgemma_core.api.version import __version__
@@ -56,7 +59,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "Engine":
+        return call_aside(_import_engine)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _import_engine() -> Any:
+    with explained_imports():
         from dgemma_core.engine.engine import Engine
 
-        return Engine
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return Engine

@@ -70,6 +70,25 @@ class EngineDeadError(DGemmaError):
     """The engine's worker thread ended unexpectedly; ``__cause__`` holds the reason."""
 
 
+class AnswerCutError(DGemmaError):
+    """A structured answer lacks something for want of room, and the caller asked for an error (``on_length="raise"``).
+
+    Attributes:
+        text: the answer as JSON. It is valid, but values are shortened or missing.
+    """
+
+    def __init__(self, message: str, text: str = "") -> None:
+        self.text = text
+        super().__init__(message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Class, text and attributes as plain JSON; ``api.error_from_dict`` reads it."""
+        return super().to_dict() | {"text": self.text}
+
+    def __reduce__(self) -> tuple[type[AnswerCutError], tuple[str, str]]:
+        return type(self), (str(self), self.text)
+
+
 class CheckpointError(DGemmaError):
     """A checkpoint was not found, or this engine cannot run it. The message says what was looked for."""
 

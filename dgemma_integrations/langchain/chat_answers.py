@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseRunManager, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.utils.utils import LC_ID_PREFIX
 
@@ -16,6 +16,7 @@ from dgemma_core.api.events import DraftEvent
 from dgemma_core.api.messages import Message
 from dgemma_integrations.langchain import requests
 from dgemma_integrations.langchain.chat_settings import ChatSettings
+from dgemma_integrations.langchain.lists import WholeLists
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.langchain.protocol_events import EventWriter
 from dgemma_integrations.langchain.responses import ChunkWriter, chat_result
@@ -24,8 +25,17 @@ if TYPE_CHECKING:
     from langchain_protocol.protocol import MessagesData
 
 
-class ChatAnswers(ChatSettings, BaseChatModel):
+class ChatAnswers(WholeLists, ChatSettings, BaseChatModel):
     """A chat model that answers from an engine."""
+
+    if TYPE_CHECKING:
+        # WholeLists serves runnables of any output.
+        def batch(  # noqa: D102
+            self, inputs: list[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any
+        ) -> list[AIMessage]: ...
+        async def abatch(  # noqa: D102
+            self, inputs: list[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any
+        ) -> list[AIMessage]: ...
 
     def _generate(
         self,

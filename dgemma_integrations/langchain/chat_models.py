@@ -10,11 +10,13 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
+from dgemma_integrations.langchain.bound import BoundChat
 from dgemma_integrations.langchain.chat_answers import ChatAnswers
 from dgemma_integrations.langchain.profile import model_profile
 from dgemma_integrations.langchain.schemas import openai_tool
 from dgemma_integrations.langchain.structured import structured
 from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.on_length import OnLength, check_on_length
 from dgemma_integrations.shared.tool_use import tool_choice as normal_choice
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class ChatDiffusionGemma(ChatAnswers):
         on_draft: called with the canvas after every denoising step.
         draft_events: also send the canvas as an event of `stream_events(version="v3")`.
         parallel_tool_calls: whether one answer may hold several tool calls.
+        on_length: `"warn"` or `"raise"` if a structured answer was cut for want of room.
         thinking: ask the model to think before it answers. Its thoughts come as reasoning blocks.
 
     Unknown keyword arguments raise a `ValueError`, here and at every call.
@@ -122,6 +125,10 @@ class ChatDiffusionGemma(ChatAnswers):
         declarations = [openai_tool(tool) for tool in tools] if tools else None
         return self._count_messages(self._prompt(messages), declarations, self.thinking)
 
+    def bind(self, **kwargs: Any) -> BoundChat:  # type: ignore[override]
+        """A model with settings for every call. `bind_tools` and `with_structured_output` of the result keep them."""
+        return BoundChat(bound=self, kwargs=kwargs, config={})
+
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
@@ -135,8 +142,9 @@ class ChatDiffusionGemma(ChatAnswers):
             tools: in any form that LangChain converts: tools, functions, Pydantic classes, schemas.
             tool_choice: `"auto"` (the default), `"none"`, a call of any tool (`"any"`, `"required"` or `True`), or a
                 tool's name, also in OpenAI's form. A call always fits its tool's schema.
-            kwargs: `parallel_tool_calls`, `response_format` (the form of an answer without calls), `strict` (has no
-                effect), and every setting of a call.
+            kwargs: `parallel_tool_calls`, `response_format` (the form of an answer without calls), `strict` (refuse
+                what cannot be enforced of a schema; by default it is widened, with a warning in the log), and every
+                setting of a call.
 
         Raises:
             ValueError: a choice that names no tool.
@@ -154,22 +162,35 @@ class ChatDiffusionGemma(ChatAnswers):
         method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
         include_raw: bool = False,
         strict: bool | None = None,
+        show_schema: bool | None = None,
+        on_length: OnLength | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """A model whose answers are objects of a schema. They always parse and validate.
 
         Args:
-            schema: a Pydantic class, a TypedDict, or a JSON schema or OpenAI function as dict. The model does not see
-                it, so say in the prompt what you want.
+            schema: a Pydantic class, a TypedDict, or a JSON schema or OpenAI function as dict. Objects hold
+                declared keys only, unless the schema says otherwise (`extra="allow"`, `additionalProperties`).
             method: `"json_schema"` (JSON that fits the schema), `"function_calling"` (a forced call of a tool with this
                 schema) or `"json_mode"` (JSON that fits the schema, or any JSON without one).
             include_raw: return a dict with `raw`, `parsed` and `parsing_error`.
-            strict: has no effect, because answers always fit the schema.
+            strict: refuse what cannot be enforced of the schema, or (`False`) widen it, with a warning in the log.
+                `None` widens Pydantic classes, whose objects the parser checks, and refuses for other schemas.
+            show_schema: whether the model sees a short form of the schema at the end of the user's message; `None`
+                means the object's own setting. With `"function_calling"` it always sees the tool.
+            on_length: what to do if an answer was cut for want of room: `"warn"` writes to the log, `"raise"` raises
+                `AnswerCutError`, which has the cut object as JSON; `None` means the object's own setting. With
+                `include_raw` there is no warning, because `raw` has the `finish_reason`, and the error is
+                `parsing_error`.
             kwargs: none are known.
 
         Raises:
             ValueError: an unknown method or keyword argument.
             GrammarError: when the model is called, if the schema cannot be enforced.
+            AnswerCutError: when the model is called, with `on_length="raise"`.
         """
-        reject_unknown(kwargs, ("schema", "method", "include_raw", "strict"), owner="with_structured_output")
-        return structured(self, schema, method, include_raw, strict)
+        known = ("schema", "method", "include_raw", "strict", "show_schema", "on_length")
+        reject_unknown(kwargs, known, owner="with_structured_output")
+        settings = {} if show_schema is None else {"show_schema": show_schema}
+        on_length = check_on_length(self.on_length if on_length is None else on_length)
+        return structured(self, schema, method, include_raw, strict, settings, on_length)

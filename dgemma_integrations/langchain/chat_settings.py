@@ -9,6 +9,7 @@ from typing import Any
 from dgemma_integrations.langchain.settings import Call, DiffusionGemmaSettings
 from dgemma_integrations.langchain.tools import NAMES as TOOL_NAMES
 from dgemma_integrations.langchain.tools import tool_use
+from dgemma_integrations.shared.on_length import OnLength
 
 
 class ChatSettings(DiffusionGemmaSettings):
@@ -18,18 +19,27 @@ class ChatSettings(DiffusionGemmaSettings):
     """Whether one answer may hold several tool calls; `None` means yes. A call's own setting replaces it."""
     thinking: bool = False
     """Whether to ask the model to think before it answers. A call's own setting replaces it."""
+    show_schema: bool = True
+    """Whether the model sees the JSON schema that its answer must fit. A call's own setting replaces it."""
     draft_events: bool = False
     """Whether `stream_events(version="v3")` also sends the canvas after every denoising step."""
+    on_length: OnLength = "warn"
+    """What `with_structured_output` does if an answer was cut for want of room and only its object is seen: `"warn"`
+    writes to the log, `"raise"` raises `AnswerCutError`."""
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         return {
             **super()._identifying_params,
-            "tool_use": {"parallel_tool_calls": self.parallel_tool_calls, "thinking": self.thinking},
+            "tool_use": {
+                "parallel_tool_calls": self.parallel_tool_calls,
+                "thinking": self.thinking,
+                "show_schema": self.show_schema,
+            },
         }
 
     def _call(self, stop: list[str] | str | None, kwargs: Mapping[str, Any]) -> Call:
-        use = tool_use(kwargs, parallel=self.parallel_tool_calls, thinking=self.thinking)
+        use = tool_use(kwargs, self.parallel_tool_calls, self.thinking, self.show_schema)
         others = {name: value for name, value in kwargs.items() if name not in TOOL_NAMES}
         draft_events = others.pop("draft_events", None)
         draft_events = self.draft_events if draft_events is None else draft_events

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
-from pydantic import PrivateAttr, model_validator
+from pydantic import PrivateAttr, field_validator, model_validator
 
+from dgemma_core.api.calibration import Calibration
+from dgemma_core.api.plain_numbers import plain
+from dgemma_core.api.protocol import Engine
 from dgemma_core.api.questions import Answer, check_draws
 from dgemma_core.api.sampling_params import check_timeout
 from dgemma_integrations.langchain.errors import translated_errors
 from dgemma_integrations.langchain.inputs import text_or_messages
+from dgemma_integrations.langchain.lists import WholeLists
 from dgemma_integrations.langchain.loading import EngineSettings
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.langchain.questions import QuestionSet, question_set
 from dgemma_integrations.langchain.thresholds import thresholds_by_name
 from dgemma_integrations.shared.checks import check_calibration
+from dgemma_integrations.shared.fields import LoadOptions
 from dgemma_integrations.shared.keywords import reject_unknown
 
 _CALL_NAMES = ("draws", "seed", "timeout", "calibration", "threshold", "include_probabilities")
 
 
-class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageModelInput | BaseMessage, Any]):
+class ClassifierOptions(LoadOptions, total=False):
+    """Keyword arguments of the classifier, except the questions and how they are answered."""
+
+    engine: Engine | None
+    calibration: Calibration | None
+    draws: int
+    seed: int | None
+    timeout: float | None
+
+
+class DiffusionGemmaClassifier(WholeLists, EngineSettings, RunnableSerializable[LanguageModelInput | BaseMessage, Any]):
     r"""Answers typed questions about a text, all in one denoising step. Use it to route, grade or guard.
 
     It is a runnable: it takes a string, messages or a prompt, and works in chains, batches and graphs. It shares the
@@ -93,11 +110,26 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
     _set: QuestionSet = PrivateAttr()
     _thresholds: dict[str, float] = PrivateAttr()
 
+    @field_validator("draws", mode="before")
+    @classmethod
+    def _check_draws(cls, value: Any) -> int:
+        return check_draws(value)
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _plain_threshold(cls, value: Any) -> Any:
+        # Pydantic would take True for 1.
+        if isinstance(value, Mapping):
+            return {name: plain(number) for name, number in value.items()}
+        value = plain(value)
+        if isinstance(value, bool):
+            raise ValueError(f"threshold={value!r}: must be a probability from 0 to 1")
+        return value
+
     @model_validator(mode="after")
     def _check_diffusiongemma_questions(self) -> Self:
         self._set = question_set(self.questions)
         self._thresholds = thresholds_by_name(self.threshold, self._set.questions)
-        check_draws(self.draws)
         check_calibration(self.calibration)
         check_timeout(self.timeout)
         return self
@@ -151,8 +183,9 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
         prompt = given if isinstance(given, str) else await ato_engine_messages(given)
         engine = await self._aengine()
         await engine.aload()
+        ask = partial(engine.adecide, prompt, self._set.questions, **self._settings())
         with translated_errors():
-            return await engine.adecide(prompt, self._set.questions, **self._settings())
+            return await ask() if self._turns is None else await self._turns.queue(lambda wait: ask(wait=wait))
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -172,4 +205,6 @@ class DiffusionGemmaClassifier(EngineSettings, RunnableSerializable[LanguageMode
             return self
         reject_unknown(kwargs, _CALL_NAMES, owner=type(self).__name__)
         own = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**{**own, **kwargs})
+        changed = type(self)(**{**own, **kwargs})
+        changed._turns = self._turns
+        return changed

@@ -9,12 +9,13 @@ from pydantic import Field, model_validator
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.protocol import Engine
 from dgemma_integrations.shared.engines import aengine_for, engine_for
-from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.keywords import own_names
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
 from dgemma_integrations.shared.loading import GivenEngine, NamedLoadFields, check_picklable
+from dgemma_integrations.shared.strict_numbers import StrictNumbers
 
 
-class EngineSettings(NamedLoadFields):
+class EngineSettings(StrictNumbers, NamedLoadFields):
     """Keyword arguments of all objects that use an engine. ``None`` means the default."""
 
     engine: GivenEngine = Field(default=None, exclude=True, repr=False)
@@ -24,16 +25,17 @@ class EngineSettings(NamedLoadFields):
 
     @model_validator(mode="before")
     @classmethod
-    def _reject_unknown_diffusiongemma_keywords(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            reject_unknown(values, cls.model_fields, owner=cls.__name__)
-        return values
+    def _read_diffusiongemma_keywords(cls, values: Any) -> Any:
+        """Take other libraries' names, refuse unknown ones."""
+        return own_names(values, cls.model_fields, owner=cls.__name__) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _check_diffusiongemma_engine(self) -> Self:
         if self.engine is not None:
             self._adopt_engine()
         self._spec()
+        if self.validate_model_on_init:
+            self._engine().validate()
         return self
 
     def _adopt_engine(self) -> None:

@@ -104,7 +104,8 @@ def _question(where: str, kind: Any, text: str) -> tuple[Question, dict[str, Any
             "use ChatDiffusionGemma.with_structured_output"
         )
     if all(isinstance(value, str) for value in values):
-        return Question("choice", text, list(values)), dict(zip(values, meant, strict=True))
+        question = Question("choice", text, list(values))
+        return question, dict(zip(question.names, meant, strict=True))
     if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
         levels = sorted(zip(values, meant, strict=True), key=lambda level: level[0])
         return Question("score", text, [str(value) for value, _ in levels]), {str(v): m for v, m in levels}

@@ -11,9 +11,10 @@ from dataclasses import replace
 from dgemma_core.api.events import BlockEvent, DraftEvent, FinishedEvent, Generation
 from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.protocol import Engine
-from dgemma_core.api.request import Prompt
+from dgemma_core.api.request import Prompt, Request
 from dgemma_integrations.langchain.errors import translated_errors
 from dgemma_integrations.langchain.settings import Call
+from dgemma_integrations.shared.turns import Turns
 
 
 def generate(engine: Engine, prompts: Sequence[Prompt], call: Call) -> list[Generation]:
@@ -92,11 +93,17 @@ async def _asubmitted(engine: Engine, prompts: Sequence[Prompt], call: Call) -> 
     try:
         with translated_errors():
             for prompt in prompts:
-                handles.append(await engine.asubmit(call.request(prompt), wait=bool(handles)))
+                handles.append(await _asubmit(engine, call.request(prompt), bool(handles), call.turns))
                 await asyncio.sleep(0)  # A long list of prompts must not block the loop.
         yield handles
     finally:
         _cancel(handles)
+
+
+async def _asubmit(engine: Engine, request: Request, wait: bool, turns: Turns | None) -> RequestHandle:
+    if turns is None or wait:
+        return await engine.asubmit(request, wait=wait)
+    return await turns.queue(lambda wait: engine.asubmit(request, wait=wait))
 
 
 def _cancel(handles: Sequence[RequestHandle]) -> None:

@@ -6,18 +6,18 @@ itself, and puts a schema there that anything fits. So schemas that contain them
 
 from __future__ import annotations
 
-import typing
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-import typing_extensions
 from langchain_core.tools import BaseTool, create_schema_from_function
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import PydanticUserError, TypeAdapter
 
-from dgemma_integrations.shared.tool_use import with_root
+from dgemma_integrations.langchain.typed_dicts import is_typed_dict, without_qualifiers
+from dgemma_integrations.shared.shown_schema import with_root
 
 _DEFINITIONS = ("$defs", "definitions")
 
@@ -33,7 +33,7 @@ def openai_tool(tool: Mapping[str, Any] | type | Callable[..., Any] | BaseTool) 
         return _converted(convert_to_openai_tool, tool)
     parameters = _without_titles(with_root(schema))
     description = parameters.pop("description", "")
-    if _is_typed_dict(tool):  # LangChain's conversion does not end if a TypedDict contains itself.
+    if is_typed_dict(tool):  # LangChain's conversion does not end if a TypedDict contains itself.
         function = {"name": tool.__name__, "description": description}  # type: ignore[union-attr]
     else:
         function = _converted(convert_to_openai_tool, tool)["function"]
@@ -61,7 +61,7 @@ def answer_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
 
 def _converted(convert: Callable[[Any], dict[str, Any]], given: Any) -> dict[str, Any]:
     try:
-        return convert(given)
+        return convert(without_qualifiers(given) if is_typed_dict(given) else given)
     except RecursionError:
         raise ValueError(
             f"{given!r}: a typing.TypedDict that contains itself needs Python 3.12; give a Pydantic class, or a "
@@ -69,15 +69,11 @@ def _converted(convert: Callable[[Any], dict[str, Any]], given: Any) -> dict[str
         ) from None
 
 
-def _is_typed_dict(kind: Any) -> bool:
-    return typing.is_typeddict(kind) or typing_extensions.is_typeddict(kind)
-
-
 def _arguments_of(tool: Any) -> Any:
     """A tool's arguments: a class, or a schema."""
     if isinstance(tool, BaseTool):
         return tool.tool_call_schema
-    if isinstance(tool, type | Mapping) or _is_typed_dict(tool):
+    if isinstance(tool, type | Mapping) or is_typed_dict(tool):
         return tool
     return create_schema_from_function(
         tool.__name__,
@@ -93,9 +89,11 @@ def _own_schema(kind: Any) -> dict[str, Any] | None:
     """The JSON schema that Pydantic or the user has written, with definitions; None if there is none."""
     if isinstance(kind, Mapping):
         return dict(kind)
-    if _is_typed_dict(kind):
+    if is_typed_dict(kind):
         try:
-            return TypeAdapter(kind).json_schema()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pydantic says that it does not enforce ReadOnly.
+                return TypeAdapter(kind).json_schema()
         except PydanticUserError:  # typing.TypedDict before Python 3.12, or a type without a schema
             return None
     if not (isinstance(kind, type) and is_basemodel_subclass(kind)):

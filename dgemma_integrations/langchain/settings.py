@@ -13,13 +13,15 @@ from dgemma_core.api.messages import Message
 from dgemma_core.api.request import Prompt, Request
 from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_core.api.version import __version__
+from dgemma_integrations.langchain.lists import CompletedLists
 from dgemma_integrations.langchain.loading import EngineSettings
 from dgemma_integrations.shared.adapter_settings import DRAFTS, SAMPLING_SETTINGS
 from dgemma_integrations.shared.fields import SamplingFields
-from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.keywords import own_names
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS
 from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
 from dgemma_integrations.shared.tool_use import ToolUse
+from dgemma_integrations.shared.turns import Turns
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LangSmithParams
@@ -35,7 +37,10 @@ _TOOL_NAMES = ("tools", "tool_choice", "functions", "function_call", "parallel_t
 
 @dataclass(frozen=True)
 class Call:
-    """Settings of one call: its own keyword arguments, else the model object's settings."""
+    """Settings of one call: its own keyword arguments, else the model object's settings.
+
+    ``turns`` are those of the list to which the call belongs, if any.
+    """
 
     model: str
     params: SamplingParams
@@ -43,13 +48,14 @@ class Call:
     on_draft: Callable[[DraftEvent], Any] | None
     tool_use: ToolUse = field(default_factory=ToolUse)
     draft_events: bool = False
+    turns: Turns | None = None
 
     def request(self, prompt: Prompt) -> Request:
         """This call's request for a prompt."""
         return self.tool_use.request(prompt, self.params, self.timeout)
 
 
-class DiffusionGemmaSettings(EngineSettings, SamplingFields):
+class DiffusionGemmaSettings(CompletedLists, EngineSettings, SamplingFields):
     """Keyword arguments of both model classes. ``None`` means the checkpoint's own default."""
 
     max_retries: int | None = None
@@ -100,17 +106,20 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields):
             if kwargs.get(name):
                 raise ValueError(f"{owner}: {name}= is not supported here: use ChatDiffusionGemma")
         given = {name: value for name, value in kwargs.items() if name not in _TOOL_NAMES}
-        reject_unknown(given, _CALL_NAMES, owner=owner)
+        given = own_names(given, _CALL_NAMES, owner=owner)
+        if stop is None:
+            stop = given.get("stop")
+        elif given.get("stop") is not None:
+            raise ValueError(f"{owner}: stop={stop!r} was given twice, once under another name; give one of them")
         # LangChain's own switch, which has had its effect already.
         given.pop("stream", None)
         model, timeout, on_draft = (given.pop(name, None) for name in ("model", "timeout", "on_draft"))
-        timeout = self.timeout if timeout is None else timeout
+        timeout = check_timeout(self.timeout if timeout is None else timeout)
         on_draft = self.on_draft if on_draft is None else on_draft
-        check_timeout(timeout)
         params = self._sampling_params({**given, "stop": stop})
         if on_draft is not None:
             params = replace(params, drafts=True)
-        return Call(self.model if model is None else str(model), params, timeout, on_draft)
+        return Call(self.model if model is None else str(model), params, timeout, on_draft, turns=self._turns)
 
     # --- what LangChain asks every model ---
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from dgemma_core.api.questions import Question
+from dgemma_integrations.shared.checks import is_probability
 
 
 def thresholds_by_name(
@@ -26,9 +26,9 @@ def thresholds_by_name(
     by_name = dict(given) if isinstance(given, Mapping) else dict.fromkeys(asked, given)
     if not by_name:
         raise ValueError(f"threshold={given!r}: there is no question of type bool")
-    for name, value in by_name.items():
+    for name in by_name:
         if name not in asked:
             raise ValueError(f"threshold for {name!r}: must be for a question of type bool: {', '.join(asked)}")
-        if not math.isfinite(value) or not 0 <= value <= 1:
-            raise ValueError(f"threshold={value!r} for {name!r}: must be a probability from 0 to 1")
+        if not is_probability(by_name[name]):
+            raise ValueError(f"threshold={by_name[name]!r} for {name!r}: must be a probability from 0 to 1")
     return by_name

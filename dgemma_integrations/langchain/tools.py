@@ -6,20 +6,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from dgemma_integrations.langchain.schemas import openai_tool
-from dgemma_integrations.shared.tool_use import ToolUse, answer_grammar, asked_to_think, tool_choice
+from dgemma_integrations.shared.tool_use import (
+    ToolUse,
+    answer_grammar,
+    answer_schema,
+    switched,
+    tool_choice,
+    with_strictness,
+)
 
-NAMES = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "thinking"})
+NAMES = frozenset(
+    {"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "thinking", "show_schema"}
+)
 
 
-def tool_use(kwargs: Mapping[str, Any], parallel: bool | None = None, thinking: bool = False) -> ToolUse:
+def tool_use(
+    kwargs: Mapping[str, Any], parallel: bool | None = None, thinking: bool = False, show_schema: bool = True
+) -> ToolUse:
     """Read a call's keyword arguments of :data:`NAMES`.
 
-    ``strict`` has no effect, because calls and answers always fit their schema.
+    With ``strict``, a tool whose schema cannot be enforced is refused. Without it the schema is widened, and the log
+    says so.
 
     Args:
         kwargs: of the call.
         parallel: ``parallel_tool_calls`` if the call does not give it.
         thinking: ``thinking`` if the call does not give it.
+        show_schema: ``show_schema`` if the call does not give it.
 
     Raises:
         ValueError: naming the argument, its value and what is accepted.
@@ -27,10 +40,13 @@ def tool_use(kwargs: Mapping[str, Any], parallel: bool | None = None, thinking: 
     tools = tuple(openai_tool(tool) for tool in kwargs.get("tools") or ())
     asked = kwargs.get("parallel_tool_calls")
     parallel = parallel if asked is None else asked
+    response_format = kwargs.get("response_format")
+    shows = switched("show_schema", kwargs.get("show_schema"), show_schema)
     return ToolUse(
-        tools,
+        with_strictness(tools, kwargs.get("strict")),
         tool_choice(kwargs.get("tool_choice"), tools),
         True if parallel is None else bool(parallel),
-        answer_grammar(kwargs.get("response_format")),
-        asked_to_think(kwargs.get("thinking"), thinking),
+        answer_grammar(response_format),
+        switched("thinking", kwargs.get("thinking"), thinking),
+        answer_schema(response_format) if shows else None,
     )

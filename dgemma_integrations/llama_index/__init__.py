@@ -6,20 +6,26 @@ Example:
     >>> print(llm.complete("Name a prime number."))  # doctest: +SKIP
 """
 
-from llama_index.core.llms.loading import RECOGNIZED_LLMS
+from dgemma_core.api.aside import import_aside
+from dgemma_core.api.requirements import explained_imports
 
-from dgemma_integrations.llama_index.evaluator import DiffusionGemmaEvaluator
-from dgemma_integrations.llama_index.evaluators import (
-    DiffusionGemmaAnswerRelevancyEvaluator,
-    DiffusionGemmaContextRelevancyEvaluator,
-    DiffusionGemmaCorrectnessEvaluator,
-    DiffusionGemmaFaithfulnessEvaluator,
-    DiffusionGemmaRelevancyEvaluator,
-)
-from dgemma_integrations.llama_index.guideline_evaluator import DiffusionGemmaGuidelineEvaluator
-from dgemma_integrations.llama_index.llm import DiffusionGemma
-from dgemma_integrations.llama_index.rerank import RELEVANCE_LEVELS, DiffusionGemmaRerank
-from dgemma_integrations.llama_index.selector import DiffusionGemmaSelector
+with explained_imports("llama-index"):
+    import_aside("llama_index.core")
+
+    from llama_index.core.llms.loading import RECOGNIZED_LLMS
+
+    from dgemma_integrations.llama_index.evaluator import DiffusionGemmaEvaluator
+    from dgemma_integrations.llama_index.evaluators import (
+        DiffusionGemmaAnswerRelevancyEvaluator,
+        DiffusionGemmaContextRelevancyEvaluator,
+        DiffusionGemmaCorrectnessEvaluator,
+        DiffusionGemmaFaithfulnessEvaluator,
+        DiffusionGemmaRelevancyEvaluator,
+    )
+    from dgemma_integrations.llama_index.guideline_evaluator import DiffusionGemmaGuidelineEvaluator
+    from dgemma_integrations.llama_index.llm import DiffusionGemma
+    from dgemma_integrations.llama_index.rerank import RELEVANCE_LEVELS, DiffusionGemmaRerank
+    from dgemma_integrations.llama_index.selector import DiffusionGemmaSelector
 
 # Components that hold an LLM, like extractors, restore it from a dict by its class name.
 RECOGNIZED_LLMS[DiffusionGemma.class_name()] = DiffusionGemma

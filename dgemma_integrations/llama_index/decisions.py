@@ -13,10 +13,11 @@ from llama_index.core.settings import Settings
 from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.protocol import Engine
 from dgemma_core.api.questions import Answer, Question
-from dgemma_core.errors import ContextOverflowError, QueueFullError
+from dgemma_core.errors import ContextOverflowError
 from dgemma_integrations.llama_index.concurrency import together
 from dgemma_integrations.llama_index.llm import DiffusionGemma
 from dgemma_integrations.llama_index.long_texts import LongText, split_text
+from dgemma_integrations.shared.turns import Turns
 
 # Tokens. A shorter piece of a text says too little to be judged; then the questions themselves are too long.
 _SHORTEST_PIECE = 16
@@ -67,8 +68,7 @@ class Decisions:
     ) -> None:
         self._engine = engine
         self._options: dict[str, Any] = {"seed": seed, "draws": draws, "calibration": calibration, "timeout": timeout}
-        self._turns = asyncio.Semaphore(min(limit or engine.spec.max_queue, engine.spec.max_queue))
-        self._under_way = 0
+        self._turns = Turns(min(limit or engine.spec.max_queue, engine.spec.max_queue))
 
     @classmethod
     async def open(
@@ -88,23 +88,9 @@ class Decisions:
             ContextOverflowError: context and questions do not fit the context window.
             DGemmaError: as ``Engine.adecide``.
         """
-        async with self._turns:
-            self._under_way += 1
-            try:
-                return await self._ask(context, questions)
-            finally:
-                self._under_way -= 1
-
-    async def _ask(self, context: str, questions: Mapping[str, Question]) -> dict[str, Answer]:
-        # While other requests of ours are under way, waiting for room always ends. The first one does not wait: if the
-        # queue is full, it is refused, unless later ones of ours have got ahead of it.
         ask = partial(self._engine.adecide, context, questions, **self._options)
-        try:
-            return await ask(wait=self._under_way > 1)
-        except QueueFullError:
-            if self._under_way == 1:
-                raise
-            return await ask(wait=True)
+        async with self._turns.turn():
+            return await self._turns.queue(lambda wait: ask(wait=wait))
 
     async def ask_long(
         self, context: str, questions: Mapping[str, Question], long_text: LongText

@@ -12,10 +12,10 @@ from llama_index.core.prompts.mixin import PromptDictType
 
 from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.questions import Question, check_draws
-from dgemma_integrations.llama_index.concurrency import run_blocking
 from dgemma_integrations.llama_index.decisions import Decisions, resolve_llm
 from dgemma_integrations.llama_index.llm import DiffusionGemma
 from dgemma_integrations.llama_index.questions import as_line, as_template
+from dgemma_integrations.shared.blocking import run_blocking
 from dgemma_integrations.shared.checks import check_calibration, check_probability
 
 _VARIABLES = ("query", "response", "reference")
@@ -68,13 +68,11 @@ class DiffusionGemmaEvaluator(BaseEvaluator):
         calibration: Calibration | None = None,
     ) -> None:
         self._llm = resolve_llm(llm, type(self).__name__)
-        check_probability("threshold", threshold)
-        check_draws(draws)
         check_calibration(calibration)
         self._question = as_template("question", question or self.default_question)
-        self._threshold = threshold
+        self._threshold = check_probability("threshold", threshold)
         self._raise_error = raise_error
-        self._draws = draws
+        self._draws = check_draws(draws)
         self._calibration = calibration
 
     def _get_prompts(self) -> PromptDictType:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.prompts.mixin import PromptDictType
 
+from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.questions import Question
 from dgemma_integrations.llama_index.evaluator import DiffusionGemmaEvaluator
 from dgemma_integrations.llama_index.llm import DiffusionGemma
@@ -27,7 +28,10 @@ class DiffusionGemmaGuidelineEvaluator(DiffusionGemmaEvaluator):
         llm: the LLM whose engine is asked; ``Settings.llm`` if not given.
         guidelines: a list of guidelines, or a text with one per line.
         question: the question for each guideline; must contain ``{guideline}``.
-        **settings: as for :class:`DiffusionGemmaEvaluator`.
+        threshold: this and the others as for :class:`DiffusionGemmaEvaluator`.
+        raise_error: raise a ``ValueError`` for a response that does not pass.
+        draws: noise draws to average over.
+        calibration: scales the probabilities.
 
     Raises:
         ValueError: no guideline, a bad value, or an LLM that is not a ``DiffusionGemma``.
@@ -42,9 +46,15 @@ class DiffusionGemmaGuidelineEvaluator(DiffusionGemmaEvaluator):
         llm: DiffusionGemma | None = None,
         guidelines: str | Sequence[str] | None = None,
         question: str | PromptTemplate | None = None,
-        **settings: Any,
+        *,
+        threshold: float = 0.5,
+        raise_error: bool = False,
+        draws: int = 1,
+        calibration: Calibration | None = None,
     ) -> None:
-        super().__init__(llm, question, **settings)
+        super().__init__(
+            llm, question, threshold=threshold, raise_error=raise_error, draws=draws, calibration=calibration
+        )
         as_template("question", self._question, ("guideline",))
         given = DEFAULT_GUIDELINES if guidelines is None else guidelines
         lines = given.splitlines() if isinstance(given, str) else list(given)

@@ -10,16 +10,16 @@ from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.protocol import Engine
 from dgemma_integrations.shared.engines import aengine_for, engine_for
 from dgemma_integrations.shared.facts import checkpoint_facts
-from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.keywords import own_names
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_settings, load_spec
 from dgemma_integrations.shared.loading import GivenEngine, NamedLoadFields, check_picklable
-from dgemma_integrations.shared.strict_integers import StrictIntegers
+from dgemma_integrations.shared.strict_numbers import StrictNumbers
 
 # Objects of this process, which are not pickled with the LLM.
 _PROCESS_FIELDS = frozenset(("callback_manager", "rate_limiter", "given_engine"))
 
 
-class EngineSettings(StrictIntegers, NamedLoadFields):
+class EngineSettings(StrictNumbers, NamedLoadFields):
     """Keyword arguments that decide which engine answers. ``None`` means the default."""
 
     # The keyword argument is called engine=. The property of that name also finds the shared engines.
@@ -36,12 +36,12 @@ class EngineSettings(StrictIntegers, NamedLoadFields):
     @model_validator(mode="before")
     @classmethod
     def _read_keywords(cls, values: Any) -> Any:
-        """Refuse unknown names. Take the load settings from a given engine."""
+        """Take other libraries' names, refuse unknown ones. Take the load settings from a given engine."""
         if not isinstance(values, dict):
             return values
         # A dumped LLM has its class name among its settings.
         values = {name: value for name, value in values.items() if name != "class_name"}
-        reject_unknown(values, {*cls.model_fields, "engine"} - {"given_engine"}, owner=cls.__name__)
+        values = own_names(values, {*cls.model_fields, "engine"} - {"given_engine"}, owner=cls.__name__)
         if values.get("engine") is not None:
             given = {name: value for name, value in values.items() if name in LOAD_FIELDS}
             values |= load_settings(values["engine"], given)
@@ -50,6 +50,8 @@ class EngineSettings(StrictIntegers, NamedLoadFields):
     @model_validator(mode="after")
     def _check_load_settings(self) -> Self:
         self._spec()
+        if self.validate_model_on_init:
+            self.engine.validate()
         return self
 
     # --- copies ---

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Unpack
 
 from llama_index.core import instrumentation
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from dgemma_core.api.questions import Question
-from dgemma_integrations.llama_index.concurrency import run_blocking, together
+from dgemma_integrations.llama_index.concurrency import together
 from dgemma_integrations.llama_index.decisions import Decisions, resolve_llm
 from dgemma_integrations.llama_index.llm import DiffusionGemma
 from dgemma_integrations.llama_index.questions import as_line, as_template
-from dgemma_integrations.llama_index.rerank_settings import DEFAULT_QUESTION, RerankSettings
+from dgemma_integrations.llama_index.rerank_settings import DEFAULT_QUESTION, RerankOptions, RerankSettings
+from dgemma_integrations.shared.blocking import run_blocking
 from dgemma_integrations.shared.keywords import reject_unknown
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
@@ -66,17 +68,21 @@ class DiffusionGemmaRerank(RerankSettings):
     """
 
     def __init__(
-        self, llm: DiffusionGemma | None = None, top_n: int = 5, question: Any = DEFAULT_QUESTION, **settings: Any
+        self,
+        llm: DiffusionGemma | None = None,
+        top_n: int = 5,
+        question: str | PromptTemplate = DEFAULT_QUESTION,
+        **settings: Unpack[RerankOptions],
     ) -> None:
         owner = type(self).__name__
         # A dumped component has its class name among its settings, and so has the LLM in it.
-        settings.pop("class_name", None)
-        reject_unknown(settings, type(self).model_fields, owner=owner)
+        given = {name: value for name, value in settings.items() if name != "class_name"}
+        reject_unknown(given, type(self).model_fields, owner=owner)
         if isinstance(llm, Mapping):
             llm = DiffusionGemma(**llm)
         template = as_template("question", question, ("query_str",))
         # In a dict, because the type of the base class's constructor does not know Pydantic's fields.
-        fields: dict[str, Any] = {"llm": resolve_llm(llm, owner), "top_n": top_n, "question": template, **settings}
+        fields: dict[str, Any] = {"llm": resolve_llm(llm, owner), "top_n": top_n, "question": template, **given}
         super().__init__(**fields)
 
     @classmethod

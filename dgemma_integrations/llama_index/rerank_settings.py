@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypedDict
 
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import MetadataMode
-from pydantic import Field, field_serializer, field_validator
+from pydantic import BeforeValidator, Field, field_serializer, field_validator
 
 from dgemma_core.api.calibration import Calibration
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.questions import Question, check_draws
 from dgemma_integrations.llama_index.llm import DiffusionGemma
 from dgemma_integrations.llama_index.long_texts import LONG_TEXT, LongText
@@ -21,7 +23,21 @@ from dgemma_integrations.shared.checks import check_calibration, check_probabili
 DEFAULT_QUESTION = "Does the text answer this question: {query_str}"
 
 # Strict, because Pydantic would otherwise take True for 1.
-_Count = Annotated[int, Field(strict=True, ge=1)]
+_Count = Annotated[int, Field(strict=True, ge=1), BeforeValidator(plain)]
+
+
+class RerankOptions(TypedDict, total=False):
+    """Keyword arguments of the reranker, except its first three."""
+
+    threshold: float | None
+    levels: Mapping[str, str] | Sequence[str] | None
+    long_text: LongText
+    max_concurrency: int | None
+    keep_retrieval_score: bool
+    metadata_mode: MetadataMode
+    draws: int
+    calibration: Calibration | None
+    callback_manager: CallbackManager
 
 
 class RerankSettings(BaseNodePostprocessor):
@@ -43,14 +59,13 @@ class RerankSettings(BaseNodePostprocessor):
     @classmethod
     def _check_threshold(cls, value: Any) -> Any:
         if value is not None:
-            check_probability("threshold", value)
+            return check_probability("threshold", value)
         return value
 
     @field_validator("draws", mode="before")
     @classmethod
     def _check_draws(cls, value: Any) -> Any:
-        check_draws(value)
-        return value
+        return check_draws(value)
 
     @field_validator("calibration", mode="before")
     @classmethod

@@ -54,6 +54,9 @@ class ChatRespond:
         message = ChatMessage(role=MessageRole.ASSISTANT, blocks=[*blocks, *calls])
         if calls:
             message.additional_kwargs["tool_calls"] = openai_calls(calls)
+            if generation is not None and generation.finish_reason == "length":
+                # An agent keeps the message, and may not run a call that was cut.
+                message.additional_kwargs["finish_reason"] = "length"
         return ChatResponse(message=message, **fields)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.prompts import PromptTemplate
@@ -13,16 +13,30 @@ from llama_index.core.tools.types import ToolMetadata
 
 from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.questions import MOST_OPTIONS, Question, check_draws
+from dgemma_core.api.setting_table import Setting
 from dgemma_core.errors import ContextOverflowError
 from dgemma_integrations.llama_index.choices import Choice, groups_of, named_choices, options_of
-from dgemma_integrations.llama_index.concurrency import run_blocking, together
+from dgemma_integrations.llama_index.concurrency import together
 from dgemma_integrations.llama_index.decisions import Decisions, resolve_llm
 from dgemma_integrations.llama_index.llm import DiffusionGemma
 from dgemma_integrations.llama_index.questions import as_line, as_template
+from dgemma_integrations.shared.blocking import run_blocking
 from dgemma_integrations.shared.checks import check_calibration, check_probability
 
 DEFAULT_SINGLE_QUESTION = "Which option fits the request?"
 DEFAULT_MULTI_QUESTION = "Is this option useful for the request: {choice}"
+_MAX_OUTPUTS = Setting("Most choices to select.", low=1, name="max_outputs", type=int | None)
+
+
+class SelectorOptions(TypedDict, total=False):
+    """Keyword arguments of the selector, except the LLM."""
+
+    multi: bool
+    max_outputs: int | None
+    threshold: float
+    question: str | PromptTemplate | None
+    draws: int
+    calibration: Calibration | None
 
 
 class DiffusionGemmaSelector(BaseSelector):
@@ -72,24 +86,20 @@ class DiffusionGemmaSelector(BaseSelector):
         self._llm = resolve_llm(llm, type(self).__name__)
         if not isinstance(multi, bool):
             raise ValueError(f"multi={multi!r}: must be True or False")
-        if max_outputs is not None and (
-            isinstance(max_outputs, bool) or not isinstance(max_outputs, int) or max_outputs < 1
-        ):
-            raise ValueError(f"max_outputs={max_outputs!r}: must be an integer of at least 1, or None")
-        check_probability("threshold", threshold)
-        check_draws(draws)
         check_calibration(calibration)
         self._multi = multi
-        self._max_outputs = max_outputs
-        self._threshold = threshold
-        self._draws = draws
+        self._max_outputs = _MAX_OUTPUTS.checked(max_outputs)
+        self._threshold = check_probability("threshold", threshold)
+        self._draws = check_draws(draws)
         self._calibration = calibration
         self._question = self._as_question(
             question or (DEFAULT_MULTI_QUESTION if multi else DEFAULT_SINGLE_QUESTION), "question"
         )
 
     @classmethod
-    def from_defaults(cls, llm: DiffusionGemma | None = None, **settings: Any) -> DiffusionGemmaSelector:
+    def from_defaults(
+        cls, llm: DiffusionGemma | None = None, **settings: Unpack[SelectorOptions]
+    ) -> DiffusionGemmaSelector:
         """The same as the constructor, under the name that LlamaIndex's selectors use.
 
         Args:

@@ -15,13 +15,14 @@ from dgemma_integrations.llama_index.tools import NAMES as TOOL_NAMES
 from dgemma_integrations.llama_index.tools import tool_use
 from dgemma_integrations.shared.adapter_settings import SAMPLING_SETTINGS
 from dgemma_integrations.shared.fields import DraftFields, SamplingFields
-from dgemma_integrations.shared.keywords import reject_unknown
+from dgemma_integrations.shared.keywords import own_names
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS
+from dgemma_integrations.shared.on_length import DESCRIPTION, OnLength
 from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
 from dgemma_integrations.shared.tool_use import ToolUse
 
 _SAMPLING_FIELDS = tuple(sorted(set(SAMPLING_SETTINGS) - {"timeout"}))
-_SHOWN_FIELDS = (*LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout", "thinking")
+_SHOWN_FIELDS = (*LOAD_FIELDS, *_SAMPLING_FIELDS, "timeout", "thinking", "show_schema", "on_length")
 
 # LlamaIndex itself adds these to calls: DocumentContextExtractor sends extra_headers, programs pass verbose on. Any
 # other unknown name is an error.
@@ -56,6 +57,8 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields, DraftFields):
 
     stop: Sequence[str] | None = Field(default=(), description=SAMPLING_SETTINGS["stop"].sentence)
     thinking: bool = Field(default=False, description="Ask the model to think before it answers.")
+    show_schema: bool = Field(default=True, description="Show the model the JSON schema that its answer must fit.")
+    on_length: OnLength = Field(default="warn", description=DESCRIPTION)
     allow_image_urls: bool = Field(default=False, description="Download images that are named by their address.")
 
     @field_validator("stop", mode="before")
@@ -77,12 +80,11 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields, DraftFields):
             ValueError: an unknown keyword argument or a bad value.
         """
         owner = type(self).__name__
-        use = tool_use(overrides, self.thinking)
+        use = tool_use(overrides, self.thinking, self.show_schema)
         given = {name: value for name, value in overrides.items() if name not in _SENT_BY_LLAMA_INDEX | TOOL_NAMES}
-        reject_unknown(given, {*PARAMETER_NAMES, "timeout", *TOOL_NAMES}, owner=owner)
+        given = own_names(given, {*PARAMETER_NAMES, "timeout", *TOOL_NAMES}, owner=owner)
         timeout = given.pop("timeout", None)
-        timeout = self.timeout if timeout is None else timeout
-        check_timeout(timeout)
+        timeout = check_timeout(self.timeout if timeout is None else timeout)
         defaults = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
         own = all(value is None for value in given.values())
         if use.grammar is not None:

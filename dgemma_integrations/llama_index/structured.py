@@ -1,13 +1,12 @@
 """Structured prediction: answers that are objects of a Pydantic class, with any weights.
 
-In LlamaIndex's default mode the answer is JSON that fits the class's schema, and the prompt shows the schema to the
-model. In function mode it is a forced call of a tool with that schema. In its text modes LlamaIndex only asks for JSON,
-and does so itself.
+In LlamaIndex's default mode the answer is JSON that fits the class's schema, and the prompt shows a short form of the
+schema to the model. In function mode it is a forced call of a tool with that schema. In its text modes LlamaIndex only
+asks for JSON, and does so itself.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -18,15 +17,17 @@ from llama_index.core.program.streaming_utils import process_streaming_content_i
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.types import Model, PydanticProgramMode
 
+from dgemma_integrations.llama_index.cut_answers import report_cut_response
 from dgemma_integrations.llama_index.tools import TOOL_NAMES, selections
+from dgemma_integrations.shared.on_length import check_on_length
+from dgemma_integrations.shared.shown_schema import place_of_schema, shown
+from dgemma_integrations.shared.tool_use import switched
 
 if TYPE_CHECKING:
     from llama_index.core.prompts import BasePromptTemplate
 
 # The modes that this module implements.
 MODES = (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)
-# As in the prompts that the embedded checkpoint was trained on.
-_SHOWN = "Answer with JSON that follows this schema:\n{schema}"
 
 
 class StructuredPrediction(Generic[Model]):
@@ -55,6 +56,8 @@ class StructuredPrediction(Generic[Model]):
         self._output_cls = output_cls
         self._by_tool = llm.pydantic_program_mode == PydanticProgramMode.FUNCTION
         options = {name: value for name, value in (llm_kwargs or {}).items() if name not in TOOL_NAMES}
+        given = options.pop("on_length", None)
+        self._on_length = check_on_length(getattr(llm, "on_length", "warn") if given is None else given)
         messages = llm._extend_messages(prompt.format_messages(llm=llm, **prompt_args))
         schema = output_cls.model_json_schema()
         if self._by_tool:
@@ -64,11 +67,16 @@ class StructuredPrediction(Generic[Model]):
                 **options,
             }
         else:
-            described = {"name": output_cls.__name__, "schema": schema}
+            # Pydantic checks the object, so a schema that cannot be enforced may be widened.
+            described = {"name": output_cls.__name__, "schema": schema, "strict": bool(options.pop("strict", False))}
+            asked = options.pop("show_schema", None)
+            # Shown here, so that LlamaIndex's events have it.
+            shows = switched("show_schema", asked, getattr(llm, "show_schema", True))
             self._arguments = {
-                "messages": show_schema(messages, schema),
+                "messages": show_schema(messages, schema) if shows else messages,
                 "response_format": {"type": "json_schema", "json_schema": described},
                 **options,
+                "show_schema": False,
             }
 
     def predict(self) -> Model:
@@ -99,6 +107,7 @@ class StructuredPrediction(Generic[Model]):
         return _PartialReader(self._output_cls, self._by_tool)
 
     def _read(self, response: ChatResponse) -> Model:
+        report_cut_response(response, self._on_length, self._output_cls.__name__)
         # A validator of the class may refuse an object that fits the schema. The caller gets that error.
         if self._by_tool:
             (call,) = selections(response)
@@ -132,16 +141,15 @@ class _PartialReader(Generic[Model]):
 
 
 def show_schema(messages: Sequence[ChatMessage], schema: Mapping[str, Any]) -> list[ChatMessage]:
-    """The conversation with the schema added to a last user message, or as a user message of its own."""
-    shown = _SHOWN.format(schema=json.dumps(schema, ensure_ascii=False))
-    messages = list(messages)
-    if not messages or messages[-1].role != MessageRole.USER:
-        return [*messages, ChatMessage(role=MessageRole.USER, content=shown)]
-    last = messages[-1]
-    blocks = list(last.blocks)
+    """:func:`with_schema` of LlamaIndex's messages."""
+    index = place_of_schema([message.role.value for message in messages])
+    if index is None:
+        return [*messages, ChatMessage(role=MessageRole.USER, content=shown(schema))]
+    asked = messages[index]
+    blocks = list(asked.blocks)
     if blocks and isinstance(blocks[-1], TextBlock):
-        blocks[-1] = TextBlock(text=f"{blocks[-1].text}\n\n{shown}")
+        blocks[-1] = TextBlock(text=f"{blocks[-1].text}\n\n{shown(schema)}")
     else:
-        blocks.append(TextBlock(text=shown))
-    extended = ChatMessage(role=last.role, blocks=blocks, additional_kwargs=last.additional_kwargs)
-    return [*messages[:-1], extended]
+        blocks.append(TextBlock(text=shown(schema)))
+    extended = ChatMessage(role=asked.role, blocks=blocks, additional_kwargs=asked.additional_kwargs)
+    return [*messages[:index], extended, *messages[index + 1 :]]

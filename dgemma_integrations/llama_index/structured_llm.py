@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
-from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.types import Model
 from llama_index_instrumentation import get_dispatcher
 
+from dgemma_integrations.llama_index.instrumentation import span
+from dgemma_integrations.llama_index.own_prompts import OwnPrompts
 from dgemma_integrations.llama_index.structured import MODES, StructuredPrediction
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 _dispatcher = get_dispatcher(__name__)
 
 
-class SchemaHeldLLM(FunctionCallingLLM):
+class SchemaHeldLLM(OwnPrompts):
     """A function-calling LLM whose structured predictions always parse and fit their class."""
 
-    @_dispatcher.span
+    @span
     def structured_predict(
         self,
         output_cls: type[Model],
@@ -35,12 +36,14 @@ class SchemaHeldLLM(FunctionCallingLLM):
         Args:
             output_cls: the class.
             prompt: asks for the object; the class's schema is added to the prompt.
-            llm_kwargs: settings for this call, as for :meth:`chat`.
+            llm_kwargs: settings for this call, as for :meth:`chat`, and ``on_length``.
             **prompt_args: variables of the prompt.
 
         Raises:
             GrammarError: the class has a schema that cannot be enforced (a ``ValueError``).
             AnswerBudgetError: ``max_tokens`` is too small for the shortest object.
+            AnswerCutError: the object was cut for want of room, and ``on_length`` is ``"raise"``. With ``"warn"`` the
+                log has a warning.
             pydantic.ValidationError: the answer fits the schema, but a validator of the class refuses it.
             DGemmaError: loading or generating failed.
         """
@@ -53,7 +56,7 @@ class SchemaHeldLLM(FunctionCallingLLM):
         _dispatcher.event(LLMStructuredPredictEndEvent(output=output))
         return output
 
-    @_dispatcher.span
+    @span
     async def astructured_predict(
         self,
         output_cls: type[Model],

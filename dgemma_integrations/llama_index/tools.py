@@ -10,7 +10,15 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageR
 from llama_index.core.llms.llm import ToolSelection
 
 from dgemma_core.api.messages import ToolCall
-from dgemma_integrations.shared.tool_use import ToolUse, answer_grammar, asked_to_think, tool_choice, with_root
+from dgemma_integrations.shared.shown_schema import with_root
+from dgemma_integrations.shared.tool_use import (
+    ToolUse,
+    answer_grammar,
+    answer_schema,
+    switched,
+    tool_choice,
+    with_strictness,
+)
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
 # Two names of the same switch: LlamaIndex's own and that of chat APIs.
 _PARALLEL = ("allow_parallel_tool_calls", "parallel_tool_calls")
 TOOL_NAMES = frozenset({"tools", "tool_choice", "tool_required", "tool_names", "response_format", *_PARALLEL})
-NAMES = TOOL_NAMES | {"thinking"}
+NAMES = TOOL_NAMES | {"strict", "thinking", "show_schema"}
 
 
 def chat_arguments(
@@ -67,12 +75,13 @@ def _declared(tool: BaseTool) -> dict[str, Any]:
     return declared
 
 
-def tool_use(arguments: Mapping[str, Any], thinking: bool = False) -> ToolUse:
+def tool_use(arguments: Mapping[str, Any], thinking: bool = False, show_schema: bool = True) -> ToolUse:
     """Read a call's keyword arguments of :data:`NAMES`.
 
     Args:
         arguments: of the call.
         thinking: ``thinking`` if the call does not give it.
+        show_schema: ``show_schema`` if the call does not give it.
 
     Raises:
         ValueError: naming the argument, its value and what is accepted.
@@ -88,8 +97,15 @@ def tool_use(arguments: Mapping[str, Any], thinking: bool = False) -> ToolUse:
     if arguments.get("tool_required") and tools and choice in (None, "auto"):
         choice = "any"
     given = [arguments[name] for name in _PARALLEL if arguments.get(name) is not None]
-    grammar = answer_grammar(arguments.get("response_format"))
-    return ToolUse(tools, choice, all(given), grammar, asked_to_think(arguments.get("thinking"), thinking))
+    response_format = arguments.get("response_format")
+    return ToolUse(
+        with_strictness(tools, arguments.get("strict")),
+        choice,
+        all(given),
+        answer_grammar(response_format),
+        switched("thinking", arguments.get("thinking"), thinking),
+        answer_schema(response_format) if switched("show_schema", arguments.get("show_schema"), show_schema) else None,
+    )
 
 
 def call_blocks(calls: Sequence[ToolCall], names: Mapping[str, str]) -> list[ToolCallBlock]:

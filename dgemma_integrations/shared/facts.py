@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from typing import Any
 
+from dgemma_core.api.aside import call_aside
 from dgemma_core.api.load_spec import EMBEDDED, LoadSpec
 
 
@@ -29,8 +30,8 @@ class CheckpointFacts:
 
 def checkpoint_facts(spec: LoadSpec) -> CheckpointFacts:
     """The facts of the checkpoint that an engine of this spec would load. Ignores ``spec.max_context``."""
-    path = _config_path(spec)
     try:
+        path = _config_path(spec)
         return CheckpointFacts() if path is None else _read(path, os.stat(path).st_mtime_ns)
     except (OSError, ValueError):
         return CheckpointFacts()
@@ -63,10 +64,14 @@ def _config_path(spec: LoadSpec) -> str | None:
     folder = os.path.expanduser(spec.model)
     if os.path.isdir(folder):
         return os.path.join(folder, "config.json")
+    found = call_aside(partial(_cached_config, spec.model, spec.revision))
+    return found if isinstance(found, str) else None
+
+
+def _cached_config(model: str, revision: str | None) -> Any:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(spec.model, "config.json", revision=spec.revision)
-    return found if isinstance(found, str) else None
+    return try_to_load_from_cache(model, "config.json", revision=revision)
 
 
 @lru_cache(maxsize=1)

@@ -6,8 +6,23 @@ Generated from ``LoadSpec`` and ``SamplingParams`` by ``make generate``; do not 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 from pydantic import BaseModel, Field
+
+
+class LoadOptions(TypedDict, total=False):
+    """The keyword arguments of ``LoadFields``."""
+
+    model: str
+    revision: str | None
+    device: str
+    dtype: str
+    quantization: str | None
+    max_context: int | None
+    max_batch_tokens: int | None
+    max_queue: int
+    prefix_cache_bytes: int
 
 
 class LoadFields(BaseModel):

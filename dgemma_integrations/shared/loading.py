@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pickle import PicklingError
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import ConfigDict, GetPydanticSchema, field_validator
+from pydantic import ConfigDict, Field, GetPydanticSchema, ValidationInfo, field_validator
 from pydantic_core import core_schema
 
 from dgemma_core.api.protocol import Engine
+from dgemma_integrations.shared.adapter_settings import LOAD_SETTINGS
 from dgemma_integrations.shared.fields import LoadFields
 
 # Pydantic does not check it, because load_settings() does, with a better message.
@@ -21,10 +23,35 @@ class NamedLoadFields(LoadFields):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    @field_validator("model", "device", "dtype", mode="before")
+    validate_model_on_init: bool = Field(
+        default=False,
+        description=(
+            "Check when the object is made that the model can be loaded: its files, the device and the number format. "
+            "Loads no weights."
+        ),
+    )
+
+    @field_validator(*LOAD_SETTINGS, mode="before")
     @classmethod
-    def _name_of(cls, value: Any) -> Any:
-        return value if value is None else str(value).removeprefix("torch.")
+    def _named_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """The value with ``None`` as the default and objects by their names."""
+        setting = LOAD_SETTINGS[str(info.field_name)]
+        if value is None:
+            return setting.default
+        if setting.base_type is not str:
+            return value
+        # A loaded model may be a class of torch, too.
+        named = setting.name != "model" and type(value).__module__.partition(".")[0] == "torch"
+        if named or isinstance(value, PathLike):
+            value = str(value)
+        if isinstance(value, str):
+            value = value.removeprefix("torch.")
+        elif setting.name == "model":
+            raise ValueError(
+                f"model={type(value).__name__}(...): must be 'embedded', a Hub id or a folder; give loaded weights as "
+                "engine=Engine.from_model(model, tokenizer)"
+            )
+        return setting.checked(value)
 
 
 def check_picklable(engine: Engine | None, *, owner: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_integrations.shared.adapter_settings import ALIASES, TEMPERATURE, call_names
 from dgemma_integrations.shared.keywords import reject_unknown
+
+logger = logging.getLogger(__name__)
 
 # t_max of the published schedule. ``temperature`` never sets a lower one, see sampling_params().
 _PUBLISHED_T_MAX = 0.8
@@ -67,6 +71,17 @@ def sampling_params(
         raise ValueError(text) from None
 
 
+@cache
+def _tell_mild(temperature: float) -> None:
+    """One line in the log for each value, in a process."""
+    logger.warning(
+        "temperature=%s: every value above 0 and up to %s keeps the checkpoint's own schedule; write 0 for answers "
+        "that repeat, or set t_min and t_max",
+        temperature,
+        _PUBLISHED_T_MAX,
+    )
+
+
 def _resolve(settings: Mapping[str, Any], known: tuple[str, ...], owner: str) -> dict[str, Any]:
     """Settings under the engine's names, without the ones not given."""
     reject_unknown(settings, known, owner=owner)
@@ -77,10 +92,11 @@ def _resolve(settings: Mapping[str, Any], known: tuple[str, ...], owner: str) ->
                 raise ValueError(f"{owner}: {alias} and {name} are the same setting; give one of them")
             given[name] = given.pop(alias)
     if "temperature" in given:
-        temperature = given["temperature"]
+        temperature = given["temperature"] = TEMPERATURE.checked(given["temperature"])
         if "t_min" in given or "t_max" in given:
             raise ValueError(f"{owner}: give temperature={temperature!r} or t_min and t_max, not both")
-        TEMPERATURE.check(temperature)
+        if 0 < temperature <= _PUBLISHED_T_MAX:
+            _tell_mild(temperature)
         # None means the checkpoint's own value, and replaces a value of the model object.
         hot = temperature > _PUBLISHED_T_MAX
         given |= {"t_max": float(temperature), "t_min": temperature / 2} if hot else {"t_max": None, "t_min": None}

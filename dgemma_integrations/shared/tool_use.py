@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.request import Prompt, Request
 from dgemma_core.api.sampling_params import SamplingParams
+from dgemma_integrations.shared.shown_schema import with_schema
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class ToolUse:
         parallel: whether one answer may hold several calls.
         grammar: grammar of an answer without calls, from ``response_format``.
         thinking: whether to think before answering.
+        schema: JSON schema to show to the model; None shows none.
     """
 
     tools: tuple[dict[str, Any], ...] = ()
@@ -28,6 +30,7 @@ class ToolUse:
     parallel: bool = True
     grammar: Grammar | None = None
     thinking: bool = False
+    schema: Mapping[str, Any] | None = None
 
     def request(self, prompt: Prompt, params: SamplingParams, timeout: float | None) -> Request:
         """A request with these tools.
@@ -35,7 +38,10 @@ class ToolUse:
         Raises:
             ValueError: the prompt is empty, or has no place for tools or thinking.
         """
-        return Request(prompt, params, self.tools, self.choice, self.parallel, self.thinking, timeout)
+        request = Request(prompt, params, self.tools, self.choice, self.parallel, self.thinking, timeout)
+        if self.schema is None:
+            return request
+        return replace(request, prompt=with_schema(request.messages, self.schema))
 
 
 def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:
@@ -58,8 +64,28 @@ def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:
     return choice
 
 
-def asked_to_think(asked: Any, default: bool) -> bool:
-    """A call's ``thinking``, or the model object's if the call has none.
+def with_strictness(tools: Sequence[Mapping[str, Any]], asked: Any) -> tuple[dict[str, Any], ...]:
+    """The tools, each with whether to refuse what cannot be enforced of its schema, or to widen it with a warning.
+
+    Args:
+        tools: OpenAI function dicts; their own ``strict`` goes first.
+        asked: ``strict`` of the call; None means no.
+
+    Raises:
+        ValueError: ``strict`` is neither True nor False.
+    """
+    if not isinstance(asked, bool | None):
+        raise ValueError(f"strict={asked!r}: must be True or False")
+    marked = []
+    for tool in tools:
+        own = tool["function"].get("strict")
+        strict = own if isinstance(own, bool) else bool(asked)
+        marked.append({**tool, "function": {**tool["function"], "strict": strict}})
+    return tuple(marked)
+
+
+def switched(name: str, asked: Any, default: bool) -> bool:
+    """A call's switch, or the model object's if the call has none.
 
     Raises:
         ValueError: neither True nor False.
@@ -67,16 +93,17 @@ def asked_to_think(asked: Any, default: bool) -> bool:
     if asked is None:
         return default
     if not isinstance(asked, bool):
-        raise ValueError(f"thinking={asked!r}: must be True or False")
+        raise ValueError(f"{name}={asked!r}: must be True or False")
     return asked
 
 
-def with_root(schema: dict[str, Any]) -> dict[str, Any]:
-    """The JSON schema with a ``$ref`` at its root replaced, because chat templates look for properties there."""
-    path = str(schema.get("$ref", "")).split("/")
-    if len(path) != 3 or not isinstance(said := schema.get(path[1], {}).get(path[2]), Mapping):
-        return schema
-    return {**{k: v for k, v in schema.items() if k != "$ref"}, **said}
+def answer_schema(response_format: Any) -> Mapping[str, Any] | None:
+    """The JSON schema in OpenAI's ``response_format``; None if there is none."""
+    if not isinstance(response_format, Mapping) or response_format.get("type") != "json_schema":
+        return None
+    described = response_format.get("json_schema")
+    schema = described.get("schema") if isinstance(described, Mapping) else None
+    return schema if isinstance(schema, Mapping) else None
 
 
 def answer_grammar(response_format: Any) -> Grammar | None:
@@ -92,10 +119,10 @@ def answer_grammar(response_format: Any) -> Grammar | None:
         return None
     if kind == "json_object":
         return Grammar.json()
-    schema = response_format.get("json_schema", {}).get("schema") if kind == "json_schema" else None
+    schema = answer_schema(response_format)
     if schema is None:
         raise ValueError(
             f"response_format={response_format!r}: must be {{'type': 'text'}}, {{'type': 'json_object'}} or "
             "{'type': 'json_schema', 'json_schema': {'name': ..., 'schema': {...}}}"
         )
-    return Grammar.json_schema(schema)
+    return Grammar.json_schema(schema, strict=response_format["json_schema"].get("strict") is not False)

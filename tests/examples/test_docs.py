@@ -47,6 +47,7 @@ NO_PROGRAM = {
     f"docs/{name}.md"
     for name in (
         "README", "architecture", "choices", "exactness", "failures-and-trust", "glossary", "how-guides-work", "speed",
+        "troubleshooting",
     )
 }  # fmt: skip
 

@@ -21,8 +21,9 @@ class Generation(JsonForm):
         text: the answer without control tokens, reasoning, tool calls and the stop string. A malformed call stays text.
         token_ids: the answer's tokens, with those of reasoning and tool calls. The end token is left out, and
             everything from the stop string on.
-        finish_reason: ``stop`` (end token or stop string), ``length`` (max_new_tokens), ``cancelled`` (text so far)
-            or ``tool_calls`` (there are calls, and all of them are whole).
+        finish_reason: ``stop`` (end token or stop string), ``length`` (the answer lacks something for want of room),
+            ``cancelled`` (text so far) or ``tool_calls`` (there are calls, and nothing is missing). With a grammar or
+            tools, an answer or a call that was cut short is whole in form and valid, and the reason is ``length``.
         usage: what the request cost.
         tool_calls: the well-formed calls, in order, each with its own id.
         reasoning: the model's thoughts before the answer; empty if there are none.

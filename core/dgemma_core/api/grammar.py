@@ -7,6 +7,8 @@ keywords, the regex syntax (Rust's, without look-around) and the Lark dialect.
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,22 +17,30 @@ from typing import TYPE_CHECKING, Any, Literal
 # Imported here, because an import reads files, and the first grammar may be made on an event loop.
 from llguidance import LLMatcher, regex_to_lark
 
+from dgemma_core.api.answer_schemas import contradictions, enforceable
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.json_schemas.declared_keys import with_declared_keys_only
+from dgemma_core.api.json_schemas.implied_types import with_implied_types
+from dgemma_core.api.json_schemas.widening import widened
+from dgemma_core.api.patterns import whole_regex
+from dgemma_core.api.plain_numbers import plain
+from dgemma_core.api.surrogates import without_surrogates
 from dgemma_core.errors import GrammarError
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
+logger = logging.getLogger(__name__)
+
 Kind = Literal["json_schema", "regex", "choice", "lark"]
 
 # Compact JSON: every blank would cost a canvas position and multiply the ways to write the same value.
 COMPACT: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
-# The formats that llguidance enforces.
-_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
-_VALUES = frozenset({"const", "enum", "default", "examples"})  # keywords that hold values, not schemas
-_NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
 # A warning about control tokens. They are looked up later, when the grammar is compiled for a tokenizer.
 _NO_TOKENIZER = "no tokenizer"
+_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+# Sets of characters that Python would read in another way.
+_RUST_ONLY = re.compile(r"\[:\^?[a-z]+:\]|&&|~~|\[[^\]]*--")
 _ANY_OBJECT = {"type": "object"}
 
 
@@ -40,7 +50,7 @@ class Grammar(JsonForm):
 
     Attributes:
         kind: the class method that made it.
-        source: its text; a schema and choices are JSON.
+        source: its text; a schema and choices are JSON. Halves of surrogate pairs in it become U+FFFD.
 
     Raises:
         GrammarError: the grammar cannot be used; the message says why.
@@ -50,16 +60,19 @@ class Grammar(JsonForm):
     source: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", _repaired(self.kind, self.source))
         problem = _problem(self)
         if problem:
             raise GrammarError(f"this {self.kind} grammar cannot be used: {problem}", self)
 
     @classmethod
-    def json_schema(cls, schema: Mapping[str, Any] | str | type) -> Grammar:
+    def json_schema(cls, schema: Mapping[str, Any] | str | type, strict: bool = True) -> Grammar:
         """JSON that fits a schema, without blanks between values, with properties in the schema's order.
 
         Args:
             schema: a JSON Schema as mapping or text, or a Pydantic model class.
+            strict: whether to refuse keywords that cannot be enforced. Otherwise they are left out, and a warning in
+                the log names each; then check the answers.
 
         Raises:
             GrammarError: not a schema, an unsatisfiable one, or a keyword that cannot be enforced. The message names
@@ -78,9 +91,10 @@ class Grammar(JsonForm):
         if not isinstance(schema, Mapping):
             raise GrammarError(f"schema={schema!r}: must be a JSON Schema object or a Pydantic model class", None)
         try:
-            return cls("json_schema", json.dumps(_without_unknown_formats(schema), ensure_ascii=False))
+            text = json.dumps(schema, ensure_ascii=False, default=_number)
         except TypeError as error:
             raise GrammarError(f"the schema holds a value that JSON has no form for: {error}", None) from error
+        return _meant(cls("json_schema", text if strict else _widened(text)))
 
     @classmethod
     def json(cls) -> Grammar:
@@ -91,7 +105,8 @@ class Grammar(JsonForm):
     def regex(cls, pattern: str) -> Grammar:
         r"""Text that a regular expression matches from beginning to end.
 
-        ``\d``, ``\w`` and ``\s`` stand for ASCII characters, as in JSON Schema.
+        ``\d``, ``\w`` and ``\s`` stand for ASCII characters, ``\D``, ``\W`` and ``\S`` for what is no digit, letter or
+        blank in any script. So Python's ``re.fullmatch`` takes the text, too.
 
         Raises:
             GrammarError: not a pattern, or one with look-around or back references.
@@ -112,7 +127,7 @@ class Grammar(JsonForm):
         for option in options:
             if not isinstance(option, str) or not option:
                 raise GrammarError(f"options hold {option!r}: every option must be a non-empty string", None)
-        return cls("choice", json.dumps(list(dict.fromkeys(options)), ensure_ascii=False))
+        return cls("choice", json.dumps(list(dict.fromkeys(map(without_surrogates, options))), ensure_ascii=False))
 
     @classmethod
     def lark(cls, text: str) -> Grammar:
@@ -128,30 +143,87 @@ class Grammar(JsonForm):
     def compiled(self) -> str:
         """The grammar in llguidance's own form."""
         if self.kind == "json_schema":
-            return LLMatcher.grammar_from_json_schema(self.source, defaults=COMPACT)
+            return LLMatcher.grammar_from_json_schema(self.compact_schema(), defaults=COMPACT)
         if self.kind == "regex":
-            return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(self.source, use_ascii='dws')}/")
+            return LLMatcher.grammar_from_lark(f"start: /{_lark_regex(self.source)}/")
         if self.kind == "choice":
-            alternatives = " | ".join(json.dumps(option, ensure_ascii=False) for option in json.loads(self.source))
-            return LLMatcher.grammar_from_lark(f"start: {alternatives}")
+            # One terminal: a rule may have 2,000 alternatives at most, a terminal any number.
+            options = " | ".join(json.dumps(option, ensure_ascii=False) for option in json.loads(self.source))
+            return LLMatcher.grammar_from_lark(f"start: OPTION\nOPTION: {options}")
         return LLMatcher.grammar_from_lark(self.source)
 
+    def compact_schema(self) -> str:
+        """The schema of a ``json_schema`` grammar as llguidance must be given it."""
+        return _enforceable(self.source)
 
-def _without_unknown_formats(schema: Any) -> Any:
-    """The schema without unknown formats. JSON Schema ignores them, but llguidance refuses them."""
-    if isinstance(schema, list):
-        return [_without_unknown_formats(item) for item in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    kept: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in _VALUES:
-            kept[key] = value
-        elif key in _NAMED and isinstance(value, Mapping):
-            kept[key] = {name: _without_unknown_formats(part) for name, part in value.items()}
-        elif not (key == "format" and isinstance(value, str) and value not in _FORMATS):
-            kept[key] = _without_unknown_formats(value)
-    return kept
+
+def _repaired(kind: Kind, source: str) -> str:
+    """The source without halves of surrogate pairs, also those that JSON spells with escapes."""
+    if kind in ("json_schema", "choice") and _ESCAPED_HALF.search(source):
+        try:
+            return json.dumps(without_surrogates(json.loads(source)), ensure_ascii=False)
+        except json.JSONDecodeError:
+            pass  # The check that follows says so.
+    return without_surrogates(source)
+
+
+@lru_cache(maxsize=256)  # It is asked for when a grammar is made and when it is compiled.
+def _enforceable(source: str) -> str:
+    return json.dumps(enforceable(json.loads(source)), ensure_ascii=False)
+
+
+def _lark_regex(pattern: str) -> str:
+    """A user's regular expression for whole texts as llguidance's, within slashes."""
+    if not _RUST_ONLY.search(pattern):
+        try:
+            return whole_regex(pattern, search=False)
+        except ValueError:
+            pass  # Rust's dialect has forms that Python cannot parse.
+    return regex_to_lark(pattern, use_ascii="dws")
+
+
+def _widened(text: str) -> str:
+    """The schema without what cannot be enforced; the log says what that is."""
+    schema, notes = _without_unenforceable(text)
+    for note in notes:
+        logger.warning("answer, %s; answers are not held to it, so check them", note)
+    return schema
+
+
+@lru_cache(maxsize=256)
+def _without_unenforceable(text: str) -> tuple[str, list[str]]:
+    schema, notes = widened(json.loads(text), _problem_with)
+    return json.dumps(schema, ensure_ascii=False), notes
+
+
+def _problem_with(schema: Any) -> str:
+    try:
+        Grammar("json_schema", json.dumps(schema, ensure_ascii=False))
+    except GrammarError as error:
+        return str(error)
+    return ""
+
+
+@lru_cache(maxsize=256)
+def _meant(given: Grammar) -> Grammar:
+    """The grammar of what a schema means: types that its keywords imply, and objects of declared keys.
+
+    The schema itself was accepted before: only then it is certain that the branches of a ``oneOf`` do not overlap.
+    """
+    meant = with_declared_keys_only(with_implied_types(json.loads(given.source)))
+    try:
+        return Grammar("json_schema", json.dumps(meant, ensure_ascii=False))
+    except GrammarError as error:
+        logger.warning("objects of this schema may hold undeclared keys: %s", error)
+        return given
+
+
+def _number(value: object) -> object:
+    """A number of numpy or torch for JSON."""
+    number = plain(value)
+    if number is value:
+        raise TypeError(f"{value!r} of type {type(value).__name__}")
+    return number
 
 
 def _are_options(value: object) -> bool:
@@ -173,4 +245,9 @@ def _problem(grammar: Grammar) -> str:
     except ValueError as error:
         return str(error)
     failed, messages = LLMatcher.validate_grammar_with_warnings(compiled)
-    return "; ".join(str(m).strip() for m in messages if failed or _NO_TOKENIZER not in str(m))
+    problem = "; ".join(str(m).strip() for m in messages if failed or _NO_TOKENIZER not in str(m))
+    if grammar.kind == "json_schema" and "nsatisfiable" in problem:
+        return next(contradictions(json.loads(grammar.source)), problem)
+    if "oneOf constraints" in problem:
+        return "'oneOf' cannot be enforced: its branches may overlap; use 'anyOf', or branches told apart by a 'const'"
+    return problem

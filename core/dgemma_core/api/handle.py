@@ -8,20 +8,12 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Protocol, TypeVar
+from typing import cast
 
 from dgemma_core.api.events import Event, FinishedEvent, Generation
+from dgemma_core.api.patience import patience, result_of
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.errors import RequestTimeoutError
-
-
-class Cancellable(Protocol):
-    """A queued request, or something that holds one."""
-
-    def cancel(self) -> None:
-        """Drop the request."""
-
-
-T = TypeVar("T", bound=Cancellable)
 
 
 class RequestHandle:
@@ -55,11 +47,13 @@ class RequestHandle:
             DGemmaError: the request failed.
         """
         try:
-            return self._future.result(timeout)
+            return result_of(self._future, cast(float | None, plain(timeout)))
         except FutureTimeout as error:
             if self._future.done():
                 raise  # The request's own error, which is a TimeoutError too.
-            raise RequestTimeoutError(f"no result within {timeout} s; the request is still running") from error
+            raise RequestTimeoutError(
+                f"no result within {timeout} s; the request is still running: call result() again, or cancel()"
+            ) from error
 
     def done(self) -> bool:
         """Whether the request has ended, with an answer or an error."""
@@ -91,7 +85,7 @@ class RequestHandle:
         while True:
             with self._changed:
                 while len(self._events) == seen and not self._future.done():
-                    self._changed.wait()
+                    self._changed.wait(patience())
                 fresh = self._events[seen:]
             yield from fresh
             seen += len(fresh)
@@ -165,28 +159,3 @@ class RequestHandle:
         self._changed.notify_all()
         for wake in self._wakers:
             wake()
-
-
-async def submit_in_thread(submit: Callable[[], T]) -> T:
-    """Run ``submit`` on another thread, because a grammar or a long prompt takes too long for an event loop.
-
-    If the task is cancelled meanwhile, the request is cancelled too.
-
-    Args:
-        submit: queues a request; returns its handle, or something else that can be cancelled.
-
-    Returns:
-        What ``submit`` returns.
-    """
-    task = asyncio.ensure_future(asyncio.to_thread(submit))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        task.add_done_callback(_cancel_orphan)
-        raise
-
-
-def _cancel_orphan(task: asyncio.Future[Any]) -> None:
-    if task.cancelled() or task.exception() is not None:
-        return
-    task.result().cancel()

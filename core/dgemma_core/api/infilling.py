@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from dgemma_core.api.events import FinishReason
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.setting_table import is_integer
 from dgemma_core.api.usage import Usage
 
@@ -26,6 +28,7 @@ class Hole(JsonForm):
     grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "max_tokens", plain(self.max_tokens))
         if not is_integer(self.max_tokens) or self.max_tokens < 1:
             raise ValueError(f"max_tokens={self.max_tokens!r}: must be an integer of at least 1")
         if self.grammar is not None and not isinstance(self.grammar, Grammar):
@@ -40,8 +43,11 @@ class Infilled(JsonForm):
         text: fixed pieces and fillings, joined.
         holes: the fillings, in order.
         usage: what the request cost.
+        finish_reasons: one per filling. ``length``: it lacks something for want of room, or it fills its room and
+            nothing says that it ends there. ``cancelled``: the request was cancelled. Else ``stop``.
     """
 
     text: str
     holes: list[str]
     usage: Usage
+    finish_reasons: list[FinishReason] = field(default_factory=list)

@@ -12,6 +12,8 @@ from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from dgemma_core.api.plain_numbers import plain
+
 _SHOWN = 200  # characters of a refused value
 _WORDS: dict[Any, tuple[str, str]] = {
     Any: ("a JSON value", "JSON values"),
@@ -33,6 +35,7 @@ def write(value: Any, name: str) -> Any:
     Raises:
         ValueError: JSON has no form for the value.
     """
+    value = plain(value)
     if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, float):

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from dgemma_core.api.images import Image
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.surrogates import without_surrogates
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -15,7 +16,7 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 @dataclass(frozen=True)
 class ToolCall(JsonForm):
-    """A tool call of the assistant.
+    """A tool call of the assistant. Halves of surrogate pairs in its texts become U+FFFD.
 
     Args:
         name: the tool's name.
@@ -27,6 +28,10 @@ class ToolCall(JsonForm):
     arguments: Mapping[str, Any] = field(default_factory=dict)
     id: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("name", "arguments", "id"):
+            object.__setattr__(self, name, without_surrogates(getattr(self, name)))
+
 
 @dataclass(frozen=True)
 class Message(JsonForm):
@@ -35,7 +40,8 @@ class Message(JsonForm):
     Args:
         role: ``system``, ``user``, ``assistant`` or ``tool``.
         content: text, or a list of texts and images in the order the model sees them. A list is kept as a tuple; a
-            list of texts alone becomes one string. Control tokens typed in it stay text.
+            list of texts alone becomes one string. Control tokens typed in it stay text. Halves of surrogate pairs
+            become U+FFFD.
         tool_calls: calls of an assistant message.
         tool_call_id: id of the call that a ``tool`` message answers.
         name: the tool's name, for a ``tool`` message whose call is not in the history.
@@ -56,7 +62,9 @@ class Message(JsonForm):
         content = "" if self.content is None else self.content
         if not isinstance(content, str):
             content = _parts(content)
-        object.__setattr__(self, "content", content)
+        object.__setattr__(self, "content", without_surrogates(content))
+        object.__setattr__(self, "tool_call_id", without_surrogates(self.tool_call_id))
+        object.__setattr__(self, "name", without_surrogates(self.name))
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
 
     @property

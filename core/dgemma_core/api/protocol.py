@@ -67,6 +67,13 @@ class Engine(Protocol):
             CheckpointError: the checkpoint is missing or unusable.
         """
 
+    def validate(self) -> None:
+        """Check that the model can be loaded as its spec says. Loads no weights, and downloads small files only.
+
+        Raises:
+            CheckpointError: the checkpoint is missing or unusable, or there is no such device.
+        """
+
     def load(self, progress: Progress | None = None) -> None:
         """Make the engine ready to answer, and block until it is. Idempotent.
 

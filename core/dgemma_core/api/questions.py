@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.setting_table import is_integer
+from dgemma_core.api.surrogates import without_surrogates
 
 QuestionType = Literal["bool", "choice", "score"]
 QUESTION_TYPES: tuple[str, ...] = get_args(QuestionType)
@@ -29,6 +31,7 @@ class Question(JsonForm):
             first).
         text: the question.
         options: 2 to 26 names (kept as a tuple), or a mapping from names to descriptions. A ``bool`` question has none.
+            Halves of surrogate pairs in texts become U+FFFD.
 
     Raises:
         ValueError: naming the field, its value and what is accepted.
@@ -43,6 +46,7 @@ class Question(JsonForm):
             raise ValueError(f"type={self.type!r}: must be one of {', '.join(QUESTION_TYPES)}")
         if not isinstance(self.text, str) or not self.text.strip():
             raise ValueError(f"text={self.text!r}: a question needs words")
+        object.__setattr__(self, "text", without_surrogates(self.text))
         if self.type == "bool":
             if self.options:
                 raise ValueError(f"options={self.options!r}: a bool question has none; use type='choice'")
@@ -51,6 +55,7 @@ class Question(JsonForm):
         options = self.options
         if isinstance(options, str) or not isinstance(options, Mapping | Sequence):
             raise ValueError(f"options={options!r}: a {self.type} question needs a list of names or a mapping")
+        options = without_surrogates(options)
         names = list(options)
         if not 2 <= len(names) <= MOST_OPTIONS or len(set(names)) != len(names):
             raise ValueError(f"options={names!r}: give 2 to {MOST_OPTIONS} different names")
@@ -62,8 +67,7 @@ class Question(JsonForm):
             raise ValueError(f"options={names!r}: an option needs a name")
         if len({one_line(name) for name in names}) != len(names):
             raise ValueError(f"options={names!r}: two of them differ only in blanks")
-        if not isinstance(options, Mapping):
-            object.__setattr__(self, "options", tuple(names))
+        object.__setattr__(self, "options", options if isinstance(options, Mapping) else tuple(names))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,11 +131,13 @@ def render_options(questions: Sequence[Question], spelled_out: bool = False) -> 
     return "\n".join(lines)
 
 
-def check_draws(draws: object) -> None:
-    """Check the number of noise draws that answers are averaged over.
+def check_draws(draws: object) -> int:
+    """The number of noise draws that answers are averaged over, checked. A numpy integer becomes Python's own.
 
     Raises:
         ValueError: not a positive integer.
     """
+    draws = plain(draws)
     if not is_integer(draws) or draws < 1:
         raise ValueError(f"draws={draws!r}: must be an integer of at least 1")
+    return draws

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.messages import Message
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_core.api.setting_table import is_integer
+from dgemma_core.api.surrogates import without_surrogates
 
 Prompt = str | Seq[int] | Seq[Message]
 Tools = Seq[Mapping[str, Any]]
@@ -22,9 +24,11 @@ class Request(JsonForm):
 
     Args:
         prompt: raw text, token ids, or chat messages, which may hold images. The checkpoint's chat template renders
-            messages. A list is kept as a tuple. Control tokens typed in text stay text.
+            messages. A list is kept as a tuple. Control tokens typed in text stay text, and halves of surrogate pairs
+            become U+FFFD.
         params: sampling parameters; the checkpoint's defaults if not given.
-        tools: OpenAI function dicts that the chat template declares to the model; only with messages.
+        tools: OpenAI function dicts that the chat template declares to the model; only with messages. An answer to
+            messages without tools holds no calls.
         tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
             ``"required"`` (it must call one), or the name of the tool it must call.
         parallel_tool_calls: whether one answer may hold several calls.
@@ -46,9 +50,10 @@ class Request(JsonForm):
     def __post_init__(self) -> None:
         if not isinstance(self.params, SamplingParams):
             raise ValueError(f"params={self.params!r}: must be a SamplingParams")
-        check_timeout(self.timeout)
-        object.__setattr__(self, "tools", tuple(self.tools or ()))
-        object.__setattr__(self, "prompt", check_prompt(self.prompt))
+        object.__setattr__(self, "timeout", check_timeout(self.timeout))
+        object.__setattr__(self, "tools", without_surrogates(_tools(self.tools or ())))
+        object.__setattr__(self, "tool_choice", without_surrogates(self.tool_choice))
+        object.__setattr__(self, "prompt", without_surrogates(check_prompt(self.prompt)))
         if self.messages:
             return
         if self.tools:
@@ -60,6 +65,23 @@ class Request(JsonForm):
     def messages(self) -> tuple[Message, ...]:
         """The prompt's messages; empty for raw text and token ids."""
         return tuple(item for item in self.prompt if isinstance(item, Message))
+
+
+def _tools(tools: Any) -> tuple[Mapping[str, Any], ...]:
+    """The tools as a tuple.
+
+    Raises:
+        ValueError: no list of dicts.
+    """
+    if not isinstance(tools, list | tuple):
+        raise ValueError(f"tools={tools!r}: must be a list of OpenAI function dicts")
+    for tool in tools:
+        if not isinstance(tool, Mapping):
+            raise ValueError(
+                f"tools hold {tool!r}: each must be an OpenAI function dict, such as "
+                "{'type': 'function', 'function': {'name': ..., 'parameters': {...}}}"
+            )
+    return tuple(tools)
 
 
 def check_prompt(prompt: Prompt) -> str | tuple[int, ...] | tuple[Message, ...]:
@@ -80,7 +102,8 @@ def check_prompt(prompt: Prompt) -> str | tuple[int, ...] | tuple[Message, ...]:
         if not any(m.text.strip() or m.images or m.tool_calls for m in prompt):
             raise ValueError("prompt: all messages are empty, there is nothing to answer")
         return tuple(prompt)
-    for token in prompt:
+    ids = tuple(plain(item) for item in prompt)
+    for token in ids:
         if not is_integer(token) or token < 0:
             raise ValueError(f"prompt holds {token!r}: must be a Message or a token id")
-    return tuple(prompt)
+    return cast(tuple[int, ...], ids)

@@ -6,17 +6,21 @@ from dataclasses import dataclass
 
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.api.json_form import JsonForm
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.setting_table import check_settings, documented, is_number, setting, settings_of
+from dgemma_core.api.surrogates import without_surrogates
 
 
-def check_timeout(timeout: object) -> None:
-    """Check a timeout in seconds.
+def check_timeout(timeout: object) -> float | None:
+    """A timeout in seconds, checked. A number of numpy or torch becomes Python's own.
 
     Raises:
         ValueError: neither a positive, finite number nor None.
     """
-    if timeout is not None and not (is_number(timeout) and timeout > 0):
-        raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")
+    timeout = plain(timeout)
+    if timeout is None or (is_number(timeout) and timeout > 0):
+        return timeout
+    raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds, or None for no limit")
 
 
 @documented
@@ -72,7 +76,7 @@ class SamplingParams(JsonForm):
         for text in stop:
             if not isinstance(text, str) or not text:
                 raise ValueError(f"stop={list(stop)!r}: every stop must be a non-empty string")
-        object.__setattr__(self, "stop", stop)
+        object.__setattr__(self, "stop", without_surrogates(stop))
         check_settings(self)
         if self.t_min is not None and self.t_max is not None and self.t_max < self.t_min:
             raise ValueError(

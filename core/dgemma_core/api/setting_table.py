@@ -13,6 +13,8 @@ from functools import cache, cached_property
 from types import MappingProxyType, NoneType
 from typing import Any, Literal, TypeGuard, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from dgemma_core.api.plain_numbers import plain
+
 Default = TypeVar("Default")
 _Class = TypeVar("_Class", bound=type)
 
@@ -72,17 +74,23 @@ class Setting:
         first = self._types()[0]
         return get_args(first) if get_origin(first) is Literal else ()
 
-    def check(self, value: object) -> None:
-        """Check a value's type, bounds and choices. Only numbers, bools and choices are checked.
+    def checked(self, value: Any) -> Any:
+        """Check a value's type, bounds and choices. Texts, numbers, bools and choices are checked.
+
+        Returns:
+            The value; a number of numpy or torch as Python's own.
 
         Raises:
             ValueError: naming the setting, its value and what is accepted.
         """
         if value is None and self.optional:
-            return
+            return value
+        if self.base_type in (int, float, bool):
+            value = plain(value)
         problem = self._problem(value)
         if problem:
             raise ValueError(f"{self.name}={value!r}: {problem}")
+        return value
 
     def _problem(self, value: object) -> str | None:
         if self.choices:
@@ -90,6 +98,8 @@ class Setting:
         kind = self.base_type
         if kind is bool:
             return None if isinstance(value, bool) else self._expected()
+        if kind is str:
+            return None if isinstance(value, str) else self._expected()
         if kind is not int and kind is not float:
             return None
         if not (is_integer(value) if kind is int else is_number(value)):
@@ -106,6 +116,9 @@ class Setting:
             return f"choose {'None, ' + ' or '.join(names) if self.optional else 'one of ' + ', '.join(names)}"
         if self.base_type is bool:
             return "must be True or False"
+        if self.base_type is str:
+            example = f" such as {self.default!r}" if self.default else ""
+            return f"must be a text{example}{', or None' if self.optional else ''}"
         if self.base_type is int:
             least = "" if self.low is None else f" of at least {self.low}"
             return f"must be an integer{least}{', or None for the default' if self.optional else ''}"
@@ -157,13 +170,14 @@ def _settings_of(owner: Any) -> Mapping[str, Setting]:
 
 
 def check_settings(values: object) -> None:
-    """Check every setting of a dataclass object.
+    """Check every setting of a dataclass object. Numbers of numpy and torch become Python's own.
 
     Raises:
         ValueError: naming the field, its value and what is accepted.
     """
     for name, described in settings_of(type(values)).items():
-        described.check(getattr(values, name))
+        # A frozen dataclass has no other way.
+        object.__setattr__(values, name, described.checked(getattr(values, name)))
 
 
 def documented(owner: _Class) -> _Class:

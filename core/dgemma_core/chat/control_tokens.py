@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ QUOTE = '<|"|>'
 CALL_OPEN, CALL_CLOSE = "<|tool_call>", "<tool_call|>"
 CHANNEL_OPEN, CHANNEL_CLOSE = "<|channel>", "<channel|>"
 
+# Gemma 4 spells all its control tokens so. Some tokenizers do not mark all of them as special.
+_SHAPE = re.compile(r"<\|.+>|<.+\|>", re.DOTALL)
 _OFF = -1  # an id that no token has
 
 
@@ -46,9 +49,28 @@ class ControlTokens:
         return frozenset((*self.openings, self.channel_close, self.call_close, self.quote)) - {_OFF}
 
     @property
+    def calls(self) -> tuple[int, ...]:
+        """The tokens that only calls have; empty if the tokenizer lacks them."""
+        return tuple(token for token in (self.call_open, self.call_close, self.quote) if token != _OFF)
+
+    @property
     def openings(self) -> frozenset[int]:
         """The tokens that open reasoning or a call."""
         return frozenset((self.channel_open, self.call_open)) - {_OFF}
+
+
+def control_spellings(tokenizer: Any) -> dict[int, str]:
+    """The tokens that only a template may write, by id: special tokens, and others that are spelled like Gemma 4's.
+
+    Other added tokens are text. Published tokenizers have thousands of them: HTML tags, runs of blanks and line breaks.
+    """
+    special = set(tokenizer.all_special_ids)
+    added: dict[int, Any] = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    return {
+        token: known.content
+        for token, known in added.items()
+        if known.special or token in special or _SHAPE.fullmatch(known.content)
+    }
 
 
 def _id(tokenizer: Any, spelling: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from dgemma_core.api.messages import ToolCall
+from dgemma_core.chat.tool_names import ToolNames
 from dgemma_core.chat.turn import Call, Turn
 
 _INCOMPLETE = "\ufffd"
@@ -22,6 +23,7 @@ class Detokenizer:
     Args:
         tokenizer: the checkpoint's tokenizer.
         stop: strings that end the answer; searched in the text only.
+        names: of the tools; by default they are declared under their own.
 
     Attributes:
         text: confirmed text.
@@ -31,9 +33,10 @@ class Detokenizer:
         reasoning_tokens: how many of the kept tokens are reasoning.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = (), names: ToolNames | None = None) -> None:
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
+        self._names = names or ToolNames()
         self._turn = Turn(tokenizer)
         self._visible: list[int] = []  # The tokens at the turn's visible positions.
         self._shown = 0  # How many of them are confirmed.
@@ -87,7 +90,7 @@ class Detokenizer:
     def _confirm(self, count: int) -> None:
         """Confirm the calls and the reasoning within the first ``count`` tokens."""
         calls = [call for call in self._turn.calls if call.end <= count]
-        self.tool_calls += tuple(map(_as_tool_call, calls[len(self.tool_calls) :]))
+        self.tool_calls += tuple(map(self._tool_call, calls[len(self.tool_calls) :]))
         thoughts = [thought for thought in self._turn.thoughts if thought.end <= count]
         self.reasoning = "\n".join(thought.text for thought in thoughts)
         self.reasoning_tokens = sum(thought.tokens for thought in thoughts)
@@ -126,6 +129,5 @@ class Detokenizer:
         crosses = stopped and len(self._text(self._visible[:low])) < length
         return self._turn.visible[low] + crosses
 
-
-def _as_tool_call(call: Call) -> ToolCall:
-    return ToolCall(call.name, call.arguments, f"call_{uuid4().hex[:24]}")
+    def _tool_call(self, call: Call) -> ToolCall:
+        return ToolCall(self._names.own(call.name), call.arguments, f"call_{uuid4().hex[:24]}")

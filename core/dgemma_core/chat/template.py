@@ -2,7 +2,8 @@
 
 Only the template's own markup becomes control tokens. The spelling of a control token (``<turn|>``, ``<|tool_call>``
 ...) inside a message, a document, a tool description or a tool result is replaced by a placeholder before the template
-runs, and tokenized as plain characters afterwards.
+runs, and tokenized as plain characters afterwards. All other text gets the tokens that the tokenizer itself gives it,
+added tokens that are no control tokens included.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from tokenizers import Tokenizer
 
 from dgemma_core.api.images import Image
 from dgemma_core.api.messages import Message
+from dgemma_core.api.surrogates import without_surrogates
+from dgemma_core.chat.control_tokens import ControlTokens, control_spellings
 from dgemma_core.chat.image_spans import ImageMarks, ImageSpan, widen_images
 
 # Private-use code points. Where a text contains them, they are escaped, too.
@@ -42,21 +45,26 @@ class ChatTemplate:
 
     Args:
         tokenizer: the checkpoint's fast tokenizer.
+
+    Attributes:
+        controls: spellings of the tokens that only a template may write, by id.
+        call_tokens: the tokens that only tool calls have.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        # A copy: other callers may switch padding, truncation and special tokens on the shared tokenizer.
-        self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._backend.no_padding()
-        self._backend.no_truncation()
-        # The same vocabulary and merges without added tokens: it reads "<turn|>" as seven ordinary characters.
-        plain = json.loads(self._backend.to_str())
-        controls = [token["content"] for token in plain["added_tokens"]]
-        plain["added_tokens"] = []
-        plain["post_processor"] = None
-        self._plain = Tokenizer.from_str(json.dumps(plain))
-        spellings = sorted((*controls, _OPEN, _CLOSE), key=len, reverse=True)
+        self.controls = control_spellings(tokenizer)
+        self.call_tokens = ControlTokens.of(tokenizer).calls
+        described = json.loads(tokenizer.backend_tokenizer.to_str())
+        for token in described["added_tokens"]:
+            token["special"] = token["id"] in self.controls
+        written = json.dumps(described)
+        # Copies: other callers may switch padding, truncation and special tokens on the shared tokenizer.
+        self._backend = _copy(written)
+        # This one reads "<turn|>" as seven ordinary characters.
+        self._plain = _copy(written)
+        self._plain.encode_special_tokens = True
+        spellings = sorted((*self.controls.values(), _OPEN, _CLOSE), key=len, reverse=True)
         self._control = re.compile("|".join(re.escape(s) for s in spellings))
 
     def text(self, text: str) -> list[int]:
@@ -66,12 +74,12 @@ class ChatTemplate:
 
     def plain(self, text: str) -> list[int]:
         """Text to ids without a beginning-of-sequence token; control tokens' spellings are ordinary characters."""
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._plain.encode(without_surrogates(text), add_special_tokens=False).ids
         return ids
 
     def markup(self, text: str) -> list[int]:
         """A prompt that already has the template's markup to ids, control tokens included. For trusted text only."""
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._backend.encode(without_surrogates(text), add_special_tokens=False).ids
         return ids
 
     def render(
@@ -92,6 +100,11 @@ class ChatTemplate:
         Raises:
             ValueError: the template refuses the conversation (its reason is in the message), or leaves images out.
         """
+        if self._tokenizer.chat_template is None:
+            raise ValueError(
+                "this checkpoint has no chat template, so it takes no messages: give the prompt as a text or as token "
+                "ids, or download chat_template.jinja"
+            )
         escaped: list[str] = []
         conversation = [self._escape(_as_dict(message), escaped) for message in messages]
         declared = [self._escape(dict(tool), escaped) for tool in tools]
@@ -117,12 +130,19 @@ class ChatTemplate:
 
     def _escape(self, value: Any, escaped: list[str]) -> Any:
         if isinstance(value, str):
-            return self._control.sub(lambda match: _placeholder(match.group(), escaped), value)
+            return self._control.sub(lambda match: _placeholder(match.group(), escaped), without_surrogates(value))
         if isinstance(value, Mapping):
             return {self._escape(k, escaped): self._escape(v, escaped) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [self._escape(item, escaped) for item in value]
         return value
+
+
+def _copy(written: str) -> Tokenizer:
+    copy = Tokenizer.from_str(written)
+    copy.no_padding()
+    copy.no_truncation()
+    return copy
 
 
 def _placeholder(text: str, escaped: list[str]) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dgemma_core.api.load_spec import LoadSpec
+from dgemma_core.api.requirements import explained_imports
 from dgemma_core.checkpoint.files import checkpoint_folder
+from dgemma_core.checkpoint.quantized import check_quantized
+from dgemma_core.checkpoint.small_files import problem_of, without_config
 from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.errors import CheckpointError
 
 MODEL_TYPE = "diffusion_gemma"
+_AGAIN = "download the file again"
 
 
 @dataclass(frozen=True)
@@ -70,35 +75,71 @@ def read_description(spec: LoadSpec) -> CheckpointDescription:
     """
     folder = checkpoint_folder(spec)
     if not (folder / "config.json").is_file():
-        raise CheckpointError(
-            f"{folder} has no config.json: point `model` at a folder with a DiffusionGemma checkpoint"
-        )
+        raise CheckpointError(f"{folder} has no config.json: {without_config(folder)}")
+    _check_small_files(spec, folder)
     # Imported here, because transformers takes a second, and making an engine should not.
-    from transformers import AutoConfig, PreTrainedTokenizerFast
-    from transformers.models.diffusion_gemma.generation_diffusion_gemma import DiffusionGemmaGenerationConfig
+    with explained_imports():
+        from transformers import DiffusionGemmaConfig, PreTrainedTokenizerFast
+        from transformers.models.diffusion_gemma.generation_diffusion_gemma import DiffusionGemmaGenerationConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = DiffusionGemmaConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # For a value of a wrong type, other libraries raise their own errors.
         raise CheckpointError(
-            f"{folder}/config.json cannot be read as a {MODEL_TYPE!r} configuration: {error}"
+            f"{folder}/config.json cannot be read as a {MODEL_TYPE!r} configuration: {error}; {_AGAIN}"
         ) from error
-    if config.model_type != MODEL_TYPE:
-        raise CheckpointError(
-            f"{spec.model!r} is a {config.model_type!r} checkpoint; this engine runs {MODEL_TYPE!r} checkpoints "
-            "only, such as google/diffusiongemma-26B-A4B-it"
-        )
+    check_quantized(config, folder)
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # The tokenizers library raises bare exceptions.
-        raise CheckpointError(f"{folder} has no readable tokenizer.json: {error}") from error
+        raise CheckpointError(f"{folder} has no readable tokenizer.json: {error}; {_AGAIN}") from error
     generation: Any = DiffusionGemmaGenerationConfig()
     if (folder / "generation_config.json").is_file():
         try:
             generation = DiffusionGemmaGenerationConfig.from_pretrained(folder, local_files_only=True)
         except Exception as error:
-            raise CheckpointError(f"{folder}/generation_config.json cannot be read: {error}") from error
+            raise CheckpointError(f"{folder}/generation_config.json cannot be read: {error}; {_AGAIN}") from error
     return describe(tokenizer, config, generation, folder)
+
+
+def _check_small_files(spec: LoadSpec, folder: Path) -> None:
+    if problem := problem_of(folder / "config.json"):
+        raise CheckpointError(f"{folder}/config.json cannot be read: {problem}")
+    _check_model_type(spec, folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError(
+            f"{folder} has no tokenizer.json, the only form of a tokenizer that is read; download it from the "
+            "checkpoint's page, or make it with `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`"
+        )
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        if (folder / name).is_file() and (problem := problem_of(folder / name)):
+            raise CheckpointError(f"{folder}/{name} cannot be read: {problem}")
+
+
+def _check_model_type(spec: LoadSpec, folder: Path) -> None:
+    """Refuse other models here, because transformers' own loader asks at the terminal whether to run their code."""
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = "it has no model_type" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(
+            f"{folder}/config.json cannot be read as a {MODEL_TYPE!r} configuration: {reason}; {_AGAIN}"
+        ) from error
+    if kind != MODEL_TYPE:
+        raise CheckpointError(
+            f"{spec.model!r} is a {kind!r} checkpoint, so its config.json cannot be read; this engine runs "
+            f"{MODEL_TYPE!r} checkpoints only, such as google/diffusiongemma-26B-A4B-it"
+        )
+
+
+def mismatch(tokenizer: Any, config: Any) -> str | None:
+    """Why a tokenizer cannot belong to a model, with the remedy. None if it may."""
+    if len(tokenizer) <= config.text_config.vocab_size:
+        return None
+    return (
+        f"the tokenizer has {len(tokenizer)} tokens, but the model's vocabulary {config.text_config.vocab_size}: they "
+        "belong to different checkpoints; use the tokenizer that came with the model"
+    )
 
 
 def describe(tokenizer: Any, config: Any, generation: Any, folder: Path | None = None) -> CheckpointDescription:
@@ -111,8 +152,10 @@ def describe(tokenizer: Any, config: Any, generation: Any, folder: Path | None =
         folder: the folder of its files, if there is one.
 
     Raises:
-        CheckpointError: the encoder is not causal.
+        CheckpointError: the encoder is not causal, or the tokenizer belongs to another model.
     """
+    if problem := mismatch(tokenizer, config):
+        raise CheckpointError(problem)
     if config.text_config.use_bidirectional_attention == "all":
         raise CheckpointError(
             "use_bidirectional_attention='all': keys and values of an encoder that is not causal cannot be reused; use "

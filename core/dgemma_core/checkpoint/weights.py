@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,14 @@ from safetensors import SafetensorError
 from dgemma_core.api.load_spec import EMBEDDED, LoadSpec
 from dgemma_core.api.protocol import Progress
 from dgemma_core.checkpoint.description import CheckpointDescription
-from dgemma_core.checkpoint.devices import pick_device, pick_dtype
-from dgemma_core.checkpoint.files import check_weight_files, checkpoint_folder
+from dgemma_core.checkpoint.device_checks import check_dtype, has_driver, why_cpu
+from dgemma_core.checkpoint.devices import is_large, pick_device, pick_dtype
+from dgemma_core.checkpoint.files import check_weight_files, checkpoint_folder, is_local
+from dgemma_core.checkpoint.quantized import quantization_options
+from dgemma_core.checkpoint.weight_files import check_weights
 from dgemma_core.errors import CheckpointError, is_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 
 def load_weights(spec: LoadSpec, description: CheckpointDescription, progress: Progress | None = None) -> Any:
@@ -32,37 +39,93 @@ def load_weights(spec: LoadSpec, description: CheckpointDescription, progress: P
         A ``DiffusionGemmaForBlockDiffusion``.
 
     Raises:
-        CheckpointError: no safetensors, wrong shapes, or no such device.
+        CheckpointError: no safetensors, damaged ones, wrong shapes, or no such device.
         Exception: memory ran out; ``errors.is_out_of_memory`` recognises it.
     """
     report = progress or (lambda _line: None)
+    # Before the weights are downloaded.
+    place = placement(spec, description)
     folder = checkpoint_folder(spec, weights=True)
     check_weight_files(folder)
-    device = pick_device(spec.device)
-    dtype = pick_dtype(spec.dtype, device, description.config)
-    options: dict[str, Any] = {}
-    if spec.quantization is not None:
-        options["quantization_config"] = _quantization(spec.quantization, device)
-    if device.type != "cpu" and (spec.quantization is not None or _has_accelerate()):
-        options["device_map"] = {"": device}
-    report(f"loading {spec.model} as {str(dtype).removeprefix('torch.')} on {device}")
+    check_weights(folder, quantized=place.quantized)
+    _tell_fallback(spec, place.device, description)
+    report(f"loading {spec.model} as {str(place.dtype).removeprefix('torch.')} on {place.device}")
     began = time.monotonic()
     with _no_progress_bar(spec.model == EMBEDDED or progress is not None):
-        model = _read(folder, dtype, options)
+        model = _read(folder, place)
     model.eval()
-    if "device_map" not in options:
-        model.to(device)
+    if "device_map" not in place.options:
+        model.to(place.device)
     report(f"loaded in {time.monotonic() - began:.1f} s")
     return model
 
 
-def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> Any:
+@dataclass(frozen=True)
+class Placement:
+    """Where and how weights are loaded.
+
+    Attributes:
+        device: the device.
+        dtype: number format.
+        options: further arguments of ``from_pretrained``.
+        quantized: whether the checkpoint's own weights are packed numbers.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    options: dict[str, Any]
+    quantized: bool
+
+
+def placement(spec: LoadSpec, description: CheckpointDescription) -> Placement:
+    """Where and how the weights of a spec would be loaded. Reads none.
+
+    Raises:
+        CheckpointError: no such device, or it cannot compute with the dtype or the quantization.
+    """
+    config = description.config
+    device = pick_device(spec.device)
+    dtype = pick_dtype(spec.dtype, device, config)
+    check_dtype(dtype, device)
+    options = quantization_options(spec.quantization, config, device, dtype)
+    quantized = bool(getattr(config, "quantization_config", None))
+    if device.type != "cpu" and (options or quantized or _has_accelerate()):
+        options["device_map"] = {"": device}
+    return Placement(device, dtype, options, quantized)
+
+
+def check_loadable(spec: LoadSpec, description: CheckpointDescription) -> None:
+    """Check all that can be checked without loading or downloading weights.
+
+    Raises:
+        CheckpointError: as :func:`load_weights`.
+    """
+    place = placement(spec, description)
+    folder = checkpoint_folder(spec)
+    if is_local(spec) or any(folder.glob("*.safetensors")):
+        check_weight_files(folder)
+        check_weights(folder, quantized=place.quantized)
+
+
+def _tell_fallback(spec: LoadSpec, device: torch.device, description: CheckpointDescription) -> None:
+    """One line in the log if ``auto`` is the CPU. A warning if an accelerator seems to be there, or is needed."""
+    if spec.device == "auto" and device.type == "cpu":
+        level = logging.WARNING if has_driver() or is_large(description.config) else logging.INFO
+        logger.log(level, "device='auto' is the CPU here: %s", why_cpu())
+
+
+def _read(folder: Path, place: Placement) -> Any:
     from transformers import DiffusionGemmaForBlockDiffusion
 
     try:
         # With output_loading_info it returns a pair, contrary to its annotations.
         read: Any = DiffusionGemmaForBlockDiffusion.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+            folder,
+            dtype=place.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **place.options,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if is_out_of_memory(error):
@@ -78,22 +141,6 @@ def _read(folder: Path, dtype: torch.dtype, options: dict[str, Any]) -> Any:
     return model
 
 
-def _quantization(name: str, device: torch.device) -> Any:
-    if device.type != "cuda":
-        raise CheckpointError(f"quantization={name!r} needs a CUDA device, not {device}; leave it out")
-    try:
-        import bitsandbytes  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
-    except ImportError as error:
-        raise CheckpointError(
-            f"quantization={name!r} needs bitsandbytes: pip install bitsandbytes accelerate"
-        ) from error
-    from transformers import BitsAndBytesConfig
-
-    if name == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
-
-
 def _has_accelerate() -> bool:
     return importlib.util.find_spec("accelerate") is not None
 
@@ -101,13 +148,13 @@ def _has_accelerate() -> bool:
 @contextmanager
 def _no_progress_bar(quiet: bool) -> Iterator[None]:
     """Hide transformers' own progress bar if ``quiet``."""
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
     if not quiet:
         yield
         return
-    logging.disable_progress_bar()
+    disable_progress_bar()
     try:
         yield
     finally:
-        logging.enable_progress_bar()
+        enable_progress_bar()

@@ -54,7 +54,7 @@ class Guide(Protocol):
 
     @property
     def cut(self) -> bool:
-        """Whether the answer ends at :attr:`end` only because its token budget is used up."""
+        """Whether the answer would have been another one with a larger token budget; known where :attr:`end` is."""
 
     def open(self, canvas: Canvas) -> None:
         """Pin the tokens of a new canvas that are known already."""

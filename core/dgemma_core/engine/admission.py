@@ -14,6 +14,7 @@ from dgemma_core.api.request import Prompt, Request, Tools
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import Rendered
+from dgemma_core.chat.tool_names import ToolNames
 from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.denoise.guide import Guide
 from dgemma_core.engine.checkpoint_parts import CheckpointParts
@@ -59,10 +60,12 @@ class Admission:
         params = request.params
         prompt = self.render(request.prompt, request.tools, request.thinking)
         room = self.room(len(prompt.ids), params.max_new_tokens)
-        grammar = answer_grammar(request)
+        names = ToolNames.of(request.tools)
+        grammar = answer_grammar(request, names)
         guide = None if grammar is None else GrammarGuide(self.grammar_cursor(grammar, room))
         settings = self.parts.description.defaults.with_params(params)
-        return self.rendered_sequence(prompt, settings, params, room, guide, request.timeout)
+        banned = () if grammar is not None or may_call(request) else self.parts.template.call_tokens
+        return self.rendered_sequence(prompt, settings, params, room, guide, request.timeout, names, banned)
 
     def rendered_sequence(
         self,
@@ -72,6 +75,8 @@ class Admission:
         room: int,
         guide: Guide | None,
         timeout: float | None = None,
+        names: ToolNames | None = None,
+        banned: tuple[int, ...] = (),
     ) -> Sequence:
         """A sequence of a rendered prompt.
 
@@ -82,6 +87,8 @@ class Admission:
             room: tokens the answer may take, as :meth:`room` gives it.
             guide: steers the sequence's canvases; None for free text.
             timeout: seconds after which the sequence fails.
+            names: of the tools; by default they are declared under their own.
+            banned: token ids that the answer never has.
         """
         cancel = self._cancel()
         assert cancel is not None, "the engine has called this, so it is alive"
@@ -90,12 +97,13 @@ class Admission:
             prompt=prompt.ids,
             settings=settings,
             max_new_tokens=room,
-            detokenizer=Detokenizer(self.parts.description.tokenizer, params.stop),
+            detokenizer=Detokenizer(self.parts.description.tokenizer, params.stop, names or ToolNames()),
             seed=params.seed,
             drafts=params.drafts,
             timeout=timeout,
             guide=guide,
             images=[self.parts.images.place(span) for span in prompt.spans],
+            banned=banned,
         )
 
     def render(self, prompt: Prompt, tools: Tools = (), thinking: bool = False) -> Rendered:
@@ -108,8 +116,10 @@ class Admission:
             return Rendered(self.parts.template.text(prompt))
         messages = [item for item in prompt if isinstance(item, Message)]
         if messages:
+            self.parts.template_warnings.tell(tools=bool(tools), thinking=thinking)
             marks = self.parts.images if any(message.images for message in messages) else None
-            return self.parts.template.render(messages, tools, marks, thinking)
+            names = ToolNames.of(tools)
+            return self.parts.template.render(names.messages(messages), names.tools(tools), marks, thinking)
         tokens = [item for item in prompt if isinstance(item, int)]
         return Rendered(_known(tokens, self.parts.description.vocab_size))
 
@@ -159,14 +169,28 @@ def is_quick(request: Request) -> bool:
     return sum(len(message.text) for message in messages) < _LONG_PROMPT
 
 
-def answer_grammar(request: Request) -> Grammar | None:
+def may_call(request: Request) -> bool:
+    """Whether an answer that no grammar holds may call tools.
+
+    A chat may only call tools that it declares. Raw text and token ids may declare tools in their own words.
+    """
+    return request.tool_choice != "none" and not request.messages
+
+
+def answer_grammar(request: Request, names: ToolNames | None = None) -> Grammar | None:
     """The grammar that an answer must fit, by the request's own grammar and its tools. None for free text.
+
+    Args:
+        request: what is asked.
+        names: of its tools; made from them if not given.
 
     Raises:
         ValueError: a choice of tools that contradicts the grammar.
         GrammarError: a tool's schema that cannot be enforced.
     """
-    params, tools, choice = request.params, request.tools, request.tool_choice
+    names = names or ToolNames.of(request.tools)
+    params, tools, choice = request.params, names.tools(request.tools), request.tool_choice
+    choice = None if choice is None else names.choice(choice)
     if params.grammar is not None:
         calls = tools if tools and choice != "none" else ()
         if not calls and not request.thinking:

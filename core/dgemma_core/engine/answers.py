@@ -51,8 +51,7 @@ def finished(sequence: Sequence, reason: FinishReason) -> Generation:
         reason: why it ends.
     """
     detokenizer = sequence.detokenizer
-    # With a guide all calls are whole, even if the answer was cut.
-    if detokenizer.tool_calls and (reason == "stop" or (reason == "length" and sequence.guide is not None)):
+    if detokenizer.tool_calls and reason == "stop":
         reason = "tool_calls"
     return Generation(
         detokenizer.text,

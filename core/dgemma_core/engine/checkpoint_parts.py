@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from dgemma_core.api.aside import call_aside
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.chat.image_patches import ImagePreprocessor
 from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.checkpoint.description import CheckpointDescription, read_description
+from dgemma_core.engine.without_effect import TemplateWarnings, tell_limits
 from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.matcher import GrammarCompiler
 
@@ -24,6 +26,7 @@ class CheckpointParts:
         self._spec = spec
         self._description: CheckpointDescription | None = None
         self._template: ChatTemplate | None = None
+        self._template_warnings: TemplateWarnings | None = None
         self.renew_locks()
 
     def renew_locks(self) -> None:
@@ -38,6 +41,7 @@ class CheckpointParts:
 
     def adopt(self, description: CheckpointDescription) -> None:
         """Use this description instead of the checkpoint's files."""
+        tell_limits(self._spec, description)
         self._description = description
 
     @property
@@ -47,23 +51,20 @@ class CheckpointParts:
         Raises:
             CheckpointError: the checkpoint is missing or unusable.
         """
-        if self._description is not None:
-            return self._description
-        with self._lock:
-            if self._description is None:
-                self._description = read_description(self._spec)
-            return self._description
+        return self._description or call_aside(self._read_description)
 
     @property
     def template(self) -> ChatTemplate:
         """Messages -> token ids. With a large vocabulary the first use takes a while."""
-        if self._template is not None:
-            return self._template
-        description = self.description
-        with self._lock:
-            if self._template is None:
-                self._template = ChatTemplate(description.tokenizer)
-            return self._template
+        return self._template or call_aside(self._make_template)
+
+    @property
+    def template_warnings(self) -> TemplateWarnings:
+        """Warnings of what the chat template leaves out."""
+        if self._template_warnings is None:
+            template = self.description.tokenizer.chat_template
+            self._template_warnings = TemplateWarnings(template if isinstance(template, str) else None)
+        return self._template_warnings
 
     @property
     def images(self) -> ImagePreprocessor:
@@ -73,23 +74,54 @@ class CheckpointParts:
             CheckpointError: the checkpoint cannot take images.
             ImportError: Pillow is not installed.
         """
+        return self._images or call_aside(self._make_images)
+
+    @property
+    def compiler(self) -> GrammarCompiler:
+        """Grammars -> matchers. With a large vocabulary the first use takes a while."""
+        return self._compiler or call_aside(self._make_compiler)
+
+    async def aopen(self) -> None:
+        """Read the small files and prepare the template, without blocking the event loop."""
+        if self._template is None:
+            await asyncio.to_thread(lambda: self.template)
+
+    # Each imports modules, so Ctrl-C must not interrupt it.
+
+    def _read_description(self) -> CheckpointDescription:
+        with self._lock:
+            if self._description is None:
+                description = read_description(self._spec)
+                tell_limits(self._spec, description)
+                self._description = description
+            return self._description
+
+    def _make_template(self) -> ChatTemplate:
+        description = self.description
+        with self._lock:
+            if self._template is None:
+                self._template = ChatTemplate(description.tokenizer)
+            return self._template
+
+    def _make_images(self) -> ImagePreprocessor:
         description = self.description
         with self._images_lock:
             if self._images is None:
                 self._images = ImagePreprocessor(description.config, description.folder)
             return self._images
 
-    @property
-    def compiler(self) -> GrammarCompiler:
-        """Grammars -> matchers. With a large vocabulary the first use takes a while."""
+    def _make_compiler(self) -> GrammarCompiler:
         description = self.description
         with self._compiler_lock:
             if self._compiler is None:
-                alphabet = Alphabet(description.tokenizer, description.vocab_size, description.end_ids)
-                self._compiler = GrammarCompiler(alphabet)
+                template = self.template
+                self._compiler = GrammarCompiler(
+                    Alphabet(
+                        description.tokenizer,
+                        description.vocab_size,
+                        description.end_ids,
+                        frozenset(template.controls),
+                        template.plain,
+                    )
+                )
             return self._compiler
-
-    async def aopen(self) -> None:
-        """Read the small files and prepare the template, without blocking the event loop."""
-        if self._template is None:
-            await asyncio.to_thread(lambda: self.template)

@@ -59,6 +59,19 @@ class Costs:
         yield
         self._guide_s += time.perf_counter() - began
 
+    def timeout_text(self) -> str:
+        """The error of a request whose deadline has passed: its timeout, the time that passed, and where."""
+        timeout = self._timeout or 0.0
+        elapsed = timeout if self.deadline is None else time.monotonic() - (self.deadline - timeout)
+        remedy = "give it more seconds, or lower max_new_tokens"
+        if self._started is None:
+            stage, remedy = "in the queue", "give it more seconds, or send fewer requests at once"
+        elif self._denoising_since is None:
+            stage, remedy = "while its prompt was encoded", "give it more seconds, or shorten the prompt"
+        else:
+            stage = f"while it was denoised (canvas {self._canvases + 1}, {self._steps} steps in all)"
+        return f"timeout={timeout}: the request did not finish; it was dropped after {elapsed:.3g} s, {stage}; {remedy}"
+
     def usage(self, prompt_tokens: int, completion_tokens: int, reasoning_tokens: int) -> Usage:
         """The costs so far, as callers see them.
 

@@ -13,7 +13,6 @@ from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.sampling_params import SamplingParams, check_timeout
 from dgemma_core.engine.admission import Admission
 from dgemma_core.engine.sequence import Sequence
-from dgemma_core.engine.worker import Worker
 from dgemma_core.structured.decision_guide import DecisionGuide, read_answers
 from dgemma_core.structured.decision_plan import Ask, plan_asks
 from dgemma_core.structured.forms import FormWriter
@@ -21,7 +20,7 @@ from dgemma_core.structured.forms import FormWriter
 
 @dataclass(frozen=True)
 class AskedQuestions:
-    """Queued requests that ask questions. Each is one canvas.
+    """Requests that ask questions. Each is one canvas.
 
     Attributes:
         questions: by name.
@@ -52,37 +51,34 @@ class AskedQuestions:
 
 def asked(
     admission: Admission,
-    worker: Worker,
     context: str | Seq[Message],
     questions: Mapping[str, Question],
     draws: int,
     seed: int | None,
     timeout: float | None,
-    wait: bool,
 ) -> AskedQuestions:
-    """Queue requests that ask the questions. The caller must call ``cancel`` when it stops waiting, for any reason.
+    """The requests that ask the questions. Queued together they share a step and encode the context once.
+
+    After queueing them, the caller must call ``cancel`` when it stops waiting, for any reason.
 
     Args:
         admission: makes the sequences.
-        worker: takes the sequences.
         context: the text or messages that the questions are about.
         questions: by name.
         draws: noise draws to average over.
         seed: of the noise.
         timeout: seconds after which the requests are dropped.
-        wait: if the queue is full, block until there is room.
 
     Raises:
         ValueError: bad questions; the message names them.
         DGemmaError: as ``Engine.submit``.
     """
-    check_timeout(timeout)
+    timeout = check_timeout(timeout)
     description = admission.parts.description
     writer = FormWriter(admission.parts.template.plain, description.end_id, description.pad_id)
     asks = plan_asks(context, questions, writer, description.canvas_limit)
     guides = [DecisionGuide(ask.form, description.pad_id, draws) for ask in asks]
     sequences = [_sequence(admission, ask, guide, seed, timeout) for ask, guide in zip(asks, guides, strict=True)]
-    worker.submit(*sequences, wait=wait)  # Together, so that they share a step and encode the context once.
     return AskedQuestions(questions, tuple(asks), tuple(sequences), tuple(guides))
 
 

@@ -9,27 +9,31 @@ from collections.abc import Sequence as Seq
 from functools import partial
 from typing import Any, ClassVar
 
+from dgemma_core.api.aside import call_aside
 from dgemma_core.api.calibration import Calibration
 from dgemma_core.api.events import Generation
-from dgemma_core.api.handle import RequestHandle, submit_in_thread
+from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message
+from dgemma_core.api.patience import result_of
 from dgemma_core.api.protocol import Progress
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Prompt, Request, Tools
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.api.usage import EngineStats
 from dgemma_core.checkpoint.description import describe
+from dgemma_core.checkpoint.weights import check_loadable
 from dgemma_core.engine.admission import Admission, is_quick
 from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.decision_requests import asked
+from dgemma_core.engine.given import check_given, checked_spec
 from dgemma_core.engine.infill_requests import HoledText, holed_text
 from dgemma_core.engine.loading import Loader
 from dgemma_core.engine.shared_engines import SharedEngines, register
 from dgemma_core.engine.weightless import Weightless
 from dgemma_core.engine.worker import Worker
-from dgemma_core.errors import EngineClosedError, QueueFullError
+from dgemma_core.errors import EngineClosedError
 
 
 class Engine(Weightless):
@@ -54,7 +58,7 @@ class Engine(Weightless):
     _shared: ClassVar[SharedEngines[Engine]]
 
     def __init__(self, spec: LoadSpec | None = None) -> None:
-        spec = spec or LoadSpec()
+        spec = checked_spec(spec)
         parts = CheckpointParts(spec)
         self._closed = False
         self._in_memory = False
@@ -71,7 +75,7 @@ class Engine(Weightless):
 
         Every call takes a reference, and :meth:`close` gives one back. The last :meth:`close` closes the engine.
         """
-        return cls._shared.take(spec or LoadSpec(), cls)
+        return cls._shared.take(checked_spec(spec), cls)
 
     @classmethod
     def from_model(cls, model: Any, tokenizer: Any, **options: Any) -> Engine:
@@ -83,16 +87,9 @@ class Engine(Weightless):
             options: ``max_context``, ``max_batch_tokens``, ``max_queue``, ``prefix_cache_bytes`` as in ``LoadSpec``.
 
         Raises:
-            ValueError: the model has another class, or an option is unknown.
+            ValueError: model or tokenizer have another class, they do not belong together, or an option is unknown.
         """
-        from transformers import DiffusionGemmaForBlockDiffusion
-
-        if not isinstance(model, DiffusionGemmaForBlockDiffusion):
-            raise ValueError(f"model={type(model).__name__}: must be a DiffusionGemmaForBlockDiffusion")
-        known = ("max_context", "max_batch_tokens", "max_queue", "prefix_cache_bytes")
-        for name in options:
-            if name not in known:
-                raise ValueError(f"unknown option {name!r}: from_model takes {', '.join(known)}")
+        call_aside(partial(check_given, model, tokenizer, options))
         spec = LoadSpec(model=model.name_or_path or type(model).__name__, **options)
         description = describe(tokenizer, model.config, model.generation_config)
         engine = cls(spec)
@@ -113,6 +110,16 @@ class Engine(Weightless):
         """Whether the engine wraps a model object, so that its spec alone cannot make it again."""
         return self._in_memory
 
+    def validate(self) -> None:
+        """Check that the weights can be loaded as the spec says. Loads none, and downloads small files only.
+
+        Raises:
+            CheckpointError: the checkpoint is missing or unusable, or the device cannot run it.
+        """
+        description = self._parts.description
+        if not self._in_memory:
+            check_loadable(self.spec, description)
+
     def load(self, progress: Progress | None = None) -> None:
         """Load the weights now and block until they are in. Idempotent.
 
@@ -125,7 +132,7 @@ class Engine(Weightless):
             EngineClosedError: the engine is closed.
         """
         self._begin_loading(progress)
-        self._worker.ready.result()
+        result_of(self._worker.ready)
 
     async def aload(self, progress: Progress | None = None) -> None:
         """:meth:`load` without blocking the event loop."""
@@ -175,7 +182,8 @@ class Engine(Weightless):
                 messages. Control tokens typed in text stay text. Or a whole :class:`Request`, with no other argument
                 than ``wait``.
             params: sampling parameters; the checkpoint's defaults if not given.
-            tools: OpenAI function dicts that the chat template declares to the model; only with messages.
+            tools: OpenAI function dicts that the chat template declares to the model; only with messages. An answer to
+                messages without tools holds no calls.
             tool_choice: ``"auto"`` (the default with tools: the model may call some), ``"none"``, ``"any"`` or
                 ``"required"`` (it must call one), or the name of the tool it must call. A call always fits its tool's
                 schema. With ``params.grammar`` an answer either calls tools or fits it.
@@ -221,13 +229,13 @@ class Engine(Weightless):
             ValueError, DGemmaError: as :meth:`submit`.
         """
         await self._parts.aopen()
-        if is_quick(request):
-            try:
-                return self.submit(request)
-            except QueueFullError:
-                if not wait:
-                    raise
-        return await submit_in_thread(lambda: self.submit(request, wait=wait))
+        self._check_open()
+        # A grammar or a long prompt takes too long for an event loop. The thread queues nothing, so nothing is left if
+        # the task is cancelled or its loop is closed meanwhile.
+        prepare = self._admission.sequence
+        sequence = prepare(request) if is_quick(request) else await asyncio.to_thread(prepare, request)
+        await self._worker.asubmit(sequence, wait=wait)
+        return sequence.handle
 
     def generate(
         self, prompts: Seq[Prompt], params: SamplingParams | None = None, *, tools: Tools | None = None
@@ -287,8 +295,10 @@ class Engine(Weightless):
             ValueError: bad questions; the message names them.
             DGemmaError: as :meth:`submit`.
         """
-        asking = asked(self._admission, self._worker, context, questions, draws, seed, timeout, wait)
+        self._check_open()
+        asking = asked(self._admission, context, questions, draws, seed, timeout)
         try:
+            self._worker.submit(*asking.sequences, wait=wait)
             for handle in asking.handles:
                 handle.result()
         finally:
@@ -308,17 +318,13 @@ class Engine(Weightless):
     ) -> dict[str, Answer]:
         """:meth:`decide` without blocking the event loop."""
         await self._parts.aopen()
+        self._check_open()
         images = [] if isinstance(context, str) else [i for m in context if isinstance(m, Message) for i in m.images]
         if images:
             await asyncio.to_thread(self.prepare_images, images)
-        ask = partial(asked, self._admission, self._worker, context, questions, draws, seed, timeout)
+        asking = asked(self._admission, context, questions, draws, seed, timeout)
         try:
-            asking = ask(wait=False)
-        except QueueFullError:
-            if not wait:
-                raise
-            asking = await submit_in_thread(lambda: ask(wait=True))
-        try:
+            await self._worker.asubmit(*asking.sequences, wait=wait)
             for handle in asking.handles:
                 await handle
         finally:
@@ -336,17 +342,25 @@ class Engine(Weightless):
             ValueError: bad pieces or parameters; the message names them.
             DGemmaError: as :meth:`submit`.
         """
-        text = self._queue_holed(pieces, params)
-        return text.infilled(text.sequence.handle.result())
+        text = self._holed(pieces, params)
+        try:
+            self._worker.submit(text.sequence)
+            return text.infilled(text.sequence.handle.result())
+        finally:
+            text.cancel()
 
     async def ainfill(self, pieces: Seq[str | Hole], params: SamplingParams | None = None) -> Infilled:
         """:meth:`infill` without blocking the event loop."""
         await self._parts.aopen()
         if any(isinstance(piece, Hole) and piece.grammar is not None for piece in pieces):
-            text = await submit_in_thread(lambda: self._queue_holed(pieces, params))
+            text = await asyncio.to_thread(self._holed, pieces, params)
         else:
-            text = self._queue_holed(pieces, params)
-        return text.infilled(await text.sequence.handle)
+            text = self._holed(pieces, params)
+        try:
+            self._worker.submit(text.sequence)
+            return text.infilled(await text.sequence.handle)
+        finally:
+            text.cancel()
 
     def stats(self) -> EngineStats:
         """A snapshot of the engine's counters."""
@@ -373,11 +387,9 @@ class Engine(Weightless):
             self._loader.progress = progress or self._loader.progress
             self._worker.start()
 
-    def _queue_holed(self, pieces: Seq[str | Hole], params: SamplingParams | None) -> HoledText:
+    def _holed(self, pieces: Seq[str | Hole], params: SamplingParams | None) -> HoledText:
         self._check_open()
-        text = holed_text(self._admission, pieces, params or SamplingParams())
-        self._worker.submit(text.sequence)
-        return text
+        return holed_text(self._admission, pieces, params or SamplingParams())
 
 
 Engine._shared = SharedEngines()

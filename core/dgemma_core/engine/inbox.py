@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from dgemma_core.api.handle import RequestHandle
+from dgemma_core.api.patience import patience
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.errors import QueueFullError
 
@@ -33,6 +34,7 @@ class Inbox:
         self._new: deque[Sequence] = deque()
         self._cancels: deque[RequestHandle] = deque()
         self._clearing: list[Future[int]] = []
+        self._arrivals: deque[Future[None]] = deque()
         self.renew_locks()
 
     def renew_locks(self) -> None:
@@ -65,7 +67,7 @@ class Inbox:
                         f"max_queue={self.max_queue}: {self.waiting} requests are waiting, there is no room for "
                         f"{len(sequences)} more; wait for some of them, or raise LoadSpec.max_queue"
                     )
-                self._room.wait()
+                self._room.wait(patience())
                 self._check_usable()
                 for sequence in sequences:
                     sequence.costs.restart_clock()
@@ -92,6 +94,7 @@ class Inbox:
         with self.lock:
             self._something.notify_all()
             self._room.notify_all()
+            self._call_in(len(self._arrivals))
 
     def wait(self, busy: Callable[[], bool]) -> None:
         """Block the worker until something arrives, or ``busy`` becomes true."""
@@ -112,19 +115,34 @@ class Inbox:
             clearing, self._clearing = self._clearing, []
             return new, cancelled, clearing
 
+    def next_room(self) -> Future[None]:
+        """Resolves when there may be room, for callers on an event loop. They wait in line."""
+        room: Future[None] = Future()
+        # So that a cancelled task does not cancel it, and the worker alone ends it.
+        room.set_running_or_notify_cancel()
+        with self.lock:
+            self._arrivals.append(room)
+        return room
+
     def made_room(self) -> None:
-        """Wake callers that wait for room, after sequences have left the queue."""
+        """Wake callers that wait for room, after sequences have left the queue, or a caller has left the line."""
         with self.lock:
             self._room.notify_all()
+            self._call_in(self.max_queue - self.waiting)
 
     def close(self, handle: RequestHandle) -> None:
         """Forget a handle that has resolved."""
         with self.lock:
             self.open.pop(handle, None)
-            self._room.notify_all()
+            self.made_room()
 
     def abandon(self) -> list[RequestHandle]:
         """In a forked child: forget everything; returns the handles that were open."""
         handles = list(self.open)
         self.open, self._new, self._cancels, self._clearing = {}, deque(), deque(), []
+        self._arrivals.clear()
         return handles
+
+    def _call_in(self, count: int) -> None:
+        for _ in range(min(count, len(self._arrivals))):
+            self._arrivals.popleft().set_result(None)

@@ -6,9 +6,10 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dgemma_core.api.events import Generation
+from dgemma_core.api.events import FinishReason, Generation
 from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.sampling_params import SamplingParams
+from dgemma_core.api.surrogates import without_surrogates
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.template import Rendered
 from dgemma_core.engine.admission import Admission
@@ -43,7 +44,14 @@ class HoledText:
         """The filled text. Call it when the request has ended."""
         decode = self.detokenizer.decode
         text, holes = join(self.pieces, [decode(hole_tokens(f.tokens, self.closing)) for f in self.fillings])
-        return Infilled(text, holes, generation.usage)
+        reasons = [self._finish_reason(filling, generation.finish_reason) for filling in self.fillings]
+        return Infilled(text, holes, generation.usage, reasons)
+
+    def _finish_reason(self, filling: Filling, of_all: FinishReason) -> FinishReason:
+        if of_all == "cancelled":
+            return of_all
+        # Without a grammar, nothing but a closing token tells that the text ends.
+        return "length" if filling.cut or (filling.region is None and filling.full(self.closing)) else "stop"
 
 
 def holed_text(admission: Admission, pieces: Seq[str | Hole], params: SamplingParams) -> HoledText:
@@ -54,6 +62,8 @@ def holed_text(admission: Admission, pieces: Seq[str | Hole], params: SamplingPa
         GrammarError, ContextOverflowError, CheckpointError: as ``Engine.submit``.
     """
     check_params(params)
+    if not isinstance(pieces, str):
+        pieces = tuple(map(without_surrogates, pieces))
     description = admission.parts.description
     begin = [] if description.tokenizer.bos_token_id is None else [description.tokenizer.bos_token_id]
     closing = description.end_ids | {description.pad_id}

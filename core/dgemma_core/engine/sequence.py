@@ -40,6 +40,7 @@ class Sequence:
         timeout: seconds after which the request has failed, or None.
         guide: steers the canvases; None for free text.
         images: of the prompt, in order. Each is dropped after its tokens are encoded.
+        banned: token ids that the answer never has.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Sequence:
         timeout: float | None = None,
         guide: Guide | None = None,
         images: Seq[PlacedImage] = (),
+        banned: tuple[int, ...] = (),
     ) -> None:
         self.handle = handle
         self.tokens: list[int] = list(prompt)
@@ -63,6 +65,7 @@ class Sequence:
         self.detokenizer = detokenizer
         self.drafts = drafts
         self.guide = guide
+        self.banned = banned
         self.images: tuple[PlacedImage, ...] = tuple(images)
         self._identities = image_identities(self.tokens, images) if images else None
         self.costs = Costs(timeout)
@@ -159,7 +162,9 @@ class Sequence:
             end_ids: int64 ``[ends]``, ids that end an answer.
         """
         if self.canvas is None:
-            canvas = Canvas(self.settings, vocab_size, end_ids, self.budget, self.generator)
+            # A guide also looks at the position after the budget: it tells whether the answer ends with the budget.
+            budget = self.budget + (self.guide is not None)
+            canvas = Canvas(self.settings, vocab_size, end_ids, budget, self.generator)
             if self.guide is not None:
                 with self.costs.guiding():
                     self.guide.open(canvas)

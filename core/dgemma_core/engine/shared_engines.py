@@ -8,6 +8,7 @@ import threading
 import weakref
 from typing import Any, Generic, Protocol, TypeVar
 
+from dgemma_core.api.aside import killable_exit
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.worker import Worker
@@ -75,8 +76,9 @@ def register(worker: Worker, parts: CheckpointParts) -> None:
 
 def _close_all() -> None:
     # A daemon thread that runs torch while the interpreter shuts down can crash the process.
-    for worker in list(_workers):
-        worker.close(timeout=5)
+    with killable_exit():
+        for worker in list(_workers):
+            worker.close()
 
 
 def _after_fork() -> None:

@@ -150,4 +150,5 @@ def _canvas_segment(part: Work) -> CanvasSegment:
         temperature=canvas.temperature,
         reads=sequence.reads,
         guided=sequence.guide is not None,
+        banned=sequence.banned,
     )

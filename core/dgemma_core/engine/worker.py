@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -11,12 +12,19 @@ from concurrent.futures import Future
 import torch
 
 from dgemma_core.api.handle import RequestHandle
+from dgemma_core.api.patience import result_of
 from dgemma_core.api.usage import EngineStats
 from dgemma_core.engine.counters import Counters
 from dgemma_core.engine.inbox import Inbox
 from dgemma_core.engine.loop import Loaded, Loop
 from dgemma_core.engine.sequence import Sequence
-from dgemma_core.errors import DGemmaError, EngineClosedError, EngineDeadError, RequestTimeoutError
+from dgemma_core.errors import (
+    DGemmaError,
+    EngineClosedError,
+    EngineDeadError,
+    QueueFullError,
+    RequestTimeoutError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +82,31 @@ class Worker:
         """
         self.start()
         with self._inbox.lock:
-            self._inbox.put(sequences, wait)
-            self._counters.add(submitted=len(sequences))
+            try:
+                self._inbox.put(sequences, wait)
+                self._counters.add(submitted=len(sequences))
+            except KeyboardInterrupt:
+                for sequence in sequences:  # They may be in the queue already.
+                    sequence.handle.cancel()
+                raise
+
+    async def asubmit(self, *sequences: Sequence, wait: bool = False) -> None:
+        """:meth:`submit` on an event loop. Waiting for room blocks neither the loop nor a thread."""
+        while True:
+            with self._inbox.lock:
+                try:
+                    return self.submit(*sequences)
+                except QueueFullError:
+                    if not wait or len(sequences) > self._inbox.max_queue:
+                        raise
+                    room = self._inbox.next_room()
+            try:
+                await asyncio.wrap_future(room)
+            except BaseException:
+                self._inbox.made_room()  # Somebody else may have it.
+                raise
+            for sequence in sequences:
+                sequence.costs.restart_clock()
 
     def cancel(self, handle: RequestHandle) -> None:
         """Drop a request before the next step."""
@@ -87,7 +118,7 @@ class Worker:
             if self._thread is None or self._ended is not None:
                 return 0
             done = self._inbox.clear_prefixes()
-        return done.result()
+        return result_of(done)
 
     def stats(self) -> EngineStats:
         """A snapshot of the counters."""
@@ -145,6 +176,11 @@ class Worker:
     # The worker thread.
 
     def _main(self) -> None:
+        with self._inbox.lock:
+            # If Ctrl-C interrupted start(), it has forgotten this thread, and a second one may have been started.
+            if self._thread not in (None, threading.current_thread()):
+                return
+            self._thread = threading.current_thread()
         try:
             with torch.inference_mode():
                 with self._inbox.lock:
@@ -199,11 +235,7 @@ class Worker:
         now = time.monotonic()
         for sequence in loop.scheduler.sequences():
             if sequence.costs.deadline is not None and sequence.costs.deadline <= now:
-                error = RequestTimeoutError(
-                    "the request did not finish within its timeout and was dropped; give it more seconds, or lower "
-                    "max_new_tokens"
-                )
-                loop.fail(sequence, error)
+                loop.fail(sequence, RequestTimeoutError(sequence.costs.timeout_text()))
         return True
 
     def _close_handle(self, sequence: Sequence) -> None:

@@ -72,6 +72,7 @@ class CanvasSegment:
         reads: the positions whose hidden states a guide reads, if the canvas is only read. The step then computes no
             statistics, and keeps no distribution to condition a later step. None for a canvas that is denoised.
         guided: whether :meth:`Backend.logits` and :meth:`Backend.label_logits` may be called after this step.
+        banned: token ids with probability 0 at every position. :meth:`Backend.logits` does not know of them.
     """
 
     slot: Slot
@@ -84,6 +85,7 @@ class CanvasSegment:
     temperature: float
     reads: tuple[int, ...] | None = None
     guided: bool = False
+    banned: tuple[int, ...] = ()
 
     @property
     def active(self) -> int:

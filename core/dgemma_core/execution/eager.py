@@ -13,7 +13,7 @@ from torch import Tensor
 from dgemma_core.execution.backbone import Backbone
 from dgemma_core.execution.backend import CanvasResult, CanvasSegment, EncodeSegment, Slot, Step, StepResult
 from dgemma_core.execution.kv_cache import SequenceCache, cache_bytes
-from dgemma_core.execution.readout import Readout
+from dgemma_core.execution.readout import Ban, Readout
 from dgemma_core.execution.segments import Copy, Segment
 from dgemma_core.execution.vision import VisionTower
 
@@ -178,9 +178,18 @@ class EagerBackend:
         sizes, device = [canvas.active for canvas in canvases], self.backbone.device
         temperature = torch.tensor([c.temperature for c in canvases]).repeat_interleave(torch.tensor(sizes)).to(device)
         uniform = torch.cat([canvas.uniform for canvas in canvases]).to(device)
-        statistics = self.readout(torch.cat(list(hidden)), temperature, uniform)
+        statistics = self.readout(torch.cat(list(hidden)), temperature, uniform, _bans(canvases, device))
         argmax, sample, entropy = statistics.on_host()
         for canvas, soft in zip(canvases, statistics.soft.split(sizes), strict=True):
             self._state(canvas.slot).soft[: canvas.active] = soft
         split = (tensor.split(sizes) for tensor in (argmax, sample, entropy))
         return [CanvasResult(*parts) for parts in zip(*split, strict=True)]
+
+
+def _bans(canvases: Sequence[CanvasSegment], device: torch.device) -> list[Ban]:
+    """One ban for each set of tokens that some canvas bans."""
+    bans = []
+    for tokens in dict.fromkeys(canvas.banned for canvas in canvases if canvas.banned):
+        rows = torch.cat([torch.full((canvas.active,), canvas.banned == tokens) for canvas in canvases])
+        bans.append(Ban(torch.tensor(tokens, device=device), rows.to(device)))
+    return bans

@@ -19,6 +19,21 @@ from dgemma_core.execution.row_padding import pad_rows, row_multiple
 
 _CPU_CHUNK_BYTES = 16 * 2**20
 _DEVICE_CHUNK_BYTES = 512 * 2**20
+# The logit of a banned token. An infinite one would make the entropy NaN.
+_NEVER = -1e30
+
+
+@dataclass(frozen=True)
+class Ban:
+    """Tokens with probability 0 in some rows.
+
+    Attributes:
+        tokens: int64 ``[n]``.
+        rows: bool ``[rows]``.
+    """
+
+    tokens: Tensor
+    rows: Tensor
 
 
 @dataclass(frozen=True)
@@ -101,13 +116,14 @@ class Readout:
         raw = (hidden[row].float() * self._embedding[flat].float()).sum(-1)
         return list((torch.tanh(raw / self._softcap) * self._softcap).cpu().split(sizes))
 
-    def __call__(self, hidden: Tensor, temperature: Tensor, uniform: Tensor) -> Statistics:
+    def __call__(self, hidden: Tensor, temperature: Tensor, uniform: Tensor, bans: Sequence[Ban] = ()) -> Statistics:
         """Statistics of one denoising step.
 
         Args:
             hidden: ``[rows, hidden]``, normed hidden states.
             temperature: float32 ``[rows]`` on the device.
             uniform: float32 ``[rows]`` on the device, one draw per position.
+            bans: tokens with probability 0, on the device.
 
         Returns:
             The statistics of all rows, on the device.
@@ -120,7 +136,8 @@ class Readout:
         for start in range(0, rows, self._chunk_rows):
             part = slice(start, min(start + self._chunk_rows, rows))
             outputs = (argmax[part], sample[part], entropy[part], soft[part])
-            self._chunk(hidden[part], temperature[part], uniform[part], *outputs)
+            banned = [Ban(ban.tokens, ban.rows[part]) for ban in bans]
+            self._chunk(hidden[part], temperature[part], uniform[part], banned, *outputs)
         return Statistics(argmax, sample, entropy, soft)
 
     def _chunk(
@@ -128,12 +145,15 @@ class Readout:
         hidden: Tensor,
         temperature: Tensor,
         uniform: Tensor,
+        bans: Sequence[Ban],
         argmax: Tensor,
         sample: Tensor,
         entropy: Tensor,
         soft: Tensor,
     ) -> None:
         logits = self.logits(hidden, temperature)
+        for ban in bans:
+            logits[:, ban.tokens] = logits[:, ban.tokens].masked_fill(ban.rows.unsqueeze(-1), _NEVER)
         torch.argmax(logits, dim=-1, out=argmax)
         logits -= logits.gather(-1, argmax.unsqueeze(-1))
         weights = logits.exp()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ class Alphabet:
         tokenizer: the checkpoint's fast tokenizer.
         vocab_size: rows of the output embedding.
         end_ids: tokens that end an answer.
+        controls: control tokens; by default those that llguidance takes for special. Other added tokens are text.
+        encode: text to token ids without control tokens; by default llguidance's own way.
 
     Attributes:
         inner: the tokenizer in llguidance's form.
@@ -23,12 +26,24 @@ class Alphabet:
         delimiters: control tokens and tokens with a quote, which begin and end free text.
     """
 
-    def __init__(self, tokenizer: Any, vocab_size: int, end_ids: frozenset[int]) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        vocab_size: int,
+        end_ids: frozenset[int],
+        controls: Collection[int] | None = None,
+        encode: Callable[[str], list[int]] | None = None,
+    ) -> None:
         import llguidance.hf
 
         self.vocab_size = vocab_size
         self.end_ids = end_ids
-        self.inner = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocab_size, eos_token=sorted(end_ids))
+        ends = sorted(end_ids)
+        self.inner = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocab_size, eos_token=ends)
+        if controls is not None and encode is not None:
+            # llguidance takes every added token like "<table>" for special, and spells "<turn|>" as the control token.
+            table = _Table.of(self.inner, tokenizer, controls, encode)
+            self.inner = llguidance.LLTokenizer(llguidance.TokenizerWrapper(table), n_vocab=vocab_size, eos_token=ends)
         self.byte_of: dict[int, int] = {}
         specials = []
         delimiters = []
@@ -67,3 +82,40 @@ class Alphabet:
         """The control tokens that a mask (bool ``[vocab]``) allows, without those that end an answer."""
         found: list[int] = self._special_tokens[mask[self._special_tokens]].tolist()
         return found
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A tokenizer in the form that llguidance wraps.
+
+    Attributes:
+        tokens: the bytes of every token.
+        special_token_ids: control tokens.
+        eos_token_id: the first token that ends an answer.
+        bos_token_id: the token that begins a text, if there is one.
+        encode: text to token ids without control tokens.
+    """
+
+    tokens: list[bytes]
+    special_token_ids: list[int]
+    eos_token_id: int
+    bos_token_id: int | None
+    encode: Callable[[str], list[int]]
+
+    @classmethod
+    def of(cls, inner: Any, tokenizer: Any, controls: Collection[int], encode: Callable[[str], list[int]]) -> _Table:
+        """The table of a tokenizer that llguidance has read, with all added tokens but the control tokens as text."""
+        tokens = [inner.decode_bytes([token]) for token in range(inner.vocab_size)]
+        backend = tokenizer.backend_tokenizer
+        texts = {
+            token: added.content
+            for token, added in backend.get_added_tokens_decoder().items()
+            if token not in controls and token < len(tokens)
+        }
+        for token, content in texts.items():
+            tokens[token] = (backend.decoder.decode([content]) if backend.decoder else content).encode()
+        special = [token for token in range(len(tokens)) if token not in texts and inner.is_special_token(token)]
+        return cls(tokens, special, inner.eos_token, tokenizer.bos_token_id, encode)
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        return self.encode(text.decode() if isinstance(text, bytes) else text)

@@ -37,10 +37,9 @@ class DecisionGuide:
     cut = False
 
     def __init__(self, form: Form, pad_id: int, draws: int) -> None:
-        check_draws(draws)
         self._form = form
         self._pad_id = pad_id
-        self._draws = draws
+        self._draws = check_draws(draws)
         self.reads = tuple(fork.position for fork in form.forks)
         self.end: int | None = None
         self.logits: list[list[Tensor]] = []

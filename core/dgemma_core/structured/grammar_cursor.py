@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.beam_search import TokenSearch
 from dgemma_core.structured.endings import short_ending
 from dgemma_core.structured.matcher import Matcher
+from dgemma_core.structured.shortfall import Shortfall
 
 _LONGEST = 1024  # The error names the shortest ending only up to this length.
 
@@ -48,6 +50,7 @@ class GrammarCursor:
         self._hints = hints
         self._ends = alphabet.end_ids if ends is None else ends
         self._search = TokenSearch(self._ends)
+        self._shortfall = Shortfall(alphabet.bytes_of)
         self.room = room
         ending = short_ending(matcher, alphabet, max(room, _LONGEST), hints)
         if ending is None or len(ending) > room:
@@ -59,9 +62,26 @@ class GrammarCursor:
         """Whether the text is complete and nothing can follow."""
         return self._matcher.stopped or self.room == 0
 
-    def cut_before(self, rest: Sequence[int]) -> bool:
-        """Whether the text ends here only because its room is used up, while the draft goes on with ``rest``."""
-        return self.room == 0 and not self._matcher.stopped and not (rest and rest[0] in self._ends)
+    def cut_before(self, rest: Sequence[int], logits: Callable[[], Tensor] | None = None) -> bool:
+        """Whether the text, which ends here, would have been another one with more room.
+
+        Args:
+            rest: the draft after the text; empty if nothing is known of it.
+            logits: ``[1, vocab]`` of the position after the text, ``[0, vocab]`` if they are not known. They are read
+                where the draft's next token cannot follow.
+        """
+        if self._shortfall.lost:
+            return True
+        if self.room or self._matcher.stopped:
+            return False
+        if not rest:
+            return True
+        if rest[0] in self._ends or self._matcher.accepts(rest[:1]):
+            return rest[0] not in self._ends
+        known = None if logits is None else logits()
+        if known is None or not len(known):
+            return True
+        return any(token not in self._ends for token in islice(self._search.candidates(self._matcher, known[0]), 1))
 
     def ends_after(self, draft: Sequence[int]) -> int | None:
         """How many tokens of ``draft``, its end token included, make the text complete; None if they do not."""
@@ -103,13 +123,19 @@ class GrammarCursor:
         marks = (place for place, token in enumerate(reversed(draft)) if token in self._alphabet.delimiters)
         return draft[len(draft) - next(marks, len(draft)) :]
 
-    def take(self, draft: Sequence[int]) -> tuple[list[int], bool]:
+    def take(self, draft: Sequence[int], limit: int | None = None) -> tuple[list[int], bool]:
         """Verify the first tokens of ``draft``, as many as can follow and leave room for an ending.
+
+        Args:
+            draft: the tokens.
+            limit: most tokens to verify, by default all of them. The others only tell what the draft wants.
 
         Returns:
             The tokens taken, and whether the text ends after them.
         """
-        body = list(draft[: self._first_end(draft)])
+        whole = list(draft[: self._first_end(draft)])
+        draft = draft[:limit]
+        body = whole[:limit]
         count = self._matcher.accepts(body)
         if count and not self._follow(body[:count]):
             kept, most = 0, count - 1
@@ -121,6 +147,8 @@ class GrammarCursor:
                 else:
                     most = middle - 1
             count = kept
+            wanted = whole[count:]
+            self._shortfall.refuse(wanted[: self._matcher.accepts(wanted)])
         ended = count == len(body) < len(draft) and self._matcher.accepting
         return body[:count], ended or self.stopped
 
@@ -141,7 +169,12 @@ class GrammarCursor:
             leave no room for an ending.
         """
         path = self._search.best_path(self._matcher, logits, count)
-        return None if path is None else self._take_until_end(path)
+        if path is None:
+            return None
+        found = self._take_until_end(path)
+        if found is None:
+            self._shortfall.refuse(path[: self._first_end(path)])
+        return found
 
     def repair(self, logits: Tensor, limit: int) -> tuple[list[int], bool]:
         """Verify the likeliest token that fits and leaves room for an ending; otherwise the known ending.
@@ -153,14 +186,17 @@ class GrammarCursor:
         Returns:
             The tokens, and whether the text ends after them: at least one token, or the end.
         """
-        for token in self._search.candidates(self._matcher, logits):
+        for place, token in enumerate(self._search.candidates(self._matcher, logits)):
             if token in self._ends:
                 return [], True
             repaired = self._take_until_end([token])
             if repaired:
                 return repaired
+            if place == 0:
+                self._shortfall.refuse([token])
         ending, rest = self._ending[:limit], self._ending[limit:]
         self._matcher.consume(ending)
+        self._shortfall.take(ending)
         self.room, self._ending = self.room - len(ending), rest
         return ending, not ending or self.stopped
 
@@ -183,6 +219,7 @@ class GrammarCursor:
         if ending is None:
             self._matcher.rollback(len(tokens))
             return False
+        self._shortfall.take(tokens)
         self.room, self._ending = left, ending
         return True
 

@@ -48,7 +48,7 @@ class GrammarGuide:
         self._at = self._region.review(canvas, self._at, canvas.length, settled, rows)
         if self._region.complete:
             self.end = self._at
-            self.cut = self._region.cursor.cut_before(canvas.draft(self._at, canvas.length))
+            self.cut = self._region.cut(canvas, self._at, canvas.length, rows)
             return True
         if self._at < canvas.length:
             ahead = self._region.cursor.ends_after(canvas.draft(self._at, canvas.length))

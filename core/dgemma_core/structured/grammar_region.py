@@ -27,6 +27,7 @@ class GrammarRegion:
     def __init__(self, cursor: GrammarCursor) -> None:
         self.cursor = cursor
         self.complete = False
+        self._reach = 0  # The position after the region's last one, whatever the room.
 
     def open(self, canvas: Canvas, start: int, stop: int) -> int:
         """Pin the tokens that the grammar forces at ``start``; returns the first position that is not verified."""
@@ -48,6 +49,7 @@ class GrammarRegion:
         """
         if self.complete or start == stop:
             return start
+        self._reach = stop
         stop = min(stop, start + self.cursor.room)
         if canvas.exhausted:
             return self._finish(canvas, start, stop, rows)
@@ -65,6 +67,17 @@ class GrammarRegion:
         # After the steady prefix the draft differs from the tokens forced there. One of the two is wrong.
         return self._mend(canvas, start, start + fits, stop, rows)
 
+    def cut(self, canvas: Canvas, at: int, stop: int, rows: Rows) -> bool:
+        """Whether the text, which is complete before ``at``, would have been another one with more room.
+
+        Args:
+            canvas: after a denoising step.
+            at: the position after the text.
+            stop: the position after the region's last one.
+            rows: the step's distributions.
+        """
+        return self.cursor.cut_before(canvas.draft(at, stop), lambda: rows.logits(at, at + 1))
+
     def _mend(self, canvas: Canvas, start: int, place: int, stop: int, rows: Rows) -> int:
         """Replace the draft's token at ``place``, which does not fit, and possibly some tokens before it."""
         before = self.cursor.loose_end(canvas.draft(max(start, place - BACK), place))
@@ -72,7 +85,7 @@ class GrammarRegion:
         at = self._take(canvas, start, begin)
         found = None
         if at == begin and not self.complete:
-            found = self.cursor.search(rows.logits(begin, min(stop, place + AHEAD)), place + 1 - begin)
+            found = self.cursor.search(rows.logits(begin, min(self._reach, place + AHEAD)), place + 1 - begin)
         if found is None and not self.complete:
             at = self._take(canvas, at, place)
             found = None if self.complete else self.cursor.repair(rows.logits(at, at + 1)[0], stop - at)
@@ -83,7 +96,7 @@ class GrammarRegion:
         # Only the token at `place` changed, and it was not steady: further denoising adapts the rest without a restart.
         adapts = not sure and found is not None and found[0][: len(before)] == before
         if not adapts and not self.complete and at < stop and canvas.steps_left >= RENEWAL:
-            canvas.disturb(at, stop)
+            canvas.disturb(at, self._reach)
         return at
 
     def _finish(self, canvas: Canvas, start: int, stop: int, rows: Rows) -> int:
@@ -102,7 +115,7 @@ class GrammarRegion:
 
     def _take(self, canvas: Canvas, at: int, stop: int) -> int:
         """Verify the draft from ``at`` on, as far as it fits."""
-        return self._pin(canvas, at, *self.cursor.take(canvas.draft(at, stop)))
+        return self._pin(canvas, at, *self.cursor.take(canvas.draft(at, self._reach), stop - at))
 
     def _pin_forced(self, canvas: Canvas, at: int, stop: int) -> int:
         return self._pin(canvas, at, self.cursor.take_forced(stop - at), self.cursor.stopped)

@@ -10,21 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from dgemma_core.api.formats import FORMATS
+
 # The first line of a Lark grammar may be this comment, followed by a JSON list of hints.
 HINTS_LINE = "// hints: "
 
-FORMAT_SAMPLES = {
-    "date-time": "2000-01-01T00:00:00Z",
-    "date": "2000-01-01",
-    "time": "00:00:00Z",
-    "duration": "P1D",
-    "email": "a@b.co",
-    "hostname": "a",
-    "ipv4": "0.0.0.0",
-    "ipv6": "::1",
-    "uri": "a:b",
-    "uuid": "00000000-0000-0000-0000-000000000000",
-}
 _SETS = {"category_digit": "0", "category_space": " ", "category_word": "a", "category_not_digit": "a"}
 
 
@@ -54,7 +44,7 @@ def _samples_in(node: Any) -> Iterator[str]:
     if isinstance(node.get("pattern"), str):
         yield sample(node["pattern"]) or ""
     if isinstance(node.get("format"), str):
-        yield FORMAT_SAMPLES.get(node["format"], "")
+        yield FORMATS[node["format"]].sample if node["format"] in FORMATS else ""
     for value in node.values():
         yield from _samples_in(value)
 

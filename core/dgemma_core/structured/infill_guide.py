@@ -17,7 +17,6 @@ class InfillGuide:
     """
 
     reads = None
-    cut = False
 
     def __init__(self, layout: Layout, end_id: int, pad_id: int) -> None:
         self._cells: list[int | None] = [*layout.cells, end_id]
@@ -25,6 +24,11 @@ class InfillGuide:
         self._pad_id = pad_id
         self._offset = 0  # the cell at the canvas's first position
         self.end: int | None = None
+
+    @property
+    def cut(self) -> bool:
+        """Whether a hole's text would have been another one with more room."""
+        return any(hole.cut for hole in self._fillings)
 
     def open(self, canvas: Canvas) -> None:
         """Pin fixed text, and the tokens that grammars force at the beginning of holes."""
@@ -65,8 +69,12 @@ class InfillGuide:
         ]
 
     def _pad(self, hole: Filling, canvas: Canvas, stop: int) -> None:
-        """Fill the rest of a hole whose text has ended."""
+        """Fill the rest of a hole whose text has ended, and note whether the room cut it."""
         at = hole.at - self._offset
-        if hole.region is not None and hole.region.complete and at < stop:
+        if hole.region is None or not hole.region.complete:
+            return
+        # The position after the hole is fixed text, which says nothing of what the hole's text would be.
+        hole.cut = hole.region.cursor.cut_before([])
+        if at < stop:
             canvas.pin(at, [self._pad_id] * (stop - at))
             hole.at = self._offset + stop

@@ -28,6 +28,7 @@ class Filling:
         region: keeps it within its grammar; None if it has no grammar.
         at: with a grammar, the first position that is not verified.
         tokens: what it holds in the canvases that are done, padding included.
+        cut: whether its grammar's text would have been another one with more room.
     """
 
     start: int
@@ -35,6 +36,11 @@ class Filling:
     region: GrammarRegion | None
     at: int = 0
     tokens: list[int] = field(default_factory=list)
+    cut: bool = False
+
+    def full(self, closing: frozenset[int]) -> bool:
+        """Whether no token in it closes it."""
+        return len(hole_tokens(self.tokens, closing)) == self.stop - self.start
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,18 @@ undeclared ones are not written.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dgemma_core.api.grammar import COMPACT, Grammar
+from dgemma_core.errors import GrammarError
 from dgemma_core.structured.lark import LarkWriter, quoted
 from dgemma_core.structured.tool_schema.arguments import ArgumentsWriter
 from dgemma_core.structured.tool_schema.rules import VALUE_RULES
+
+logger = logging.getLogger(__name__)
 
 CHOICES = ("auto", "none", "any", "required")
 
@@ -30,7 +34,8 @@ def tool_grammar(
     """The grammar of an assistant's turn that may, must or must not call tools.
 
     Args:
-        tools: OpenAI function dicts, or the values of their ``function`` keys.
+        tools: OpenAI function dicts, or the values of their ``function`` keys. What cannot be enforced in a tool with
+            ``"strict": False`` is widened, with a warning in the log; if no arguments can fit, it is never called.
         choice: ``"auto"``, ``"none"``, ``"any"`` or ``"required"`` (a call of some tool and no text), or a tool's name
             (a call of this tool and no text). Reasoning may always come first.
         parallel: whether a turn may have more than one call.
@@ -45,27 +50,24 @@ def tool_grammar(
     functions = _functions(tools)
     if choice not in CHOICES and choice not in functions:
         known = f"or one of the tools {', '.join(functions)}" if functions else "there are no tools"
-        raise ValueError(f"choice={choice!r}: must be one of {', '.join(CHOICES)}; {known}")
+        raise ValueError(f"tool_choice={choice!r}: must be one of {', '.join(CHOICES)}; {known}")
     if choice in ("any", "required") and not functions:
-        raise ValueError(f"choice={choice!r}: needs at least one tool, and there are none")
+        raise ValueError(f"tool_choice={choice!r}: needs at least one tool, and there are none")
     if choice not in CHOICES:
         functions = {choice: functions[choice]}
     writer = LarkWriter(_COMMON)
     calls = ""
     if choice != "none" and functions:
-        written = [
-            f"{quoted(name)} {ArgumentsWriter(name, parameters, writer).write()}"
-            for name, parameters in functions.items()
-        ]
+        written = _written(functions, writer)
         writer.rules["call"] = f'<|tool_call> "call:" ({" | ".join(written)}) <tool_call|>'
         calls = "call"
     if answer is not None:
         if answer.kind != "json_schema" or choice != "auto":
             raise ValueError(
-                f"an answer of a {answer.kind} grammar does not go together with tools, choice={choice!r} or thoughts: "
-                "only JSON does, with choice='auto'"
+                f"an answer of a {answer.kind} grammar does not go together with tools, tool_choice={choice!r} or "
+                "thoughts: only JSON does, with tool_choice='auto'"
             )
-        writer.rules["answer"] = f"%json {json.dumps(json.loads(answer.source) | {'x-guidance': COMPACT})}"
+        writer.rules["answer"] = f"%json {json.dumps(json.loads(answer.compact_schema()) | {'x-guidance': COMPACT})}"
         turn = f"thought? ({calls}{'+' if parallel else ''} | answer)" if calls else "thought? answer"
     elif choice in ("auto", "none"):
         turn = f"thought? TEXT {calls and calls + ('*' if parallel else '?')}"
@@ -74,9 +76,26 @@ def tool_grammar(
     return Grammar.lark(writer.text(turn.strip()))
 
 
-def _functions(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Parameters by tool name."""
-    found: dict[str, Any] = {}
+def _written(functions: Mapping[str, Mapping[str, Any]], writer: LarkWriter) -> list[str]:
+    """Lark for the calls of each tool."""
+    written = []
+    for name, function in functions.items():
+        strict = function.get("strict", True) is not False
+        try:
+            arguments = ArgumentsWriter(name, function.get("parameters"), writer, strict).write()
+        except GrammarError as error:
+            # One bad tool must not stop an agent with others.
+            if strict or len(functions) == 1:
+                raise
+            logger.warning("%s; the tool is declared, but it cannot be called", error)
+        else:
+            written.append(f"{quoted(name)} {arguments}")
+    return written
+
+
+def _functions(tools: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Functions by name."""
+    found: dict[str, Mapping[str, Any]] = {}
     for tool in tools:
         function = tool.get("function", tool) if isinstance(tool, Mapping) else tool
         if not isinstance(function, Mapping):
@@ -86,5 +105,5 @@ def _functions(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"name={name!r}: a tool's name consists of letters, digits, '_', '.' and '-'")
         if name in found:
             raise ValueError(f"name={name!r}: two tools have this name; the names are {', '.join(found)}")
-        found[name] = function.get("parameters")
+        found[name] = function
     return found

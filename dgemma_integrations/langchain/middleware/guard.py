@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
 from langchain_core.messages import AIMessage, BaseMessage
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.errors import DGemmaError
-from dgemma_integrations.langchain.classifier import DiffusionGemmaClassifier
+from dgemma_integrations.langchain.classifier import ClassifierOptions, DiffusionGemmaClassifier
 from dgemma_integrations.langchain.middleware.last_said import last_said
 from dgemma_integrations.shared.checks import check_probability
 
@@ -67,17 +67,16 @@ class DiffusionGemmaGuard(AgentMiddleware[AgentState[Any], Any, Any]):
         on_violation: OnViolation = "end",
         message: str = "I cannot help with that.",
         name: str | None = None,
-        **settings: Any,
+        **settings: Unpack[ClassifierOptions],
     ) -> None:
         super().__init__()
         if check not in get_args(Checked):
             raise ValueError(f"check={check!r}: must be one of {', '.join(get_args(Checked))}")
         if on_violation not in get_args(OnViolation):
             raise ValueError(f"on_violation={on_violation!r}: must be one of {', '.join(get_args(OnViolation))}")
-        check_probability("threshold", threshold)
         self.question = question
         self.check = check
-        self.threshold = threshold
+        self.threshold = check_probability("threshold", threshold)
         self.on_violation = on_violation
         self.message = message
         self._name = name or type(self).__name__

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
 from langchain_core.language_models import BaseChatModel
 
 from dgemma_core.api.questions import Answer, Question
-from dgemma_integrations.langchain.classifier import DiffusionGemmaClassifier
+from dgemma_integrations.langchain.classifier import ClassifierOptions, DiffusionGemmaClassifier
 from dgemma_integrations.langchain.middleware.last_said import last_said
 from dgemma_integrations.shared.checks import check_probability
 
@@ -56,7 +56,7 @@ class DiffusionGemmaRouter(AgentMiddleware[AgentState[Any], Any, Any]):
         question: str = "Which kind of request is the text above?",
         fallback: str | None = None,
         min_confidence: float = 0.0,
-        **settings: Any,
+        **settings: Unpack[ClassifierOptions],
     ) -> None:
         super().__init__()
         for name, route in routes.items():
@@ -64,10 +64,9 @@ class DiffusionGemmaRouter(AgentMiddleware[AgentState[Any], Any, Any]):
                 raise ValueError(f"routes[{name!r}]={route!r}: must be a Route")
         if fallback is not None and fallback not in routes:
             raise ValueError(f"fallback={fallback!r}: must be one of the routes {', '.join(routes)}")
-        check_probability("min_confidence", min_confidence)
         self.routes = dict(routes)
         self.fallback = fallback
-        self.min_confidence = min_confidence
+        self.min_confidence = check_probability("min_confidence", min_confidence)
         options = {name: route.description for name, route in routes.items()}
         self.classifier = DiffusionGemmaClassifier(
             questions={_ASKED: Question("choice", question, options)}, **settings

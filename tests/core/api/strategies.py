@@ -29,6 +29,7 @@ from dgemma_core.api import (
 )
 from dgemma_core.errors import (
     AnswerBudgetError,
+    AnswerCutError,
     CheckpointError,
     ContextOverflowError,
     DGemmaError,
@@ -145,12 +146,13 @@ USAGES = st.builds(Usage, *[COUNTS] * 6, *[SECONDS] * 4, COUNTS)
 STATS = st.builds(EngineStats, *[COUNTS] * 18, SECONDS)
 FACTS = st.builds(EngineFacts, TEXTS, POSITIVE, POSITIVE, POSITIVE, FLAGS)
 HOLES = st.builds(Hole, POSITIVE, perhaps(GRAMMARS))
-INFILLED = st.builds(Infilled, TEXTS, st.lists(TEXTS, max_size=3), USAGES)
+REASONS = st.sampled_from(["stop", "length", "cancelled", "tool_calls"])
+INFILLED = st.builds(Infilled, TEXTS, st.lists(TEXTS, max_size=3), USAGES, st.lists(REASONS, max_size=3))
 GENERATIONS = st.builds(
     Generation,
     text=TEXTS,
     token_ids=IDS,
-    finish_reason=st.sampled_from(["stop", "length", "cancelled", "tool_calls"]),
+    finish_reason=REASONS,
     usage=USAGES,
     tool_calls=CALL_TUPLES,
     reasoning=TEXTS,
@@ -204,4 +206,5 @@ ERRORS = (
     | st.builds(GrammarError, TEXTS, perhaps(GRAMMARS))
     | st.builds(refused_grammar)
     | st.builds(AnswerBudgetError, perhaps(COUNTS), POSITIVE, perhaps(GRAMMARS))
+    | st.builds(AnswerCutError, TEXTS, TEXTS)
 )

@@ -135,3 +135,12 @@ def test_control_tokens_are_no_text(compiler: GrammarCompiler) -> None:
     matcher.consume(compiler.alphabet.spell(b'"'))
     allowed = matcher.allowed()
     assert not any(allowed[token] for token in range(512) if compiler.alphabet.is_special(token))
+
+
+@pytest.mark.parametrize("count", [2001, 50_000])
+def test_a_choice_of_many_options(compiler: GrammarCompiler, count: int) -> None:
+    matcher = compiler.matcher(Grammar.choice([f"option {n}" for n in range(count)]))
+    spelled = compiler.alphabet.spell(f"option {count - 1}".encode())
+    matcher.consume(spelled)
+    assert matcher.accepting
+    assert matcher.accepts(compiler.alphabet.spell(b"x")) == 0

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dgemma_core.api import BlockEvent, Event, FinishedEvent, Generation, RequestHandle, Usage
-from dgemma_core.api.handle import submit_in_thread
 from dgemma_core.errors import DGemmaError, EngineClosedError, RequestTimeoutError
 
 ANSWER = Generation("ab", (1, 2), "stop", Usage(completion_tokens=2))
@@ -252,37 +251,3 @@ def test_after_a_fork_the_child_has_an_error(
     assert not cancelled
     with pytest.raises(EngineClosedError, match="parent"):
         handle.result(timeout=0)
-
-
-def test_a_task_cancelled_while_it_submits_leaves_no_request() -> None:
-    may_return = threading.Event()
-
-    async def start_and_cancel() -> None:
-        told = asyncio.Event()
-        handle = RequestHandle(lambda _: told.set())
-
-        def submit() -> RequestHandle:
-            assert may_return.wait(SOON)
-            return handle
-
-        task = asyncio.ensure_future(submit_in_thread(submit))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert not told.is_set()
-        may_return.set()
-        await asyncio.wait_for(told.wait(), SOON)
-
-    asyncio.run(start_and_cancel())
-
-
-def test_what_submit_returns_comes_back_from_its_thread(handle: RequestHandle) -> None:
-    threads: list[int] = []
-
-    def submit() -> RequestHandle:
-        threads.append(threading.get_ident())
-        return handle
-
-    assert asyncio.run(submit_in_thread(submit)) is handle
-    assert threads != [threading.get_ident()]

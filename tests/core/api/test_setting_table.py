@@ -54,6 +54,8 @@ def test_values_within_the_bounds_are_taken(values: dict[str, Any]) -> None:
         ("fill", 1, "fill=1: must be below 1"),
         ("light", 1, "light=1: must be True or False"),
         ("mode", "steam", "mode='steam': choose None, air or grill"),
+        ("name", 5, "name=5: must be a text"),
+        ("name", None, "name=None: must be a text"),
         ("rack", None, "rack=None: choose one of low, high"),
         ("rack", [], "rack=[]: choose one of low, high"),
     ],

@@ -159,7 +159,8 @@ def test_progress_is_told(tiny_checkpoint: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("model", ""), ("dtype", "float8"), ("quantization", "int3"), ("max_context", 0), ("max_queue", 0),
+    [("model", ""), ("model", None), ("model", 3), ("device", None), ("device", 0), ("revision", 1),
+     ("dtype", "float8"), ("quantization", "int3"), ("max_context", 0), ("max_queue", 0),
      ("prefix_cache_bytes", -1), ("max_batch_tokens", 1.5)],
 )  # fmt: skip
 def test_bad_specs_are_named(field: str, value: object) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from dgemma_core import Engine, LoadSpec
+from dgemma_core.checkpoint.device_checks import check_dtype
 from dgemma_core.checkpoint.devices import pick_device, pick_dtype
 from dgemma_core.errors import CheckpointError
 
@@ -47,6 +52,63 @@ def test_a_device_by_name(machine: pytest.MonkeyPatch) -> None:
     assert pick_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(CheckpointError, match="device='warp' is not a torch device"):
         pick_device("warp")
+
+
+@pytest.mark.parametrize("name", ["cpu:1", "cpu:3"])
+def test_a_number_that_the_cpu_does_not_have(name: str) -> None:
+    assert pick_device("cpu:0") == torch.device("cpu", 0)
+    with pytest.raises(CheckpointError, match=f"device='{name}': this machine has 1 of this kind; use 'cpu' only"):
+        pick_device(name)
+
+
+def test_a_number_beyond_this_machines_gpus(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(torch.cuda, "is_available", lambda: True)
+    machine.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(CheckpointError, match="device='cuda:7': this machine has 2 of this kind; use 'cuda:0' to"):
+        pick_device("cuda:7")
+
+
+@pytest.mark.parametrize("name", ["xpu", "hpu", "meta", "vulkan", "xla"])
+def test_a_kind_that_torch_knows_by_name_only(machine: pytest.MonkeyPatch, name: str) -> None:
+    machine.setattr(torch.xpu, "is_available", lambda: False)
+    with pytest.raises(CheckpointError, match=f"device='{name}': this machine or this build.*use 'auto' or 'cpu'"):
+        pick_device(name)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("gpu", "cuda"), ("CPU", "cpu"), ("1", "cuda:1"), ("Cuda:0", "cuda:0")])
+def test_a_device_by_another_name(name: str, meant: str) -> None:
+    with pytest.raises(CheckpointError, match=f"device='{name}' is not a torch device .did you mean '{meant}'"):
+        pick_device(name)
+
+
+def test_a_dtype_that_the_device_cannot_do() -> None:
+    check_dtype(torch.float16, CPU)
+    with pytest.raises(CheckpointError, match=r"dtype='bfloat16': meta cannot compute with it .*use dtype='auto'"):
+        check_dtype(torch.bfloat16, torch.device("meta"))
+
+
+def test_a_device_is_looked_for_before_weights_are(tiny_checkpoint: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
+    (folder / "model.safetensors").unlink()
+    for settings, name in (({"device": "cpu:3"}, "device"), ({"device": "cpu", "quantization": "nf4"}, "quantization")):
+        with pytest.raises(CheckpointError, match=f"{name}="):
+            Engine(LoadSpec(model=str(folder), **settings)).load()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("driver", "level"), [(False, logging.INFO), (True, logging.WARNING)])
+def test_auto_says_why_it_is_the_cpu(
+    machine: pytest.MonkeyPatch, tiny_checkpoint: str, caplog: pytest.LogCaptureFixture, driver: bool, level: int
+) -> None:
+    machine.setattr("dgemma_core.checkpoint.weights.has_driver", lambda: driver)
+    with caplog.at_level(logging.INFO, "dgemma_core"):
+        Engine(LoadSpec(model=tiny_checkpoint, device="cpu")).load()
+        assert not caplog.records
+        Engine(LoadSpec(model=tiny_checkpoint)).load()
+    (record,) = caplog.records
+    assert record.levelno == level
+    assert record.getMessage().startswith("device='auto' is the CPU here: ")
+    assert "torch" in record.getMessage()
 
 
 def test_a_dtype_by_name() -> None:

@@ -18,7 +18,6 @@ import torch
 
 from dgemma_core import Engine, Grammar, Hole, Image, LoadSpec, Message, Question, Request, SamplingParams
 from dgemma_core.engine.decision_requests import asked
-from dgemma_core.engine.sequence import Sequence
 from dgemma_core.execution.eager import EagerBackend
 from dgemma_core.execution.recording import Recording, RecordingBackend
 from tests.checkpoints import make_model, make_tokenizer, save_checkpoint
@@ -112,19 +111,11 @@ def decisions(engine: Engine) -> None:
         "animal": Question("choice", "who?", options=["fox", "dog", "lazy"]),
         "brown": Question("bool", "brown?"),
     }
-    asker = Collector()
     other = engine._admission.sequence(Request(prompt(9, 1), SamplingParams(seed=1, max_new_tokens=6)))
-    asking = asked(engine._admission, asker, "The quick brown fox", questions, 2, seed=0, timeout=None, wait=False)
-    engine._worker.submit(*asker.sequences, other)
+    asking = asked(engine._admission, "The quick brown fox", questions, 2, seed=0, timeout=None)
+    engine._worker.submit(*asking.sequences, other)
     for handle in (*asking.handles, other.handle):
         handle.result()
-
-
-class Collector:
-    """Takes sequences in a worker's place, so that others can be queued with them."""
-
-    def submit(self, *sequences: Sequence, wait: bool) -> None:
-        self.sequences = sequences
 
 
 def infilling(engine: Engine) -> None:

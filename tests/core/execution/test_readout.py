@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgemma_core.execution.readout import Readout
+from dgemma_core.execution.readout import Ban, Readout
 from tests.checkpoints import make_model
 from tests.helpers.gemms import Shapes
 
@@ -73,6 +73,28 @@ def test_statistics_are_those_of_the_distribution(model: Any, readout: Readout) 
         torch.testing.assert_close(statistics.entropy, expected.entropy(), atol=1e-4, rtol=1e-4)
         scale = model.model.decoder.embed_tokens.embed_scale
         torch.testing.assert_close(statistics.soft, expected.probs @ embedding(model) * scale, atol=1e-4, rtol=1e-4)
+
+
+def test_a_banned_token_has_no_probability(model: Any, readout: Readout) -> None:
+    """In the rows of its ban, over the borders of chunks; the other rows stay the same."""
+    hidden, temperature = hidden_states(70), torch.full((70,), 0.7)
+    uniform = torch.rand(70, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        free = readout(hidden, temperature, uniform)
+        rows = torch.arange(70) % 3 > 0
+        tokens = torch.cat([free.argmax[rows].unique(), torch.tensor([5])])
+        held = readout(hidden, temperature, uniform, [Ban(tokens, rows)])
+        logits = readout.logits(hidden, temperature)
+        logits[rows[:, None] & torch.isin(torch.arange(VOCAB), tokens)] = -torch.inf
+        expected = torch.distributions.Categorical(logits=logits)
+    assert torch.equal(held.argmax, logits.argmax(-1))
+    assert not torch.isin(held.sample[rows], tokens).any()
+    entropy = -(expected.probs * expected.probs.log().clamp(min=-1e9)).sum(-1)
+    torch.testing.assert_close(held.entropy, entropy, atol=1e-4, rtol=1e-4)
+    scale = model.model.decoder.embed_tokens.embed_scale
+    torch.testing.assert_close(held.soft, expected.probs @ embedding(model) * scale, atol=1e-4, rtol=1e-4)
+    for name in ("argmax", "sample", "entropy", "soft"):
+        assert torch.equal(getattr(held, name)[~rows], getattr(free, name)[~rows]), name
 
 
 def test_a_draw_sums_one_block_of_a_row(readout: Readout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,22 +10,14 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerFast
 
-import dgemma_core
 from dgemma_core.chat.call_parser import parse_call
-from dgemma_core.chat.template import ChatTemplate
 from dgemma_core.errors import GrammarError
-from dgemma_core.structured.alphabet import Alphabet
 from dgemma_core.structured.endings import short_ending
 from dgemma_core.structured.hints import string_hints
-from dgemma_core.structured.matcher import GrammarCompiler
 from dgemma_core.structured.tool_grammar import tool_grammar
+from tests.core.structured.embedded_tokens import ALPHABET, COMPILER, TEMPLATE
 
-TOKENIZER = PreTrainedTokenizerFast.from_pretrained(f"{dgemma_core.__path__[0]}/embedded")
-TEMPLATE = ChatTemplate(TOKENIZER)
-ALPHABET = Alphabet(TOKENIZER, len(TOKENIZER), frozenset({TOKENIZER.eos_token_id, 1}))
-COMPILER = GrammarCompiler(ALPHABET)
 OPEN, CLOSE, QUOTE = TEMPLATE.markup('<|tool_call><tool_call|><|"|>')
 STRING = {"type": "string"}
 NODE = {
@@ -118,6 +111,57 @@ VALUES: list[tuple[Any, list[str], list[str]]] = [
     ),
     ({"type": "object"}, ["{}", "{a:'',b:null}"], ["{a}"]),
     ({"type": "object", "properties": {}}, ["{}"], ["{a:1}"]),
+    ({"type": "array", "items": {"enum": ["a", "b", 1]}, "uniqueItems": True}, ["[]", "[1,'a']"], ["['a',1,'a']"]),
+    ({"type": "array", "items": {"enum": ["a", "b"]}, "uniqueItems": True, "minItems": 2}, ["['b','a']"], ["['a']"]),
+    ({"type": "array", "items": {"type": ["boolean", "null"]}, "uniqueItems": True}, ["[true,null]"], ["[null,null]"]),
+    ({"type": "array", "items": STRING, "uniqueItems": True, "maxItems": 1}, ["['a']"], ["['a','a']"]),
+    (
+        {"type": "array", "items": {"enum": list(range(30))}, "uniqueItems": True, "maxItems": 3, "minItems": 1},
+        ["[1]", "[0,7,29]"],
+        ["[]", "[1,1]", "[1,2,3,4]"],
+    ),
+    (
+        {"type": "object", "propertyNames": {"enum": ["b", "a", "c d"]}, "additionalProperties": {"type": "integer"}},
+        ["{}", "{a:1,b:2,c d:3}"],
+        ["{d:1}", "{a:''}"],
+    ),
+    (
+        {"type": "object", "propertyNames": {"pattern": "^x[0-9]$"}, "minProperties": 1},
+        ["{x1:true}"],
+        ["{y:true}", "{}"],
+    ),
+    (
+        {"type": "object", "properties": {"a": STRING, "bb": STRING}, "propertyNames": {"maxLength": 1}},
+        ["{a:''}"],
+        ["{a:'',bb:''}"],
+    ),
+    (
+        {"type": "object", "patternProperties": {"^n": {"type": "integer"}, "t$": STRING}},
+        ["{}", "{n1:1,a t:'',t:''}"],
+        ["{nt:1}", "{nt:''}", "{x:1}", "{n:''}"],
+    ),
+    (
+        {"type": "object", "properties": {"n": {"minimum": 3}}, "patternProperties": {"^n": {"type": "integer"}}},
+        ["{n:3}"],
+        ["{n:2}", "{n:'x'}", "{n2:3}"],
+    ),
+    (
+        {"type": "object", "properties": {"a:b": STRING, "": STRING, "[x]": STRING, " c": STRING}, "required": [""]},
+        ["{'':'','[x]':'','a:b':'y'}"],
+        ["{a:b:''}", "{'a:b':''}"],
+    ),
+    ({"enum": [{"a:b": 1, "c": 2}]}, ["{'a:b':1,c:2}"], ["{a:b:1,c:2}"]),
+    ({"type": "object", "properties": dict.fromkeys("abc", STRING), "minProperties": 2}, ["{a:'',c:''}"], ["{a:''}"]),
+    (
+        {"type": "object", "properties": dict.fromkeys("abc", STRING), "maxProperties": 1, "required": ["b"]},
+        ["{b:''}"],
+        ["{a:'',b:''}"],
+    ),
+    (
+        {"$ref": "https://a.b/c", "$defs": {"n": {"$id": "https://a.b/c", "type": "integer"}}},
+        ["1"],
+        ["''"],
+    ),
     ({"type": "object", "required": ["a"], "additionalProperties": {"type": "null"}}, ["{a:null}"], ["{}", "{a:1}"]),
     ({}, ["'a'", "[1,{a:[]}]", "null", "{}"], ["a"]),
     (True, ["1"], []),
@@ -129,6 +173,8 @@ VALUES: list[tuple[Any, list[str], list[str]]] = [
         ["null"],
     ),
     ({"type": "number", "allOf": [{"minimum": 1}, {"type": "integer", "minimum": 3}]}, ["3"], ["2", "3.5"]),
+    ({"properties": {"a": {"type": "integer"}}, "items": STRING}, ["{a:1}", "{}"], ["['x']", "1"]),
+    ({"items": {"properties": {"a": {"type": "integer"}}}}, ["[{a:1}]", "[]"], ["{}", "[1]", "[{b:1}]"]),
 ]
 
 
@@ -253,9 +299,9 @@ def test_told_apart_by_a_constant() -> None:
     [
         ({"not": STRING}, "'not'"),
         ({"if": STRING, "then": False}, "'if'"),
-        ({"type": "object", "patternProperties": {"a": STRING}}, "'patternProperties'"),
+        ({"type": "object", "patternProperties": {"(?=a)": STRING}}, "'patternProperties'"),
         ({"type": "object", "dependentRequired": {"a": ["b"]}}, "'dependentRequired'"),
-        ({"type": "object", "propertyNames": {"maxLength": 1}}, "'propertyNames'"),
+        ({"type": "object", "propertyNames": {"pattern": "(?=a)"}}, "'pattern'"),
         ({"type": "object", "minProperties": 2}, "'minProperties'"),
         ({"type": "array", "uniqueItems": True}, "'uniqueItems'"),
         ({"type": "array", "contains": STRING}, "'contains'"),
@@ -268,7 +314,7 @@ def test_told_apart_by_a_constant() -> None:
         ({"type": "string", "maxLength": "3"}, "'maxLength'"),
         ({"$ref": "#/$defs/none"}, "no such place"),
         ({"$ref": "http://a.b/c"}, r"\$ref"),
-        ({"type": "object", "properties": {"a:b": STRING}}, "'a:b'"),
+        ({"type": "object", "properties": {"<bos>": STRING}}, "'<bos>'"),
     ],
     ids=str,
 )
@@ -373,3 +419,78 @@ def test_shortest_calls_fit_any_schema(schema: Any) -> None:
     tools = [{"name": "f", "parameters": schema}]
     _, arguments = shortest(tools)
     jsonschema.Draft202012Validator(schema).validate(arguments)
+
+
+UNENFORCEABLE = [
+    ({"not": STRING}, "'not'"),
+    ({"type": "array", "items": STRING, "uniqueItems": True}, "'uniqueItems'"),
+    ({"type": "object", "dependentRequired": {"a": ["b"]}}, "'dependentRequired'"),
+    ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "'oneOf'"),
+    ({"type": "string", "pattern": "(?=a)b"}, "'pattern'"),
+    ({"type": "float"}, "'type'"),
+    ({"enum": ["a<|tool_call>", "b"]}, "control token"),
+    ({"type": "string", "maxLength": "3"}, "'maxLength'"),
+    ({"$ref": "http://a.b/c"}, r"'\$ref'"),
+    ({"type": "object", "minProperties": 2}, "'minProperties'"),
+    (7, "a schema is an object or a boolean"),
+]
+
+
+@pytest.mark.parametrize("choice", ["auto", "any", "f"])
+@pytest.mark.parametrize(("schema", "named"), UNENFORCEABLE, ids=str)
+def test_a_tool_that_is_not_strict_is_widened_with_a_warning(
+    schema: Any, named: str, choice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    lenient = one(schema)
+    lenient["function"]["strict"] = False
+    tools = [lenient, tool("g", properties={"n": {"type": "integer"}}, required=["n"])]
+    grammar = tool_grammar(tools, choice)
+    assert re.search(f"tool 'f', #/properties/x.*{named}", caplog.text)
+    way = short_ending(COMPILER.matcher(grammar), ALPHABET, 64, string_hints(grammar.source))
+    assert way is not None
+    if choice != "f":
+        assert fits(tools, call("{n:1}", "g"), choice)
+        assert not fits(tools, call("{n:'x'}", "g"), choice)
+
+
+def test_a_widened_tool_keeps_what_can_be_enforced(caplog: pytest.LogCaptureFixture) -> None:
+    tools = [one({"type": "array", "items": {"type": "string", "maxLength": 2}, "uniqueItems": True, "minItems": 1})]
+    tools[0]["function"]["strict"] = False
+    assert fits(tools, call("{x:['a','a']}"))
+    assert not fits(tools, call("{x:[]}"))
+    assert not fits(tools, call("{x:['abc']}"))
+    assert not fits(tools, call("{}"))
+    assert "#/properties/x" in caplog.text
+
+
+def test_a_tool_that_no_arguments_fit_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    impossible = one(False)
+    impossible["function"]["strict"] = False
+    tools = [impossible, tool("g")]
+    assert fits(tools, call("{}", "g"))
+    assert "cannot be called" in caplog.text
+    with pytest.raises(GrammarError, match="fit this schema"):
+        tool_grammar(tools, "f")
+
+
+def test_references_by_address_and_anchor() -> None:
+    definitions = {
+        "a": {"$id": "item", "type": "integer"},
+        "b": {"$anchor": "name", "type": "string"},
+        "c": {"$id": "urn:c", "$defs": {"d": {"type": "null"}}, "$ref": "#/$defs/d"},
+        "d": {"type": "boolean"},
+    }
+    references = {"a": "item", "b": "#name", "c": "urn:c", "d": "#/$defs/d", "e": "https://a.b/item"}
+    properties = {name: {"$ref": reference} for name, reference in references.items()}
+    root = {"$id": "https://a.b/root.json", "$defs": definitions}
+    tools = [tool(properties=properties, required=list(references), **root)]
+    assert fits(tools, call("{a:1,b:'',c:null,d:true,e:2}"))
+    for wrong in ("{a:'',b:'',c:null,d:true,e:2}", "{a:1,b:1,c:null,d:true,e:2}", "{a:1,b:'',c:true,d:true,e:2}"):
+        assert not fits(tools, call(wrong)), wrong
+
+
+def test_thousands_of_values() -> None:
+    tools = [one({"enum": [*(f"v{n}" for n in range(5000)), *range(5000)]})]
+    assert fits(tools, call("{x:'v4999'}"))
+    assert fits(tools, call("{x:4998}"))
+    assert not fits(tools, call("{x:'v5000'}"))

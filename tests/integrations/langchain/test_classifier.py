@@ -245,8 +245,8 @@ def test_bad_settings_are_refused_by_name(keywords: dict[str, Any], words: str) 
 
 
 def test_bad_call_settings(short: DiffusionGemmaClassifier) -> None:
-    with pytest.raises(ValueError, match=r"'tresh' \(did you mean 'threshold'\?\)"):
-        short.invoke(CONTEXT, tresh=0.5)
+    with pytest.raises(ValueError, match=r"'treshold' \(did you mean 'threshold'\?\)"):
+        short.invoke(CONTEXT, treshold=0.5)
     with pytest.raises(ValueError, match="draws=0"):
         short.bind(draws=0).invoke(CONTEXT)
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import pytest
-from llama_index.core.base.llms.types import MessageRole
+from llama_index.core.base.llms.types import MessageRole, ToolCallBlock
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
@@ -18,6 +18,7 @@ from dgemma_core import Engine
 from dgemma_core.errors import AnswerBudgetError, GrammarError
 from dgemma_integrations.llama_index import DiffusionGemma
 from dgemma_integrations.llama_index.structured import show_schema
+from dgemma_integrations.shared.shown_schema import shown
 
 
 class Bridge(BaseModel):
@@ -90,7 +91,7 @@ async def test_random_weights_fit_the_schema_too(tiny_engine: Engine, mode: Pyda
 
 
 async def test_streamed_objects_grow(embedded_engine: Engine) -> None:
-    llm = DiffusionGemma(engine=embedded_engine, seed=0, max_tokens=96, canvas_length=16)
+    llm = DiffusionGemma(engine=embedded_engine, seed=0, max_tokens=96, canvas_length=8)
     partials = list(llm.stream_structured_predict(Bridge, PROMPT, text=TEXT))
     assert len(partials) > 1
     assert not isinstance(partials[0], Bridge)
@@ -144,7 +145,7 @@ async def test_system_prompt_and_schema_are_sent_in_every_method(
     sent = Prompts(events).last()
     assert sent[0].content == "Be exact."
     if mode == PydanticProgramMode.DEFAULT:
-        assert json.dumps(Bridge.model_json_schema()) in (sent[-1].content or "")
+        assert shown(Bridge.model_json_schema()) in (sent[-1].content or "")
 
 
 async def test_events(embedded_engine: Engine, mode: PydanticProgramMode, events: Any) -> None:
@@ -209,3 +210,66 @@ async def test_thinking_and_stops(embedded_engine: Engine, mode: PydanticProgram
     assert all(isinstance(bridge, Bridge) for bridge in await every_way(llm, Bridge))
     with pytest.raises(ValueError, match="thinking='yes'"):
         llm.structured_predict(Bridge, PROMPT, llm_kwargs={"thinking": "yes"}, text=TEXT)
+
+
+class Facts(BaseModel):
+    """Only optional fields."""
+
+    owner: str | None = Field(default=None, max_length=8)
+    parts: list[Bridge] | None = Field(default=None, max_length=1)
+
+
+async def test_objects_hold_declared_keys_only(tiny_engine: Engine, mode: PydanticProgramMode, events: Any) -> None:
+    llm = DiffusionGemma(engine=tiny_engine, max_tokens=128, max_denoising_steps=2, pydantic_program_mode=mode)
+    for seed in range(4):
+        llm.structured_predict(Facts, PROMPT, {"seed": seed}, text=TEXT)
+        message = [e for e in events._events if type(e).__name__ == "LLMChatEndEvent"][-1].response.message
+        written = [dict(b.tool_kwargs) for b in message.blocks if isinstance(b, ToolCallBlock)]
+        (value,) = written or [json.loads(message.content)]
+        assert value.keys() <= {"owner", "parts"}
+        assert all(part.keys() == {"name", "year"} for part in value.get("parts") or ())
+
+
+async def test_the_schema_is_shown_unless_it_is_switched_off(embedded_engine: Engine, events: Any) -> None:
+    llm = DiffusionGemma(engine=embedded_engine, max_tokens=64, max_denoising_steps=2)
+    silent = DiffusionGemma(engine=embedded_engine, max_tokens=64, max_denoising_steps=2, show_schema=False)
+    text, hidden = shown(Bridge.model_json_schema()), {"show_schema": False}
+    chat = [ChatMessage(role="user", content=TEXT)]
+
+    def sent() -> str:
+        return Prompts(events).last()[-1].content or ""
+
+    for ask in (
+        lambda model, **options: model.structured_predict(Bridge, PROMPT, options, text=TEXT),
+        lambda model, **options: list(model.stream_structured_predict(Bridge, PROMPT, options, text=TEXT)),
+        lambda model, **options: model.as_structured_llm(Bridge).chat(chat, **options),
+    ):
+        ask(llm)
+        assert sent().endswith(text)
+        ask(llm, **hidden)
+        assert "schema" not in sent()
+        ask(silent)
+        assert "schema" not in sent()
+    await silent.astructured_predict(Bridge, PROMPT, {"show_schema": True}, text=TEXT)
+    assert sent().endswith(text)
+
+
+def test_a_response_format_is_shown_as_well(embedded_engine: Engine) -> None:
+    llm = DiffusionGemma(engine=embedded_engine, max_tokens=64, max_denoising_steps=2)
+    schema = Bridge.model_json_schema()
+    form = {"type": "json_schema", "json_schema": {"name": "bridge", "schema": schema}}
+
+    def tokens(text: str, **options: Any) -> int:
+        return llm.chat([ChatMessage(role="user", content=text)], **options).raw["usage"]["prompt_tokens"]
+
+    assert tokens("Hello", response_format=form) == tokens(f"Hello\n\n{shown(schema)}")
+    assert tokens("Hello", response_format=form, show_schema=False) == tokens("Hello")
+
+
+def test_the_schema_stands_where_the_user_last_asked() -> None:
+    roles = ["system", "user", "assistant", "tool"]
+    history = [ChatMessage(role=role, content=role) for role in roles]
+    contents = [m.content or "" for m in show_schema(history, Bridge.model_json_schema())]
+    assert [len(text) > 20 for text in contents] == [False, True, False, False]
+    answered = show_schema(history[:3], Bridge.model_json_schema())
+    assert [m.role.value for m in answered] == ["system", "user", "assistant", "user"]

@@ -12,7 +12,7 @@ from dgemma_integrations.shared.adapter_settings import LOAD_SETTINGS, SAMPLING_
 from dgemma_integrations.shared.fields import DraftFields, LoadFields, SamplingFields
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS, load_spec
 from dgemma_integrations.shared.sampling_settings import sampling_params
-from dgemma_integrations.shared.strict_integers import StrictIntegers
+from dgemma_integrations.shared.strict_numbers import StrictNumbers
 
 
 class Framework(BaseModel):
@@ -23,7 +23,7 @@ class Lax(LoadFields, SamplingFields, Framework):
     stop: list[str] | None = None
 
 
-class Strict(StrictIntegers, LoadFields, SamplingFields, DraftFields, Framework):
+class Strict(StrictNumbers, LoadFields, SamplingFields, DraftFields, Framework):
     stop: tuple[str, ...] = ()
 
 
@@ -51,5 +51,5 @@ def test_integers_may_be_strict(keywords: dict[str, Any]) -> None:
     assert Lax(**keywords)
 
 
-def test_strict_integers_take_integers_and_none() -> None:
+def test_strict_numbers_take_integers_and_none() -> None:
     assert Strict(seed=3, max_tokens=None, temperature=1).seed == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dgemma_core.structured.tool_schema.json_values import may_fit
+from dgemma_core.structured.tool_schema.json_values import common, found, may_fit
 from dgemma_core.structured.tool_schema.keywords import Flat
 from dgemma_core.structured.tool_schema.merging import common_types
 
@@ -34,7 +34,8 @@ class BranchComparison:
             return True
         for one, other in ((a, b), (b, a)):
             if "enum" in one:
-                return not any(may_fit(value, one) and may_fit(value, other) for value in one["enum"])
+                shared = common(one["enum"], other["enum"]) if "enum" in other else one["enum"]
+                return not any(may_fit(value, one) and may_fit(value, other) for value in shared)
         if a.get("type") != ["object"] or b.get("type") != ["object"]:
             return False
         return _requires_forbidden(a, b) or _requires_forbidden(b, a) or self._property_differs(a, b, path)
@@ -64,4 +65,8 @@ class BranchComparison:
 def _requires_forbidden(a: Flat, b: Flat) -> bool:
     """Whether ``b`` requires a property that ``a`` forbids."""
     closed = a.get("additionalProperties", True) is False
-    return closed and any(name not in a.get("properties", {}) for name in b.get("required", []))
+    patterns = a.get("patternProperties", {})
+    return closed and any(
+        name not in a.get("properties", {}) and not any(found(pattern, name) for pattern in patterns)
+        for name in b.get("required", [])
+    )

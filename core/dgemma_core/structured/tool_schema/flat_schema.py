@@ -1,21 +1,22 @@
 """JSON Schemas as alternatives of flat ones, without ``allOf``, ``anyOf``, ``oneOf`` and, where possible, ``$ref``.
 
-Every keyword of a flat schema can be written as a grammar. A keyword that restricts values and cannot be enforced is
-refused.
+Nearly every keyword of a flat schema can be written as a grammar. A keyword that restricts values and cannot be
+enforced is refused or left out, see :class:`Problems`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
-from dgemma_core.errors import GrammarError
 from dgemma_core.structured.tool_schema.disjoint import BranchComparison
 from dgemma_core.structured.tool_schema.keywords import Flat, SchemaError, own_keywords
 from dgemma_core.structured.tool_schema.merging import merge
+from dgemma_core.structured.tool_schema.problems import Problems
+from dgemma_core.structured.tool_schema.references import References
 
+_OVERLAP = "cannot be enforced: its branches may overlap; use 'anyOf', or branches told apart by a 'const'"
 _MOST_ALTERNATIVES = 256
 _MOST_EXPANDED = 20_000
 
@@ -24,20 +25,20 @@ class SchemaFlattener:
     """Turns the schemas of one tool's parameters into flat ones.
 
     Args:
-        tool: its name, for errors.
+        problems: of the tool.
         root: the whole schema, in which references are looked up.
+
+    Attributes:
+        root: the schema, to be written instead of the given one.
     """
 
-    def __init__(self, tool: str, root: Any) -> None:
-        self._tool = tool
-        self._root = root
+    def __init__(self, problems: Problems, root: Any) -> None:
+        self._problems = problems
         self._inlining: list[str] = []  # references that are being replaced by their schemas
         self._expanded = 0  # schemas so far
+        self._references = References(root)
+        self.root = self._references.root
         self._branches = BranchComparison(self.expand, self._inlined)
-
-    def error(self, path: str, problem: str) -> GrammarError:
-        """The error to raise about a place of the schema."""
-        return GrammarError(f"tool {self._tool!r}, {path}: {problem}", None)
 
     def expand(self, schema: Any, path: str) -> list[Flat]:
         """The flat schemas of a schema; a value fits the schema if it fits at least one of them.
@@ -51,15 +52,14 @@ class SchemaFlattener:
         """
         self._expanded += 1
         if self._expanded > _MOST_EXPANDED:
-            raise self.error(path, f"the schema is too large: more than {_MOST_EXPANDED} parts after merging")
+            self._problems.widen("#", f"the schema is too large: more than {_MOST_EXPANDED} parts after merging")
+            return [{}]
         if isinstance(schema, bool):
             return [{}] if schema else []
         if not isinstance(schema, Mapping):
-            raise self.error(path, f"a schema is an object or a boolean, not {schema!r}")
-        try:
-            flat = own_keywords(schema)
-        except SchemaError as problem:
-            raise self.error(path, str(problem)) from problem
+            self._problems.widen(path, f"a schema is an object or a boolean, not {schema!r}")
+            return [{}]
+        flat = own_keywords(schema, lambda problem: self._problems.widen(path, problem))
         if flat is None:
             return []
         flats = [flat]
@@ -88,7 +88,8 @@ class SchemaFlattener:
                     merged = (self._merged(a, b, path) for b in self._inlined(other, path))
                     found.extend(m for m in merged if m is not None)
                 if len(found) > _MOST_ALTERNATIVES:
-                    raise self.error(path, f"more than {_MOST_ALTERNATIVES} combinations of alternatives")
+                    self._problems.widen(path, f"more than {_MOST_ALTERNATIVES} combinations of alternatives")
+                    return some
         return found
 
     def target(self, reference: Any, path: str) -> Any:
@@ -97,22 +98,20 @@ class SchemaFlattener:
         Raises:
             GrammarError: it points to no place of the same schema.
         """
-        if not isinstance(reference, str) or not re.fullmatch(r"#(/.*)?", reference, re.DOTALL):
-            raise self.error(path, f"'$ref' to {reference!r}: only places of the same schema (#/...) can be used")
-        found: Any = self._root
-        for part in reference.split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, Mapping) and key in found:
-                found = found[key]
-            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-                found = found[int(key)]
-            else:
-                raise self.error(path, f"'$ref' to {reference!r}: there is no such place")
-        return found
+        try:
+            return self._references.target(reference)
+        except LookupError as error:
+            self._problems.widen(path, str(error))
+            return True
+
+    def options(self, schema: Any, path: str) -> list[Flat]:
+        """As :meth:`expand`, without a ``$ref``."""
+        return [inner for flat in self.expand(schema, path) for inner in self._inlined(flat, path)]
 
     def _combined_with(self, keyword: str, branches: Any, flats: list[Flat], path: str) -> list[Flat]:
         if not isinstance(branches, list) or not branches:
-            raise self.error(path, f"{keyword!r} needs a list of schemas")
+            self._problems.widen(path, f"{keyword!r} needs a list of schemas")
+            return flats
         expanded = [self.expand(branch, f"{path}/{keyword}/{i}") for i, branch in enumerate(branches)]
         if keyword == "allOf":
             for options in expanded:
@@ -122,7 +121,8 @@ class SchemaFlattener:
         if keyword == "oneOf":
             for one, other in combinations(combined, 2):
                 if not all(self._branches.disjoint(a, b, path) for a in one for b in other):
-                    raise self.error(path, "'oneOf' cannot be enforced: its branches may overlap; use 'anyOf'")
+                    self._problems.widen(path, f"'oneOf' {_OVERLAP}")
+                    break
         return [flat for options in combined for flat in options]
 
     def _inlined(self, flat: Flat, path: str) -> list[Flat]:
@@ -131,7 +131,9 @@ class SchemaFlattener:
             return [flat]
         reference = flat["$ref"]
         if reference in self._inlining:
-            raise self.error(path, f"'$ref' to {reference!r} stands next to other keywords and leads back to itself")
+            problem = f"'$ref' to {reference!r} stands next to other keywords and leads back to itself"
+            self._problems.widen(path, problem)
+            return [{}]
         self._inlining.append(reference)
         try:
             expanded = self.expand(self.target(reference, path), reference)
@@ -143,4 +145,5 @@ class SchemaFlattener:
         try:
             return merge(a, b)
         except SchemaError as problem:
-            raise self.error(path, str(problem)) from problem
+            self._problems.widen(path, str(problem))
+            return merge(a, {key: value for key, value in b.items() if key != "multipleOf"})

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dgemma_core.structured.tool_schema.formats import FORMATS
+from dgemma_core.api.formats import FORMATS
+from dgemma_core.api.patterns import whole_regex
 from dgemma_core.structured.tool_schema.json_values import TYPES, is_number, same
 
 Flat = dict[str, Any]
@@ -20,11 +21,13 @@ BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 SPEAKS_OF = {
     "string": ("minLength", "maxLength", "patterns", "formats"),
     "number": (*BOUNDS, "multipleOf"),
-    "array": ("items", "prefixItems", "minItems", "maxItems"),
+    "array": ("items", "prefixItems", "minItems", "maxItems", "uniqueItems"),
     "object": (
         "properties",
         "required",
         "additionalProperties",
+        "patternProperties",
+        "propertyNames",
         "unevaluatedProperties",
         "minProperties",
         "maxProperties",
@@ -37,12 +40,9 @@ _KEPT = frozenset(
 _REFUSED: dict[str, tuple[Any, ...]] = {
     "not": (False,),
     "if": (True, False),
-    "patternProperties": ({},),
-    "propertyNames": ({}, True),
     "dependencies": ({},),
     "dependentRequired": ({},),
     "dependentSchemas": ({},),
-    "uniqueItems": (False,),
     "contains": (),
     "unevaluatedItems": ({}, True),
     "$dynamicRef": (),
@@ -54,15 +54,22 @@ class SchemaError(Exception):
     """Why a schema cannot be used, without its place; reported to users as a ``GrammarError``."""
 
 
-def own_keywords(schema: Mapping[str, Any]) -> Flat | None:
+def refuse(problem: str) -> None:
+    """Raises a :class:`SchemaError`."""
+    raise SchemaError(problem)
+
+
+def own_keywords(schema: Mapping[str, Any], widen: Callable[[str], None] = refuse) -> Flat | None:
     """The flat schema of a schema's own keywords, or None if no value fits them.
 
-    Raises:
-        SchemaError: a keyword that cannot be enforced, or with a value of the wrong type.
+    Args:
+        schema: a JSON Schema.
+        widen: gets the problem of each keyword that cannot be enforced, or has a value of the wrong type. If it
+            returns, the keyword is left out.
     """
-    _refuse_keywords(schema)
-    flat = {key: schema[key] for key in schema if key in _KEPT}
-    _check_types(flat)
+    _refuse_keywords(schema, widen)
+    flat = {key: schema[key] for key in schema if key in _KEPT and not _without_effect(key, schema[key])}
+    _check_types(flat, widen)
     if "type" in flat:
         types = [flat["type"]] if isinstance(flat["type"], str) else flat["type"]
         flat["type"] = [t for t in TYPES if t in types and not (t == "integer" and "number" in types)]
@@ -84,21 +91,37 @@ def own_keywords(schema: Mapping[str, Any]) -> Flat | None:
     return None if flat.get("enum") == [] else flat
 
 
-def _refuse_keywords(schema: Mapping[str, Any]) -> None:
+def _refuse_keywords(schema: Mapping[str, Any], widen: Callable[[str], None]) -> None:
     for keyword, harmless in _REFUSED.items():
         if keyword not in schema or any(same(schema[keyword], value) for value in harmless):
             continue
         if keyword == "if" and not schema.keys() & {"then", "else"}:
             continue
-        raise SchemaError(f"{keyword!r} cannot be enforced")
+        widen(f"{keyword!r} cannot be enforced")
 
 
-def _check_types(flat: Flat) -> None:
+def _without_effect(keyword: str, value: Any) -> bool:
+    return (
+        (keyword == "uniqueItems" and value is False)
+        or (keyword == "propertyNames" and (value is True or value == {}))
+        or (keyword == "patternProperties" and value == {})
+    )
+
+
+def _is_pattern(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(whole_regex(value))
+    except ValueError:
+        return False
+
+
+def _check_types(flat: Flat, widen: Callable[[str], None]) -> None:
     """Check the types of the keywords' values, and make counts integers."""
 
     def need(key: str, fine: Callable[[Any], bool], what: str) -> None:
         if key in flat and not fine(flat[key]):
-            raise SchemaError(f"{key!r} must be {what}, not {flat[key]!r}")
+            widen(f"{key!r} must be {what}, not {flat[key]!r}")
+            del flat[key]
 
     def known(value: Any) -> bool:
         types = value if isinstance(value, list) else [value]
@@ -114,7 +137,10 @@ def _check_types(flat: Flat) -> None:
     need("multipleOf", lambda v: is_number(v) and v > 0, "a number above 0")
     need("enum", lambda v: isinstance(v, list) and bool(v), "a list of values")
     need("pattern", lambda v: isinstance(v, str), "a string")
+    need("propertyNames", lambda v: isinstance(v, Mapping | bool), "a schema")
     need("properties", lambda v: isinstance(v, Mapping) and all(isinstance(k, str) for k in v), "an object")
+    need("patternProperties", lambda v: isinstance(v, Mapping) and all(map(_is_pattern, v)), "an object of patterns")
+    need("uniqueItems", lambda v: isinstance(v, bool), "a boolean")
     need("required", lambda v: isinstance(v, list) and all(isinstance(k, str) for k in v), "a list of names")
     need("prefixItems", lambda v: isinstance(v, list), "a list of schemas")
     need("unevaluatedProperties", lambda v: isinstance(v, bool), "a boolean here")

@@ -27,3 +27,12 @@ def matches_text(terminal: str) -> bool | None:
     if matcher.is_error() or not mask:  # llguidance treats a state in which nothing can follow as an error.
         return False if not matcher.is_error() and matcher.is_accepting() else None
     return True
+
+
+def takes_text(terminal: str, text: str) -> bool:
+    """Whether a terminal matches a text."""
+    from llguidance import LLMatcher, LLTokenizer
+
+    matcher = LLMatcher(LLTokenizer("byte"), LLMatcher.grammar_from_lark(f"start: T\nT: {terminal}"), log_level=0)
+    spelled = list(text.encode())
+    return bool(matcher.try_consume_tokens(spelled) == len(spelled) and matcher.is_accepting())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from dgemma_core.structured.tool_schema.json_values import TYPES, same
+from dgemma_core.structured.tool_schema.json_values import TYPES, common, found
 from dgemma_core.structured.tool_schema.keywords import BOUNDS, COUNTS, Flat, SchemaError
 
 _LOWER_LIMITS = frozenset({"minLength", "minItems", "minProperties", "minimum", "exclusiveMinimum"})
@@ -25,7 +25,7 @@ def merge(a: Flat, b: Flat) -> Flat | None:
     if "type" in a and "type" in b:
         out["type"] = common_types(a["type"], b["type"])
     if "enum" in a and "enum" in b:
-        out["enum"] = [value for value in a["enum"] if any(same(value, other) for other in b["enum"])]
+        out["enum"] = common(a["enum"], b["enum"])
     if out.get("type") == [] or out.get("enum") == []:
         return None
     if "multipleOf" in a and "multipleOf" in b:
@@ -56,7 +56,16 @@ def _common_multiple(a: Any, b: Any) -> Any:
     return high
 
 
-def _both(a: Any, b: Any) -> Any:
+def own_schema(flat: Flat, name: str) -> Any:
+    """What a flat schema says of a property under its name, or as one without a declaration; patterns aside."""
+    if name in flat.get("properties", {}):
+        return flat["properties"][name]
+    if any(found(pattern, name) for pattern in flat.get("patternProperties", {})):
+        return True
+    return flat.get("additionalProperties", True)
+
+
+def both(a: Any, b: Any) -> Any:
     """A schema for the values that fit two schemas, either of which may be a boolean."""
     if a is True or b is True:
         return b if a is True else a
@@ -65,25 +74,32 @@ def _both(a: Any, b: Any) -> Any:
 
 def _merge_objects(a: Flat, b: Flat, out: Flat) -> None:
     if "additionalProperties" in a and "additionalProperties" in b:
-        out["additionalProperties"] = _both(a["additionalProperties"], b["additionalProperties"])
+        out["additionalProperties"] = both(a["additionalProperties"], b["additionalProperties"])
     if "properties" in a or "properties" in b:
         ours, theirs = a.get("properties", {}), b.get("properties", {})
-        out["properties"] = {
-            name: _both(
-                ours.get(name, a.get("additionalProperties", True)),
-                theirs.get(name, b.get("additionalProperties", True)),
+        names = dict.fromkeys((*ours, *theirs))
+        out["properties"] = {name: both(own_schema(a, name), own_schema(b, name)) for name in names}
+    if "patternProperties" in a or "patternProperties" in b:
+        ours, theirs = a.get("patternProperties", {}), b.get("patternProperties", {})
+        # The other's schema of undeclared keys may ask too much of some; that leaves fewer keys, not wrong ones.
+        out["patternProperties"] = {
+            pattern: both(
+                ours.get(pattern, a.get("additionalProperties", True)),
+                theirs.get(pattern, b.get("additionalProperties", True)),
             )
-            for name in dict.fromkeys((*ours, *theirs))
+            for pattern in dict.fromkeys((*ours, *theirs))
         }
+    if "propertyNames" in a and "propertyNames" in b:
+        out["propertyNames"] = both(a["propertyNames"], b["propertyNames"])
 
 
 def _merge_arrays(a: Flat, b: Flat, out: Flat) -> None:
     if "items" in a and "items" in b:
-        out["items"] = _both(a["items"], b["items"])
+        out["items"] = both(a["items"], b["items"])
     ours, theirs = a.get("prefixItems", []), b.get("prefixItems", [])
     if ours or theirs:
         length = max(len(ours), len(theirs))
         padded = [
             [*heads, *[flat.get("items", True)] * (length - len(heads))] for heads, flat in ((ours, a), (theirs, b))
         ]
-        out["prefixItems"] = [_both(x, y) for x, y in zip(*padded, strict=True)]
+        out["prefixItems"] = [both(x, y) for x, y in zip(*padded, strict=True)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from dgemma_core.errors import GrammarError
 from dgemma_core.structured.lark import Expr, LarkWriter, repeated
 from dgemma_core.structured.tool_schema.keywords import Flat
+from dgemma_core.structured.tool_schema.problems import Problems
+from dgemma_core.structured.tool_schema.sequences import SequenceWriter
 
 Entry = tuple[Expr, bool]
 """Lark for a key and its value, and whether the key is required."""
@@ -17,12 +16,12 @@ class ObjectWriter:
 
     Args:
         writer: of the whole grammar.
-        error: makes the error to raise, from a path and a problem.
+        problems: of the tool.
     """
 
-    def __init__(self, writer: LarkWriter, error: Callable[[str, str], GrammarError]) -> None:
+    def __init__(self, writer: LarkWriter, problems: Problems) -> None:
         self._writer = writer
-        self._error = error
+        self._problems = problems
 
     def record(self, entries: list[Entry], flat: Flat, path: str) -> Expr | None:
         """An object of known keys, in the order of ``entries``; None if no object has the size asked for.
@@ -38,10 +37,12 @@ class ObjectWriter:
             entries, needed = [(entry, True) for entry, _ in entries], len(entries)
         elif high == needed:
             entries = [(entry, must) for entry, must in entries if must]
-        if low > max(needed, 1):
-            raise self._error(path, f"'minProperties' of {low} cannot be enforced")
-        if high is not None and high < len(entries):
-            raise self._error(path, f"'maxProperties' of {high} cannot be enforced")
+        if low > max(needed, 1) or (high is not None and high < len(entries)):
+            counted = SequenceWriter(self._writer, entries, low, high).text(any_order=False)
+            if counted is not None:
+                needs = frozenset(need for entry, must in entries if must for need in entry.needs)
+                return Expr(f'"{{" {counted} "}}"', needs)
+            self._problems.widen(path, f"'minProperties' of {low} and 'maxProperties' of {high} cannot be enforced")
         if not entries:
             return Expr('"{" "}"')
         if not needed:
@@ -54,11 +55,11 @@ class ObjectWriter:
         needs = frozenset(need for entry, must in entries if must for need in entry.needs)
         return Expr(f'"{{" {" ".join(parts)} "}}"', needs)
 
-    def map_of(self, value: Expr | None, flat: Flat, path: str) -> Expr | None:
+    def map_of(self, entry: Expr | None, flat: Flat, path: str) -> Expr | None:
         """An object of any keys; None if no object has the size asked for.
 
         Args:
-            value: Lark for the values; None if no value fits.
+            entry: Lark for a key and its value; None if there can be none.
             flat: the object's schema.
             path: its place, for errors.
 
@@ -66,14 +67,13 @@ class ObjectWriter:
             GrammarError: a least size above 1.
         """
         low, high = flat.get("minProperties", 0), flat.get("maxProperties")
-        if value is None or high == 0:
+        if entry is None or high == 0:
             return None if low else Expr('"{" "}"')
         if low > 1:  # A grammar cannot compare keys: one key written twice would count as two.
-            raise self._error(path, f"'minProperties' of {low} cannot be enforced")
-        entry = f'KEY ":" {value.text}'
-        more = repeated(f'("," {entry})', 0, None if high is None else high - 1)
-        inner = f"{entry} {more}".strip()
-        return Expr(f'"{{" {inner} "}}"', value.needs) if low else Expr(f'"{{" ({inner})? "}}"')
+            self._problems.widen(path, f"'minProperties' of {low} cannot be enforced")
+        more = repeated(f'("," {entry.text})', 0, None if high is None else high - 1)
+        inner = f"{entry.text} {more}".strip()
+        return Expr(f'"{{" {inner} "}}"', entry.needs) if low else Expr(f'"{{" ({inner})? "}}"')
 
     def _at_least_one(self, entries: list[Entry]) -> str:
         """One or more of the entries in their order: a rule per entry for the entries that may follow it."""

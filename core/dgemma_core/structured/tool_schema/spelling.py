@@ -6,8 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# A key is bare: these characters would end it, and a reader strips blanks at its ends.
+from dgemma_core.structured.lark import quoted
+
+# These characters would end a bare key, and a reader strips blanks at its ends.
 _KEY_ENDS = re.compile(r"[:,{}\[\]]|^\s|\s$|^$")
+# A terminal for keys that can be written bare.
+BARE_KEY = r"/[^:,{}\[\]\s](?:[^:,{}\[\]]*[^:,{}\[\]\s])?/"
 # A text spelled like a control token: where a grammar forces it, llguidance would force the control token itself.
 _CONTROL = re.compile(r"<\|[^<>|\s]*\|?>|<[^<>|\s]+\|>|<(?:pad|eos|bos|unk|mask)>")
 
@@ -17,13 +21,16 @@ def text_problem(text: str) -> str:
     return f"{text!r} is spelled like a control token and cannot be asked for" if _CONTROL.search(text) else ""
 
 
-def key_problem(key: str) -> str:
-    """Why an object cannot have a key; empty if it can."""
-    if problem := text_problem(key):
-        return problem
-    if _KEY_ENDS.search(key):
-        return f"the key {key!r} cannot be written bare: it is empty, has a blank at an end, or holds one of :,{{}}[]"
-    return ""
+def key_text(key: str) -> str:
+    """Lark for a key: bare, as the chat template writes it, or as a string where a bare one could not be read back."""
+    if not key:
+        return '<|"|> <|"|>'
+    return f'<|"|> {quoted(key)} <|"|>' if _KEY_ENDS.search(key) else quoted(key)
+
+
+def key_with_colon(key: str) -> str:
+    """Lark for a key and the colon after it, one literal if possible."""
+    return f'{key_text(key)} ":"' if not key or _KEY_ENDS.search(key) else quoted(f"{key}:")
 
 
 def dictsorted(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:

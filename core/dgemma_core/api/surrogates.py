@@ -1,0 +1,56 @@
+"""Repairs text that holds halves of surrogate pairs.
+
+Extractors of PDF files and truncated JSON leave them in text. No tokenizer takes them, and UTF-8 cannot hold them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+_REPLACEMENT = "\ufffd"
+_PAIR_OR_HALF = re.compile(r"([\ud800-\udbff])([\udc00-\udfff])|[\ud800-\udfff]")
+
+Value = TypeVar("Value")
+
+
+def without_surrogates(value: Value) -> Value:
+    r"""A text, or a JSON value, without halves of surrogate pairs in its texts and keys.
+
+    Two halves that make a pair become their character, ``"\ud835\udc00"`` for one. Any other half becomes U+FFFD, the
+    replacement character. A value without halves is returned as it is.
+
+    Raises:
+        ValueError: two keys of a mapping differ in nothing but such halves.
+    """
+    try:
+        return cast(Value, _repaired(value)) if _broken(value) else value
+    except RecursionError:  # Nested too deeply for JSON. Whoever uses the value says so.
+        return value
+
+
+def _broken(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.isascii() and _PAIR_OR_HALF.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(_broken(key) or _broken(item) for key, item in value.items())
+    return isinstance(value, list | tuple) and any(map(_broken, value))
+
+
+def _repaired(value: Any) -> Any:
+    if isinstance(value, str):
+        return _PAIR_OR_HALF.sub(_character, value)
+    if isinstance(value, Mapping):
+        repaired = {_repaired(key): _repaired(item) for key, item in value.items()}
+        if len(repaired) < len(value):
+            raise ValueError(f"the keys {list(value)!r}: two of them differ only in halves of surrogate pairs")
+        return repaired
+    if isinstance(value, list | tuple):
+        return tuple(map(_repaired, value)) if isinstance(value, tuple) else list(map(_repaired, value))
+    return value
+
+
+def _character(match: re.Match[str]) -> str:
+    high, low = match.groups()
+    return chr(0x10000 + (ord(high) - 0xD800) * 0x400 + ord(low) - 0xDC00) if high else _REPLACEMENT

@@ -25,7 +25,7 @@ from dgemma_core.api.json_schemas.implied_types import with_implied_types
 from dgemma_core.api.json_schemas.widening import widened
 from dgemma_core.api.patterns import whole_regex
 from dgemma_core.api.plain_numbers import plain
-from dgemma_core.api.surrogates import without_surrogates
+from dgemma_core.api.surrogates import without_escaped_surrogates, without_surrogates
 from dgemma_core.errors import GrammarError
 
 if TYPE_CHECKING:
@@ -165,12 +165,14 @@ class Grammar(JsonForm):
 
 
 def _repaired(kind: Kind, source: str) -> str:
-    """The source without halves of surrogate pairs, also those that JSON spells with escapes."""
+    """The source without halves of surrogate pairs, also those that are spelled with escapes."""
     if kind in ("json_schema", "choice") and _ESCAPED_HALF.search(source):
         try:
             return json.dumps(without_surrogates(json.loads(source)), ensure_ascii=False)
         except json.JSONDecodeError:
             pass  # The check that follows says so.
+    if kind in ("regex", "lark") and isinstance(source, str):
+        source = without_escaped_surrogates(source)
     return without_surrogates(source)
 
 

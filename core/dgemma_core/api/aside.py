@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import concurrent.futures.thread  # noqa: F401 -- it cannot be imported any more while the interpreter exits
 import contextvars
+import importlib
 import signal
 import sys
 import threading
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
+
+from dgemma_core.api.patience import result_of
 
 T = TypeVar("T")
 
@@ -49,7 +52,17 @@ def call_aside(work: Callable[[], T]) -> T:
     thread = threading.Thread(target=run, name="dgemma-aside", daemon=True)
     _threads.add(thread)
     thread.start()
-    return outcome.result()
+    return result_of(outcome)
+
+
+def import_aside(*names: str) -> None:
+    """Import modules. Ctrl-C does not tear it.
+
+    Args:
+        names: of modules that do not import the caller's.
+    """
+    if any(name not in sys.modules for name in names):
+        call_aside(lambda: [importlib.import_module(name) for name in names])
 
 
 @contextmanager

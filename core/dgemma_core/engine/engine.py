@@ -16,6 +16,7 @@ from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message
+from dgemma_core.api.patience import result_of
 from dgemma_core.api.protocol import Progress
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Prompt, Request, Tools
@@ -131,7 +132,7 @@ class Engine(Weightless):
             EngineClosedError: the engine is closed.
         """
         self._begin_loading(progress)
-        self._worker.ready.result()
+        result_of(self._worker.ready)
 
     async def aload(self, progress: Progress | None = None) -> None:
         """:meth:`load` without blocking the event loop."""

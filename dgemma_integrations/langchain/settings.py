@@ -106,7 +106,7 @@ class DiffusionGemmaSettings(CompletedLists, EngineSettings, SamplingFields):
             if kwargs.get(name):
                 raise ValueError(f"{owner}: {name}= is not supported here: use ChatDiffusionGemma")
         given = {name: value for name, value in kwargs.items() if name not in _TOOL_NAMES}
-        given = own_names(given, _CALL_NAMES, owner=owner)
+        given = own_names(given, _CALL_NAMES, owner=owner, of_object=type(self).model_fields)
         if stop is None:
             stop = given.get("stop")
         elif given.get("stop") is not None:

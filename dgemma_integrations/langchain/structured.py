@@ -12,6 +12,7 @@ from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser,
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
+from dgemma_core.api.surrogates import without_surrogates
 from dgemma_integrations.langchain.cut_answers import cut_reporter
 from dgemma_integrations.langchain.schemas import answer_schema, openai_tool
 from dgemma_integrations.shared.on_length import OnLength
@@ -75,14 +76,15 @@ def _parts(
     told = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
     if method == "function_calling":
         assert schema is not None
-        name = openai_tool(schema)["function"]["name"]
+        tool = without_surrogates(openai_tool(schema))
+        name = tool["function"]["name"]
         bound = model.bind_tools(
-            [schema],
+            [tool],
             tool_choice=name,
             parallel_tool_calls=False,
             strict=held,
             **settings,
-            ls_structured_output_format={**told, "schema": openai_tool(schema)},
+            ls_structured_output_format={**told, "schema": tool},
         )
         if pydantic:
             return bound, PydanticToolsParser(tools=[schema], first_tool_only=True)  # type: ignore[list-item]

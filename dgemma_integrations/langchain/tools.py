@@ -38,14 +38,12 @@ def tool_use(
         ValueError: naming the argument, its value and what is accepted.
     """
     tools = tuple(openai_tool(tool) for tool in kwargs.get("tools") or ())
-    asked = kwargs.get("parallel_tool_calls")
-    parallel = parallel if asked is None else asked
     response_format = kwargs.get("response_format")
     shows = switched("show_schema", kwargs.get("show_schema"), show_schema)
     return ToolUse(
         with_strictness(tools, kwargs.get("strict")),
         tool_choice(kwargs.get("tool_choice"), tools),
-        True if parallel is None else bool(parallel),
+        switched("parallel_tool_calls", kwargs.get("parallel_tool_calls"), parallel is not False),
         answer_grammar(response_format),
         switched("thinking", kwargs.get("thinking"), thinking),
         answer_schema(response_format) if shows else None,

@@ -223,6 +223,8 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
         return await ato_engine_messages(prompt, allow_image_urls=self.allow_image_urls)
 
     def _completion(self, prompt: str, formatted: bool, arguments: Mapping[str, Any]) -> requests.Prompt:
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompt={prompt!r}: must be a text; give messages to chat")
         if arguments.get("tools"):
             raise ValueError("tools: a completion has no place for tool calls; give them to chat or chat_with_tools")
         if formatted:

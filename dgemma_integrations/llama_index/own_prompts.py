@@ -17,6 +17,8 @@ from llama_index.core.llms.llm import default_completion_to_prompt
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from pydantic import field_validator
 
+from dgemma_core.errors import DGemmaError
+
 
 class OwnPrompts(FunctionCallingLLM):
     """Applies these fields to the prompts of every endpoint."""
@@ -47,12 +49,17 @@ class OwnPrompts(FunctionCallingLLM):
         if not self._writes_completions:
             return self._with_system([ChatMessage(role=MessageRole.USER, content=text)])
         self._check_markup("completion_to_prompt", arguments)
-        return str(self.completion_to_prompt(text))  # type: ignore[misc]
+        return _text("completion_to_prompt", self.completion_to_prompt(text))  # type: ignore[misc]
 
     def _own_conversation(
         self, messages: Sequence[ChatMessage], arguments: Mapping[str, Any]
     ) -> str | list[ChatMessage]:
         """The prompt of a chat: a text with markup if ``messages_to_prompt`` writes it, else a conversation."""
+        for message in messages:
+            if not isinstance(message, ChatMessage):
+                raise ValueError(
+                    f"messages hold {message!r}: must be a ChatMessage, such as ChatMessage(role='user', content='...')"
+                )
         extended = self._with_system(messages)
         if not self._writes_conversations:
             return extended
@@ -60,7 +67,7 @@ class OwnPrompts(FunctionCallingLLM):
         if any(isinstance(block, ImageBlock) for message in extended for block in message.blocks):
             # Not a ValueError: response synthesizers swallow those.
             raise NotImplementedError("messages_to_prompt writes a text, which has no place for images; leave it out")
-        return str(self.messages_to_prompt(extended))  # type: ignore[misc]
+        return _text("messages_to_prompt", self.messages_to_prompt(extended))  # type: ignore[misc]
 
     def _check_markup(self, field: str, arguments: Mapping[str, Any]) -> None:
         given = {"thinking": getattr(self, "thinking", False)} | {n: v for n, v in arguments.items() if v is not None}
@@ -95,3 +102,10 @@ class OwnPrompts(FunctionCallingLLM):
         blocks[place] = TextBlock(text=self._wrapped(blocks[place].text))  # type: ignore[union-attr]
         wrapped = ChatMessage(role=last.role, blocks=blocks, additional_kwargs=last.additional_kwargs)
         return [*messages[:-1], wrapped]
+
+
+def _text(field: str, written: object) -> str:
+    if not isinstance(written, str) or not written:
+        # Not a ValueError: response synthesizers swallow those.
+        raise DGemmaError(f"{field} returned {written!r}: it must return the whole prompt as a text")
+    return written

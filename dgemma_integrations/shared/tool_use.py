@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.request import Prompt, Request
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_integrations.shared.shown_schema import with_schema
@@ -92,6 +93,7 @@ def switched(name: str, asked: Any, default: bool) -> bool:
     """
     if asked is None:
         return default
+    asked = plain(asked)
     if not isinstance(asked, bool):
         raise ValueError(f"{name}={asked!r}: must be True or False")
     return asked

@@ -174,3 +174,24 @@ def test_errors_of_loading_are_the_engines_own(tiny_checkpoint: str) -> None:
         with pytest.raises(DGemmaError) as caught:
             ask(DiffusionGemma(model=tiny_checkpoint, **settings))
         assert not isinstance(caught.value, ValueError | TypeError)
+
+
+@MODELS
+def test_a_setting_of_the_object_given_at_a_call_says_so(model_class: Any, tiny_engine: Engine) -> None:
+    for name, value in {"device": "cpu", "allow_image_urls": True}.items():
+        with pytest.raises(ValueError, match=rf"'{name}' \(give it when the model object is made\)"):
+            ask(model_class(engine=tiny_engine), **{name: value})
+
+
+@MODELS
+@pytest.mark.parametrize(("number", "text"), [(0, "cuda:0"), (1, "cuda:1"), (-1, "cpu")])
+def test_a_device_number_is_answered_with_the_text(model_class: Any, number: int, text: str) -> None:
+    with pytest.raises(ValueError, match=f"device={number}: must be a text such as 'auto'; write device='{text}'"):
+        model_class(device=number)
+
+
+@MODELS
+def test_a_number_written_as_a_text_is_refused(model_class: Any) -> None:
+    for name in ("temperature", "timeout", "t_max", "max_tokens"):
+        with pytest.raises(ValueError, match=name):
+            model_class(**{name: "1"})

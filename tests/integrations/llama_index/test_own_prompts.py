@@ -15,6 +15,7 @@ from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel
 
 from dgemma_core import Engine
+from dgemma_core.errors import DGemmaError
 from dgemma_integrations.llama_index import DiffusionGemma
 
 SYSTEM, ASKED = "Answer in one word.", "Which planet is the largest?"
@@ -133,3 +134,12 @@ def test_copies_keep_them() -> None:
     assert copy.completion_to_prompt is completion_markup
     assert "messages_to_prompt" not in llm.to_dict()
     assert llm.to_dict()["system_prompt"] == SYSTEM
+
+
+def test_a_function_that_writes_no_text_is_named(tiny_engine: Engine) -> None:
+    wrong: Any = {"completion_to_prompt": lambda _: None, "messages_to_prompt": lambda messages: messages}
+    llm = DiffusionGemma(engine=tiny_engine, max_tokens=4, **wrong)
+    with pytest.raises(DGemmaError, match="completion_to_prompt returned None"):
+        llm.complete("Hello")
+    with pytest.raises(DGemmaError, match="messages_to_prompt returned"):
+        llm.chat([ChatMessage(role="user", content="Hello")])

@@ -72,3 +72,11 @@ def test_two_names_of_one_setting_are_both_named(other: str) -> None:
 def test_a_bad_number_is_named_as_it_was_written() -> None:
     with pytest.raises(ValueError, match=r"num_predict=-1: must be an integer of at least 1, or None"):
         own_names({"num_predict": -1}, ["max_tokens"], owner="Model")
+
+
+def test_entries_that_our_setting_refuses_say_why() -> None:
+    with pytest.raises(ValueError, match="vllm_kwargs") as caught:
+        reject_unknown({"vllm_kwargs": {"quantization": "awq"}}, ["quantization"], owner="Model")
+    assert "quantization='awq' (choose None, int8 or nf4)" in str(caught.value)
+    with pytest.raises(ValueError, match=r"'model_kwargs' \(leave it out\)"):
+        reject_unknown({"model_kwargs": {}}, ["quantization"], owner="Model")

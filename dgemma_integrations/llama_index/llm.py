@@ -29,9 +29,10 @@ from dgemma_integrations.llama_index.responses import (
     completion_response,
     finished_response,
 )
-from dgemma_integrations.llama_index.settings import DiffusionGemmaSettings
+from dgemma_integrations.llama_index.settings import Call, DiffusionGemmaSettings
 from dgemma_integrations.llama_index.structured_llm import SchemaHeldLLM
 from dgemma_integrations.llama_index.tools import chat_arguments, selections
+from dgemma_integrations.shared.unheard import tell_unheard
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
@@ -237,14 +238,20 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
         return written if isinstance(written, str) else to_engine_messages(written)
 
     def _answer(self, prompt: requests.Prompt, overrides: Mapping[str, Any], respond: Respond[Response]) -> Response:
-        call = self._call(overrides)
+        call = self._whole_call(overrides)
         return finished_response(respond, requests.generate(self.engine, prompt, call), self.model)
 
     async def _aanswer(
         self, prompt: requests.Prompt, overrides: Mapping[str, Any], respond: Respond[Response]
     ) -> Response:
-        call = self._call(overrides)
+        call = self._whole_call(overrides)
         return finished_response(respond, await requests.agenerate(await self._aengine(), prompt, call), self.model)
+
+    def _whole_call(self, overrides: Mapping[str, Any]) -> Call:
+        call = self._call(overrides)
+        if overrides.get("drafts") is not None and call.params.drafts:
+            tell_unheard("drafts=True", "a method whose name has stream in it")
+        return call
 
     def _stream(
         self, prompt: requests.Prompt, overrides: Mapping[str, Any], respond: Respond[Response]

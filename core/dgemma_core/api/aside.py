@@ -61,7 +61,7 @@ def import_aside(*names: str) -> None:
     Args:
         names: of modules that do not import the caller's.
     """
-    if any(name not in sys.modules for name in names):
+    if not all(map(_is_imported, names)):
         call_aside(lambda: [importlib.import_module(name) for name in names])
 
 
@@ -81,10 +81,18 @@ def killable_exit() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _is_imported(name: str) -> bool:
+    return name in sys.modules and not _is_being_imported(name)
+
+
+def _is_being_imported(name: str) -> bool:
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
 def _imports_torch() -> bool:
     """Whether the caller runs inside an import of torch, for example as its plug-in. A thread could not import it."""
-    spec = getattr(sys.modules.get("torch"), "__spec__", None)
-    return bool(getattr(spec, "_initializing", False)) and not _threads
+    return _is_being_imported("torch") and not _threads
 
 
 def _wait_for_all() -> None:
@@ -97,3 +105,5 @@ def _wait_for_all() -> None:
 
 # Before the functions of atexit, because what is imported meanwhile registers some, too.
 getattr(threading, "_register_atexit", atexit.register)(_wait_for_all)
+# The standard library's asyncio cannot be imported again either after an import that was left in the middle.
+import_aside("asyncio")

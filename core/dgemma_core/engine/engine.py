@@ -84,7 +84,8 @@ class Engine(Weightless):
         Args:
             model: the model; it is put into eval mode and must not be used elsewhere while the engine runs.
             tokenizer: its fast tokenizer, with a chat template if messages are to be used.
-            options: ``max_context``, ``max_batch_tokens``, ``max_queue``, ``prefix_cache_bytes`` as in ``LoadSpec``.
+            options: ``max_context``, ``max_batch_tokens``, ``max_queue``, ``prefix_cache_bytes``, ``threads`` as in
+                ``LoadSpec``.
 
         Raises:
             ValueError: model or tokenizer have another class, they do not belong together, or an option is unknown.

@@ -15,7 +15,7 @@ from pydantic import PrivateAttr
 from dgemma_core.api.messages import Message
 from dgemma_core.api.request import Prompt
 from dgemma_integrations.langchain import requests
-from dgemma_integrations.langchain.completions import completion_chunk, llm_result, merged_result
+from dgemma_integrations.langchain.completions import CompletionWriter, llm_result, merged_result
 from dgemma_integrations.langchain.settings import DiffusionGemmaSettings
 
 
@@ -167,9 +167,10 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         call = self._call(stop, kwargs)
+        writer = CompletionWriter(call.model)
         with closing(requests.stream(self._engine(call.model), self._prompt(prompt), call)) as events:
             for event in events:
-                chunk = completion_chunk(event, call.model)
+                chunk = writer.chunk(event)
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -182,10 +183,11 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         call = self._call(stop, kwargs)
+        writer = CompletionWriter(call.model)
         # Without aclosing, an async generator that is left early is closed only when it is collected.
         async with aclosing(requests.astream(await self._aengine(call.model), self._prompt(prompt), call)) as events:
             async for event in events:
-                chunk = completion_chunk(event, call.model)
+                chunk = writer.chunk(event)
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk

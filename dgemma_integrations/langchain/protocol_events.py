@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dgemma_core.api.events import BlockEvent, DraftEvent, FinishedEvent
 from dgemma_core.api.messages import ToolCall
-from dgemma_integrations.langchain.responses import arguments_json, generation_info, usage_metadata
+from dgemma_integrations.langchain.responses import arguments_json, response_metadata, usage_metadata
 from dgemma_integrations.langchain.settings import PROVIDER
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class EventWriter:
             yield {
                 "event": "message-finish",
                 "usage": dict(usage_metadata(event.generation)),
-                "metadata": generation_info(event.generation, self._model),
+                "metadata": response_metadata(event.generation, self._model),
             }
 
     def _delta(self, kind: str, text: str) -> Iterator[dict[str, Any]]:

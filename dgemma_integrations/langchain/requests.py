@@ -14,6 +14,7 @@ from dgemma_core.api.protocol import Engine
 from dgemma_core.api.request import Prompt, Request
 from dgemma_integrations.langchain.errors import translated_errors
 from dgemma_integrations.langchain.settings import Call
+from dgemma_integrations.shared.sampling_settings import with_drafts
 from dgemma_integrations.shared.turns import Turns
 
 
@@ -113,7 +114,7 @@ def _cancel(handles: Sequence[RequestHandle]) -> None:
 
 
 def _drafting(call: Call) -> Call:
-    return replace(call, params=replace(call.params, drafts=True)) if call.draft_events else call
+    return replace(call, params=with_drafts(call.params, "draft_events=True")) if call.draft_events else call
 
 
 def _events(handle: RequestHandle, call: Call) -> Iterator[BlockEvent | FinishedEvent]:

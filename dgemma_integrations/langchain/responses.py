@@ -12,6 +12,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from dgemma_core.api.events import BlockEvent, FinishedEvent, Generation
 from dgemma_core.api.messages import ToolCall as EngineToolCall
 from dgemma_integrations.langchain.settings import PROVIDER
+from dgemma_integrations.shared.logprobs import chat_logprobs
 from dgemma_integrations.shared.numbers import generation_numbers
 
 
@@ -21,7 +22,7 @@ def chat_result(generation: Generation, model: str) -> ChatResult:
         content=_content(generation),
         tool_calls=[ToolCall(name=c.name, args=dict(c.arguments), id=c.id) for c in generation.tool_calls],
         usage_metadata=usage_metadata(generation),
-        response_metadata=generation_info(generation, model),
+        response_metadata=response_metadata(generation, model),
     )
     return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -74,7 +75,10 @@ class ChunkWriter:
             return ChatGenerationChunk(message=message)
         content = self._blocks(event)
         calls = [self._call(call) for call in event.tool_calls]
-        return ChatGenerationChunk(message=AIMessageChunk(content=content, tool_call_chunks=calls))
+        # LangChain joins the lists of all chunks, so each chunk has its own tokens only.
+        metadata = {} if event.logprobs is None else {"logprobs": chat_logprobs(event.logprobs)}
+        message = AIMessageChunk(content=content, tool_call_chunks=calls, response_metadata=metadata)
+        return ChatGenerationChunk(message=message)
 
     def _blocks(self, event: BlockEvent) -> str | list[str | dict[str, Any]]:
         reasoning = []
@@ -105,8 +109,14 @@ class ChunkWriter:
 
 
 def generation_info(generation: Generation, model: str) -> dict[str, Any]:
-    """``response_metadata`` of a chat message, ``generation_info`` of a string generation."""
+    """What both kinds of models say of an answer, without log-probabilities."""
     return {"model_name": model, "model_provider": PROVIDER, **generation_numbers(generation)}
+
+
+def response_metadata(generation: Generation, model: str) -> dict[str, Any]:
+    """``response_metadata`` of a whole chat message."""
+    info = generation_info(generation, model)
+    return info if generation.logprobs is None else {**info, "logprobs": chat_logprobs(generation.logprobs)}
 
 
 def arguments_json(call: EngineToolCall) -> str:

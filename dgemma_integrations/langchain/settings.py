@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -19,7 +19,7 @@ from dgemma_integrations.shared.adapter_settings import DRAFTS, SAMPLING_SETTING
 from dgemma_integrations.shared.fields import SamplingFields
 from dgemma_integrations.shared.keywords import own_names
 from dgemma_integrations.shared.load_settings import LOAD_FIELDS
-from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params
+from dgemma_integrations.shared.sampling_settings import PARAMETER_NAMES, sampling_params, with_drafts
 from dgemma_integrations.shared.tool_use import ToolUse
 from dgemma_integrations.shared.turns import Turns
 
@@ -106,7 +106,7 @@ class DiffusionGemmaSettings(CompletedLists, EngineSettings, SamplingFields):
             if kwargs.get(name):
                 raise ValueError(f"{owner}: {name}= is not supported here: use ChatDiffusionGemma")
         given = {name: value for name, value in kwargs.items() if name not in _TOOL_NAMES}
-        given = own_names(given, _CALL_NAMES, owner=owner)
+        given = own_names(given, _CALL_NAMES, owner=owner, of_object=type(self).model_fields)
         if stop is None:
             stop = given.get("stop")
         elif given.get("stop") is not None:
@@ -116,9 +116,11 @@ class DiffusionGemmaSettings(CompletedLists, EngineSettings, SamplingFields):
         model, timeout, on_draft = (given.pop(name, None) for name in ("model", "timeout", "on_draft"))
         timeout = check_timeout(self.timeout if timeout is None else timeout)
         on_draft = self.on_draft if on_draft is None else on_draft
+        if on_draft is not None and not callable(on_draft):
+            raise ValueError(f"on_draft={on_draft!r}: must be a function that takes a DraftEvent")
         params = self._sampling_params({**given, "stop": stop})
         if on_draft is not None:
-            params = replace(params, drafts=True)
+            params = with_drafts(params, "on_draft")
         return Call(self.model if model is None else str(model), params, timeout, on_draft, turns=self._turns)
 
     # --- what LangChain asks every model ---

@@ -10,12 +10,14 @@ from llama_index.core.base.llms.types import (
     ChatResponse,
     CompletionResponse,
     ContentBlock,
+    LogProb,
     MessageRole,
     TextBlock,
     ThinkingBlock,
 )
 
-from dgemma_core.api.events import BlockEvent, DraftEvent, Event, Generation
+from dgemma_core.api.events import BlockEvent, DraftEvent, Event, Generation, TokenLogprob
+from dgemma_integrations.llama_index.logprobs import log_probs
 from dgemma_integrations.llama_index.tools import call_blocks, openai_calls
 from dgemma_integrations.shared.numbers import generation_numbers
 
@@ -65,18 +67,21 @@ def completion_response(text: str, generation: Generation | None = None, **field
     return CompletionResponse(text=text, **fields)
 
 
-def finished_response(
-    respond: Respond[Response], generation: Generation, model: str, delta: str | None = None
-) -> Response:
-    """The response with the usage: the only one of a call, or the last chunk of a stream."""
+def finished_response(respond: Respond[Response], generation: Generation, model: str) -> Response:
+    """The only response of a call."""
+    return _last_response(respond, generation, model, logprobs=log_probs(generation.logprobs))
+
+
+def _last_response(respond: Respond[Response], generation: Generation, model: str, **fields: Any) -> Response:
+    """The response with the usage."""
     # LlamaIndex's token counter reads raw["usage"]; other tools read additional_kwargs.
     usage = _usage(generation)
     raw = _raw(generation, model, usage)
-    return respond(generation.text, generation, delta=delta, raw=raw, additional_kwargs=dict(usage))
+    return respond(generation.text, generation, raw=raw, additional_kwargs=dict(usage), **fields)
 
 
 class StreamChunks(Generic[Response]):
-    """Turns the events of one request into stream chunks, with the text so far and the new text.
+    """Turns the events of one request into stream chunks, with the text so far, and the new text with its logprobs.
 
     Args:
         respond: makes the chunks.
@@ -87,6 +92,7 @@ class StreamChunks(Generic[Response]):
         self._respond = respond
         self._model = model
         self._text = ""
+        self._unsent: list[TokenLogprob] | None = None
 
     def chunk(self, event: Event) -> Response | None:
         """The chunk for an event, or None for an event without new text."""
@@ -94,12 +100,20 @@ class StreamChunks(Generic[Response]):
             draft = {"text": event.text, "step": event.step, "entropy": list(event.entropy)}
             return self._respond(self._text, delta="", additional_kwargs={"draft": draft})
         if isinstance(event, BlockEvent):
+            if event.logprobs is not None:
+                self._unsent = [*(self._unsent or ()), *event.logprobs]
             if not event.text:
                 return None
             self._text += event.text
-            return self._respond(self._text, delta=event.text)
+            return self._respond(self._text, delta=event.text, logprobs=self._new_logprobs())
         generation = event.generation
-        return finished_response(self._respond, generation, self._model, delta=generation.text[len(self._text) :])
+        delta = generation.text[len(self._text) :]
+        return _last_response(self._respond, generation, self._model, delta=delta, logprobs=self._new_logprobs())
+
+    def _new_logprobs(self) -> list[list[LogProb]] | None:
+        found = log_probs(self._unsent)
+        self._unsent = None if found is None else []
+        return found
 
 
 def _usage(generation: Generation) -> dict[str, int]:

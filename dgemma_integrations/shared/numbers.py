@@ -12,6 +12,8 @@ def generation_numbers(generation: Generation) -> dict[str, Any]:
     usage = generation.usage
     return {
         "finish_reason": generation.finish_reason,
+        "forward_passes": usage.forward_passes,
+        "tokens_per_pass": usage.tokens_per_pass,
         "canvases": usage.canvases,
         "denoising_steps": usage.denoising_steps,
         "tokens_per_step": usage.tokens_per_step,

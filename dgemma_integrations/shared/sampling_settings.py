@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dgemma_core.api.sampling_params import SamplingParams
@@ -23,7 +24,8 @@ def sampling_params(
 
     A value of the call replaces the model object's; ``None`` means "not given". If the call has a grammar, the model
     object's stops do not apply. A call's ``temperature`` replaces the model object's ``t_min`` and ``t_max``, and the
-    other way round. ``max_tokens`` is the engine's ``max_new_tokens``.
+    other way round. A call's ``logprobs=False`` turns off the model object's ``top_logprobs``. ``max_tokens`` is the
+    engine's ``max_new_tokens``.
 
     Args:
         defaults: settings of the model object.
@@ -56,11 +58,32 @@ def sampling_params(
         raise ValueError(text) from None
 
 
-def _replaced(own: Mapping[str, Any]) -> tuple[str, ...]:
-    """Settings of the model object that a call's settings stand for."""
+def with_drafts(params: SamplingParams, asked_by: str) -> SamplingParams:
+    """The parameters with drafts.
+
+    Args:
+        params: of a request.
+        asked_by: the setting that asks for them, for the error.
+
+    Raises:
+        ValueError: the way of decoding has no drafts.
+    """
+    try:
+        return replace(params, drafts=True)
+    except ValueError as error:
+        raise ValueError(str(error).replace("drafts=True", asked_by, 1)) from None
+
+
+def _replaced(own: Mapping[str, Any]) -> list[str]:
+    """Settings of the model object that a call's settings stand for, or turn off."""
+    names = []
     if "temperature" in own:
-        return ("t_min", "t_max")
-    return ("temperature",) if "t_min" in own or "t_max" in own else ()
+        names += ["t_min", "t_max"]
+    if "t_min" in own or "t_max" in own:
+        names.append("temperature")
+    if own.get("logprobs") is False:
+        names.append("top_logprobs")
+    return names
 
 
 def _resolve(settings: Mapping[str, Any], known: tuple[str, ...], owner: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from llguidance import LLMatcher
 
 from dgemma_core.api.formats import FORMATS
+from dgemma_core.api.json_schemas.listed_values import ListedValues
 from dgemma_core.api.json_schemas.places import NAMED, VALUES
 from dgemma_core.api.patterns import whole_regex
 
@@ -24,9 +25,10 @@ def enforceable(schema: Any) -> Any:
     """The schema as llguidance must be given it.
 
     Formats of :data:`FORMATS` are written as patterns, other formats are left out, and patterns mean what Python and
-    JavaScript agree on.
+    JavaScript agree on. Sets and keys that can be listed are listed.
     """
-    return rewritten(schema, _with_own_strings)
+    listed = ListedValues(schema)
+    return rewritten(schema, lambda part: _with_own_strings(listed.rewritten(part)))
 
 
 def rewritten(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
@@ -57,6 +59,9 @@ def _with_own_strings(schema: dict[str, Any]) -> dict[str, Any]:
         if form.longest is not None:
             lengths = [form.longest, *(n for n in [kept.get("maxLength")] if isinstance(n, int | float))]
             kept["maxLength"] = min(lengths)
+    if isinstance(kept.get("patternProperties"), Mapping):
+        keys = kept["patternProperties"]
+        kept["patternProperties"] = {_translated(pattern): part for pattern, part in keys.items()}
     if patterns:
         kept["pattern"], *more = patterns
         if more:

@@ -22,12 +22,14 @@ class TokenLogprob(JsonForm):
         text: its own text.
         logprob: nats. 0 for a token that a grammar has put there by itself.
         top: the likeliest tokens at its place, the likeliest first: id, text and nats of each.
+        in_text: whether the token belongs to the answer's text, not to reasoning or a call, and is no control token.
     """
 
     token_id: int
     text: str
     logprob: float
     top: tuple[tuple[int, str, float], ...] = ()
+    in_text: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,14 @@ class Generation(JsonForm):
 
 @dataclass(frozen=True)
 class DraftEvent(JsonForm):
-    """The canvas as text after a denoising step; it may still change. Only with ``SamplingParams.drafts``.
+    """What the canvas reads after a denoising step; it may still change. Only with ``SamplingParams.drafts``.
+
+    It stands after the text of all blocks so far. With ``decoding="verified"`` it is what will be verified next.
 
     Attributes:
         text: the likeliest tokens up to the end token, as text.
-        step: denoising steps this canvas has had, from 1.
-        entropy: nats, one per canvas position. A position that is no longer computed keeps its last value.
+        step: denoising steps this canvas has had, from 1. With ``decoding="verified"`` there is one canvas.
+        entropy: nats, one per position of the draft. A position that is no longer computed keeps its last value.
     """
 
     json_type: ClassVar[str] = "draft"

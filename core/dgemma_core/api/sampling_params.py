@@ -82,7 +82,7 @@ class SamplingParams(JsonForm):
         None,
         "How the answer is written: `diffusion` denoises canvas after canvas, `typewriter` predicts one token a pass, "
         "`verified` gives the same text in fewer passes, because it verifies drafts. `None` is the way that the given "
-        "settings belong to, otherwise the checkpoint's own.",
+        "settings belong to, otherwise that of the checkpoint.",
     )
     temperature: float | None = setting(
         None,
@@ -96,7 +96,7 @@ class SamplingParams(JsonForm):
     )
     top_p: float | None = setting(
         None,
-        "Only the likeliest tokens up to this probability together may be drawn; at most 1. Not with `diffusion`.",
+        "Only the likeliest tokens that together reach this probability may be drawn; at most 1. Not with `diffusion`.",
         above=0,
         most=1,
     )
@@ -156,6 +156,8 @@ class SamplingParams(JsonForm):
             return self.decoding
         if self._given(DIFFUSION_SETTINGS):
             return "diffusion"
+        if self.drafts and default == "typewriter":
+            return "verified"
         return "verified" if default == "diffusion" and self._given(CAUSAL_SETTINGS) else default
 
     def _given(self, names: tuple[str, ...]) -> str | None:
@@ -172,6 +174,11 @@ class SamplingParams(JsonForm):
             raise ValueError(
                 f"{foreign}={getattr(self, foreign)!r} has no meaning with decoding={self.decoding!r}: leave it out, "
                 f"or set decoding={other}"
+            )
+        if self.decoding == "typewriter" and self.drafts:
+            raise ValueError(
+                "drafts=True has no meaning with decoding='typewriter', which drafts nothing: leave it out, or set "
+                "decoding='verified'"
             )
         if denoising is not None and causal is not None:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -82,6 +83,12 @@ class Detokenizer:
             tokens: ids. Reasoning or a call that is open after the tokens added so far continues in them.
         """
         return self._text(self._turn.peek(tokens))
+
+    def in_text(self, start: int) -> frozenset[int]:
+        """Positions from ``start`` on of the confirmed tokens that make up the text."""
+        turn = self._turn
+        first, last = (bisect_left(turn.visible, position) for position in (start, len(self.kept)))
+        return frozenset(place for place in turn.visible[first:last] if turn.tokens[place] not in turn.special)
 
     def spelled(self, token: int) -> str:
         """One token as text, also a control token. Bytes of an incomplete character become U+FFFD."""

@@ -78,6 +78,11 @@ class Turn:
         self.thoughts: list[Thought] = []
 
     @property
+    def special(self) -> frozenset[int]:
+        """The tokenizer's special tokens, which are no text even at a visible position."""
+        return self._controls.special
+
+    @property
     def classified(self) -> int:
         """How many tokens are classified; those after them are held back."""
         return len(self.tokens) if self._open is None else self._open

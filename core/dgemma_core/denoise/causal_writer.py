@@ -112,7 +112,12 @@ class CausalWriter:
     @property
     def beside(self) -> int:
         """Room that a slot needs after the answer: for a canvas and a draft beside the text, each rounded up."""
-        return self.canvas_length + self._most + 3 * _PLACES if self._most else 0
+        return self.canvas_length + self._most + 3 * _PLACES if self.drafting else 0
+
+    @property
+    def drafting(self) -> bool:
+        """Whether there is anything that drafts."""
+        return self.canvas is not None or self._lookup is not None
 
     def rows(self, known: int) -> int:
         """Positions that a pass takes at most, beside its ``known`` tokens: the canvas and both drafts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 
 from dgemma_core.api.events import BlockEvent, DraftEvent, FinishReason, Generation, TokenLogprob
 from dgemma_core.denoise.canvas import Canvas
@@ -112,4 +113,6 @@ def _logprobs(sequence: Sequence, start: int) -> tuple[TokenLogprob, ...] | None
     """The log-probabilities of the confirmed tokens from ``start`` on; None unless they were asked for."""
     if sequence.logprobs is None:
         return None
-    return tuple(sequence.logprobs[start : len(sequence.detokenizer.kept)])
+    found = sequence.logprobs[start : len(sequence.detokenizer.kept)]
+    text = sequence.detokenizer.in_text(start)
+    return tuple(one if i in text else replace(one, in_text=False) for i, one in enumerate(found, start))

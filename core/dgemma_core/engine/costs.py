@@ -78,7 +78,7 @@ class Costs:
         """The error of a request whose deadline has passed: its timeout, the time that passed, and where."""
         timeout = self._timeout or 0.0
         elapsed = timeout if self.deadline is None else time.monotonic() - (self.deadline - timeout)
-        remedy = "give it more seconds, or lower max_new_tokens"
+        remedy = "give it more seconds, or lower max_new_tokens (max_tokens in an adapter)"
         if self._started is None:
             stage, remedy = "in the queue", "give it more seconds, or send fewer requests at once"
         elif self._denoising_since is None:

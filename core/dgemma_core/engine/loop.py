@@ -158,18 +158,20 @@ class Loop:
         if result.canvas is not None:
             self._counters.add(denoising_steps=1, positions=writer.canvas_length)
         accepted = book_written(part, result, self.backend, slot_of(sequence))
-        if sequence.drafts and result.canvas is not None and writer.canvas is not None:
+        ended = self._emit(sequence, accepted)
+        # The draft stands after the text that has just been confirmed.
+        if sequence.drafts and result.canvas is not None and writer.canvas is not None and not ended:
             sequence.handle.emit(sliding_draft_event(sequence, writer.canvas, self._end_ids))
-        self._emit(sequence, accepted)
 
-    def _emit(self, sequence: Sequence, accepted: Accepted) -> None:
-        """Emit accepted tokens as a block. Ends the request if the answer ends with them."""
+    def _emit(self, sequence: Sequence, accepted: Accepted) -> bool:
+        """Emit accepted tokens as a block. If the answer ends with them, end the request and return True."""
         block, reason = accepted_block(sequence, accepted)
         if block is not None:
             sequence.handle.emit(block)
         if reason is not None:
             self._remember(sequence)
             self.finish(sequence, reason)
+        return reason is not None
 
     def _remember(self, sequence: Sequence) -> None:
         """Keep an encoded prompt for later requests, if there is memory for it."""

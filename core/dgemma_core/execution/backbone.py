@@ -122,8 +122,7 @@ class Backbone:
 
     def _pass(self, hidden: Tensor, segments: Sequence[Segment], copies: Sequence[Copy]) -> Tensor:
         tokens, multiple = hidden.shape[0], row_multiple(hidden.device)
-        encoding = all(segment.causal for segment in segments)
-        layers = self._encoder_layers if encoding else self._decoder_layers
+        layers = self._encoder_layers if all(segment.causal for segment in segments) else self._decoder_layers
         lengths = [segment.length for segment in segments]
         scalars = self._scalars(segments, lengths)
         hidden = pad_rows(hidden, multiple)
@@ -151,7 +150,7 @@ class Backbone:
             hidden = layer.after_attention(hidden, attended.flatten(1), tokens)
             if scalars is not None:
                 hidden[:tokens] *= scalars[index]
-        return rms_norm(self._encoder_norm if encoding else self._decoder_norm, hidden[:tokens])
+        return rms_norm(self._encoder_norm if layers is self._encoder_layers else self._decoder_norm, hidden[:tokens])
 
     def _scalars(self, segments: Sequence[Segment], counts: Sequence[int]) -> Tensor | None:
         """Each layer's scalar for each row of a flat batch: ``[layers, rows, 1]``. None if all are 1."""

@@ -189,6 +189,7 @@ def test_same_draws_give_the_references_answer(case: str, tmp_path: Path, monkey
     assert expected != other, "pictures that do not matter would test nothing"
     folder = with_small_images(save_checkpoint(tmp_path, **CASES[case]))
     with Engine(LoadSpec(model=folder)) as engine:
+        engine._parts.template.call_tokens = ()  # The reference may draw the tokens of calls.
         generation = engine.generate([MESSAGES], SamplingParams(seed=SEED, stop_at_eos=False))[0]
     assert list(generation.token_ids) == expected[:end]
 

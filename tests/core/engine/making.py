@@ -49,7 +49,7 @@ def make_sequence(prompt: Seq[int] | int = 4, room: int = CANVAS, **options: Any
     return Sequence(handle, tokens, settings, room, Detokenizer(tokenizer()), **{"seed": 0, **options})
 
 
-def make_writer(room: int = 40) -> CausalWriter:
+def make_writer(room: int = 40, lookup: bool = True) -> CausalWriter:
     """A greedy writer of free text with a canvas of eight positions, and drafts of seven tokens."""
     canvas = SlidingCanvas(CANVAS, VOCAB, 0.1, 0.6, torch.Generator().manual_seed(0))
     ends, generator = frozenset(END_IDS.tolist()), torch.Generator()

@@ -123,6 +123,35 @@ def test_drafts_are_shown(embedded_engine: Engine) -> None:
     assert any(draft.text for draft in drafts)
 
 
+def test_a_draft_stands_after_the_text_confirmed_so_far(embedded_engine: Engine) -> None:
+    handle = embedded_engine.submit(ask(PROMPTS[0]), params("verified", drafts=True))
+    text, guesses = "", []
+    for event in handle:
+        if isinstance(event, BlockEvent):
+            text += event.text
+        elif isinstance(event, DraftEvent):
+            guesses.append(text + event.text)
+    # The canvas sees the text before it, so that its first word goes on from there.
+    assert text.startswith("The Vexal bridge")
+    assert guesses[0].startswith("The V")
+
+
+def test_a_way_without_drafts_refuses_to_show_them() -> None:
+    with pytest.raises(ValueError, match="drafts=True has no meaning with decoding='typewriter'"):
+        SamplingParams(decoding="typewriter", drafts=True)
+    assert SamplingParams(drafts=True).decoding_by("typewriter") == "verified"
+
+
+@BOTH
+def test_log_probabilities_know_which_tokens_are_text(tiny_engine: Engine, decoding: str) -> None:
+    grammar = Grammar.lark('start: <|channel> "thought\\n" /[a-z]{4}/ <channel|> /[A-Z]{3,9}/')
+    found = tiny_engine.generate([ask("x")], params(decoding, grammar=grammar, logprobs=True))[0]
+    assert found.logprobs is not None
+    assert len(found.logprobs) == len(found.token_ids)
+    assert "".join(token.text for token in found.logprobs if token.in_text) == found.text != ""
+    assert "<channel|>" in [token.text for token in found.logprobs if not token.in_text]
+
+
 @BOTH
 def test_a_prefix_is_reused_and_changes_nothing(decoding: str) -> None:
     with Engine(LoadSpec()) as engine:

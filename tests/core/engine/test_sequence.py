@@ -188,7 +188,8 @@ def test_usage_counts_what_was_kept() -> None:
 
 def test_a_writers_pass_is_counted_with_both_drafts() -> None:
     sequence = make_sequence(10, room=40, writer=make_writer())
-    assert sequence.active == CANVAS
+    beside = CANVAS + (CANVAS - 1) + 3 * 16  # A canvas and a draft, and each may begin at a multiple of 16.
+    assert (sequence.capacity, sequence.active) == (10 + 40 + beside, CANVAS)
     sequence.start(0, 0)
     sequence.encoded(10)
     sequence.tokens.extend([7, 8, 9])

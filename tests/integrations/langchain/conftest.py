@@ -16,6 +16,8 @@ METADATA = {
     "model_name",
     "model_provider",
     "finish_reason",
+    "forward_passes",
+    "tokens_per_pass",
     "canvases",
     "denoising_steps",
     "tokens_per_step",

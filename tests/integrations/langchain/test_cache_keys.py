@@ -34,6 +34,14 @@ DIFFERENT: list[dict[str, Any]] = [
     {"confidence_threshold": 0.1},
     {"canvas_length": 8},
     {"stop_at_eos": False},
+    {"decoding": "diffusion"},
+    {"decoding": "verified"},
+    {"decoding": "typewriter"},
+    {"top_k": 5},
+    {"top_p": 0.9},
+    {"min_p": 0.1},
+    {"logprobs": True},
+    {"logprobs": True, "top_logprobs": 2},
 ]
 
 
@@ -52,6 +60,9 @@ def test_a_calls_own_settings_are_in_the_cache_key() -> None:
         {"max_tokens": 3},
         {"seed": 4},
         {"model": "a/b"},
+        {"decoding": "typewriter"},
+        {"top_p": 0.9},
+        {"logprobs": True},
     ]
     assert len({chat._get_llm_string(**call) for call in calls}) == len(calls)
 

@@ -59,9 +59,9 @@ KINDS: dict[str, tuple[Grammar, str, str, int, str]] = {
         "The owner of the Halur bridge is Mira Tanu",
     ),
     "lark": (
-        Grammar.lark('start: NAME (" " NAME)*\nNAME: /[A-Za-z]+/'),
+        Grammar.lark('start: NAME (" " NAME)* "."?\nNAME: /[A-Za-z]+/'),
         QUESTION,
-        "The owner of the Halur bridge is Mira Tanu",
+        "The owner of the Halur bridge is Mira Tanu.",
         5,
         "The owner of the Hal",
     ),

@@ -100,7 +100,7 @@ def test_temperature_0_repeats_itself(engine: Engine) -> None:
     ("keywords", "words"),
     [
         ({"max_token": 3}, r"ChatDiffusionGemma: unknown keyword argument 'max_token' \(did you mean 'max_tokens'\?\)"),
-        ({"top_p": 0.5}, "'top_p'"),
+        ({"top_p": 0.5}, r"max_denoising_steps=4 belongs to decoding='diffusion', top_p=0\.5 to 'verified'"),
         ({"drafts": True}, "'drafts'"),
         ({"max_tokens": -1}, "max_tokens=-1"),
         ({"seed": "x"}, "seed='x'"),

@@ -122,8 +122,9 @@ def test_settings_of_one_call_win(llm: DiffusionGemma) -> None:
     assert llm.complete(QUESTION, max_tokens=None).text == llm.complete(QUESTION).text
     assert llm.complete(QUESTION, max_denoising_steps=1).raw["denoising_steps"] == 1
     assert llm.max_tokens == 32
-    other_seeds = {llm.complete(OPEN_ENDED, seed=seed).text for seed in range(8)}
+    other_seeds = {llm.complete(OPEN_ENDED, seed=seed, temperature=0.8).text for seed in range(8)}
     assert len(other_seeds) > 1
+    assert len({llm.complete(OPEN_ENDED, seed=seed).text for seed in range(4)}) == 1
 
 
 def test_temperature_0_repeats_itself(embedded_engine: Engine) -> None:

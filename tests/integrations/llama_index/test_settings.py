@@ -16,12 +16,12 @@ from tests.integrations.llama_index.conftest import CHAT, QUESTION
 async def test_unknown_keywords_of_a_call_are_named(llm: DiffusionGemma) -> None:
     with pytest.raises(ValueError, match=r"DiffusionGemma: unknown keyword argument 'max_token'.*'max_tokens'"):
         llm.complete(QUESTION, max_token=3)
-    with pytest.raises(ValueError, match="'top_p'"):
-        llm.stream_chat(CHAT, top_p=0.9)
-    with pytest.raises(ValueError, match="'top_p'"):
-        await llm.achat(CHAT, top_p=0.9)
-    with pytest.raises(ValueError, match="'top_p'"):
-        await llm.astream_complete(QUESTION, top_p=0.9)
+    with pytest.raises(ValueError, match="'top_n'"):
+        llm.stream_chat(CHAT, top_n=9)
+    with pytest.raises(ValueError, match="'top_n'"):
+        await llm.achat(CHAT, top_n=9)
+    with pytest.raises(ValueError, match="'top_n'"):
+        await llm.astream_complete(QUESTION, top_n=9)
 
 
 def test_what_llama_index_adds_to_calls_is_no_error(llm: DiffusionGemma) -> None:

@@ -123,8 +123,8 @@ class SamplingFields(BaseModel):
         description=(
             "How the answer is written: `diffusion` denoises canvas after canvas, `typewriter` predicts one token a "
             "pass, `verified` gives the same text in fewer passes, because it verifies drafts. `None` is the way "
-            'that the given settings belong to, otherwise the checkpoint\'s own. One of `"diffusion"`, '
-            '`"verified"`, `"typewriter"`.'
+            'that the given settings belong to, otherwise the checkpoint\'s own. One of `"diffusion"`, `"verified"`, '
+            '`"typewriter"`.'
         ),
     )
     temperature: float | None = Field(

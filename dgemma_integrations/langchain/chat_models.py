@@ -27,7 +27,7 @@ class ChatDiffusionGemma(ChatAnswers):
     r"""DiffusionGemma in this process, as a chat model.
 
     Model objects are cheap: they hold settings, not weights. All objects with the same load settings share one engine,
-    which reads the weights at the first request and denoises the canvases of all concurrent requests together.
+    which reads the weights at the first request and computes all concurrent requests together.
 
     Setup:
         ```bash
@@ -44,7 +44,7 @@ class ChatDiffusionGemma(ChatAnswers):
         engine: a `dgemma_core` engine to use instead. It is not serialised. A pickled model finds its engine again by
             the load settings. A model with an engine of `Engine.from_model` cannot be pickled.
         timeout: most seconds for a request.
-        on_draft: called with the canvas after every denoising step.
+        on_draft: called with what the canvas reads after every denoising step.
         draft_events: also send the canvas as an event of `stream_events(version="v3")`.
         parallel_tool_calls: whether one answer may hold several tool calls.
         on_length: `"warn"` or `"raise"` if a structured answer was cut for want of room.

@@ -23,7 +23,7 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
     r"""DiffusionGemma in this process, as a string model: text in, text out.
 
     It takes the settings of `ChatDiffusionGemma` and shares its engine. `batch`, `abatch` and `generate` give all
-    prompts to the engine at once, and the engine denoises them together.
+    prompts to the engine at once, and the engine computes them together.
 
     Setup:
         ```bash

@@ -42,7 +42,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
     """A block-diffusion language model that runs in this process, for all components that take an LLM.
 
     Making an object is cheap, because weights load at the first request. All objects with the same load settings share
-    one engine, which denoises concurrent requests together. Any thread and any event loop may call every method.
+    one engine, which computes concurrent requests together. Any thread and any event loop may call every method.
 
     Keyword arguments are fields, and each field has a description. ``None`` means the default.
 

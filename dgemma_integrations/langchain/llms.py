@@ -68,7 +68,7 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
     Response metadata:
         ```python
         llm.generate(["Hello"]).generations[0][0].generation_info
-        # {"model_name": "embedded", "finish_reason": "stop", "canvases": 1, "denoising_steps": 4, ...}
+        # {"model_name": "embedded", "finish_reason": "stop", "forward_passes": 2, "tokens_per_pass": 2.5, ...}
         ```
     """
 

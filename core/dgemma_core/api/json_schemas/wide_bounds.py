@@ -7,7 +7,7 @@ are common: they are what other languages can hold. And it takes 3 for a number 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 # The lowest and highest bounds of integers, the highest of other numbers, and the smallest one that is not zero.
 # The lowest is one that a float holds.
@@ -42,9 +42,8 @@ def within_reach(schema: Mapping[str, Any]) -> dict[str, Any]:
         if narrower is not None:
             del out[key]
             plain = (_LOWER if sign > 0 else _UPPER)[0]
-            other = out.get(plain)
-            value = narrower * sign
-            out[plain] = value if not _is_number(other) else (max if sign > 0 else min)(other, value)
+            values = [narrower * sign, *(value for value in [out.get(plain)] if _is_number(value))]
+            out[plain] = max(values) if sign > 0 else min(values)
     return out
 
 
@@ -57,5 +56,5 @@ def _narrowed(lower: float, most: int, whole: bool) -> float | None:
     return 0 if not whole and -_SMALLEST < lower < 0 else None
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")

@@ -120,12 +120,11 @@ class CausalWriter:
         return self.canvas is not None or self._lookup is not None
 
     def rows(self, known: int) -> int:
-        """Positions that a pass takes at most, beside its ``known`` tokens: the canvas and both drafts.
-
-        Each draft follows the known tokens in a segment of its own, so a second draft repeats them.
-        """
-        drafts = (self.canvas is not None) + (self._lookup is not None)
-        return self.canvas_length + drafts * self._most + max(0, drafts - 1) * known
+        """Positions that a pass takes at most, beside its ``known`` tokens: the canvas and both drafts."""
+        # A canvas that is full of known tokens drafts nothing. A second draft repeats the known tokens.
+        if self._lookup is None or known >= self.canvas_length:
+            return self.canvas_length + self._most
+        return self.canvas_length + 2 * self._most + known
 
     def begin(self) -> Accepted:
         """The tokens that the grammar forces at the answer's beginning. Call it once, before the first pass."""

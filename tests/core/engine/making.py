@@ -52,10 +52,8 @@ def make_sequence(prompt: Seq[int] | int = 4, room: int = CANVAS, **options: Any
 def make_writer(room: int = 40, lookup: bool = True) -> CausalWriter:
     """A greedy writer of free text with a canvas of eight positions, and drafts of seven tokens."""
     canvas = SlidingCanvas(CANVAS, VOCAB, 0.1, 0.6, torch.Generator().manual_seed(0))
-    found = Lookup(200) if lookup else None
-    return CausalWriter(
-        room, frozenset({1, 4}), GREEDY, torch.Generator(), canvas=canvas, lookup=found, most=CANVAS - 1
-    )
+    ends, generator = frozenset(END_IDS.tolist()), torch.Generator()
+    return CausalWriter(room, ends, GREEDY, generator, canvas=canvas, lookup=Lookup(200), most=CANVAS - 1)
 
 
 def placed(start: int, length: int, digest: str = "a1") -> PlacedImage:

@@ -356,9 +356,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         load(assistant, console)
         if args.docs is not None and args.model == "embedded":
-            console.print(
-                "           It is small: ordinary prose needs --model google/diffusiongemma-26B-A4B-it.", style="dim"
-            )
+            small = "It is small: ordinary prose needs --model google/diffusiongemma-26B-A4B-it."
+            console.print(Text(" " * 11 + small, "dim"), soft_wrap=True)
         if args.question:
             asked = [Question(text) for text in args.question]
             pairs = [(framework, question) for question in asked for framework in ("LlamaIndex", "LangChain")]

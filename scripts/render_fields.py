@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from dgemma_core.api.setting_table import Setting
 from dgemma_integrations.shared.adapter_settings import DRAFTS
@@ -79,6 +80,8 @@ def _declared(setting: Setting) -> tuple[str, str]:
     if get_origin(kind) is tuple:
         # LangChain's models hold lists and LlamaIndex's tuples, so each adapter declares its own field.
         return f"Sequence[{get_args(kind)[0].__name__}] | None", "None"
+    if get_origin(kind) in (Union, UnionType):  # A number, or one of some words.
+        return "int | str", _value(setting.default)
     # Not a Literal: the engine checks choices and names the setting, and a torch object may stand for a choice.
     return kind.__name__ + (" | None" if setting.optional else ""), _value(setting.default)
 

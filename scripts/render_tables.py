@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import UnionType
+from typing import Union, get_origin
 
 from dgemma_core.api.setting_table import Setting, number_text, quoted
 
@@ -31,6 +33,8 @@ def _values(setting: Setting) -> str:
     if setting.choices:
         return ", ".join(quoted(choice) for choice in setting.choices)
     words = {int: "integer", float: "number", bool: "`True`, `False`", str: "text", tuple[str, ...]: "texts"}
+    if get_origin(setting.base_type) in (Union, UnionType):
+        return f"{quoted(setting.default)} or an integer"
     kind = words.get(setting.base_type) or f"`{setting.base_type.__name__}`"
     bounds = (("from", setting.low), ("above", setting.above), ("below", setting.below))
     parts = [f"{word} `{number_text(bound)}`" for word, bound in bounds if bound is not None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import email
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -39,6 +41,16 @@ def test_every_module_of_the_packages_is_in_the_wheel(installed: Path, repositor
         for package in ("dgemma_core", "dgemma_integrations", "langchain_diffusiongemma"):
             for path in (source / package).rglob("*.py"):
                 assert (installed / path.relative_to(source)).is_file(), path
+
+
+def test_the_page_of_a_package_index_has_no_links_into_the_repository(installed: Path) -> None:
+    (metadata,) = installed.glob("dgemma-*.dist-info/METADATA")
+    page = email.message_from_string(metadata.read_text(encoding="utf-8"))
+    text = str(page.get_payload())
+    assert page["Description-Content-Type"] == "text/markdown"
+    assert text.startswith("# dgemma\n")
+    assert re.findall(r"\]\((?!https?:)[^)]*\)", text) == []
+    assert "from dgemma_integrations.langchain import ChatDiffusionGemma" in text
 
 
 def test_the_embedded_checkpoint_answers(installed: Path) -> None:

@@ -1,7 +1,7 @@
 """Exact match per task on held-out names: `python -m training.evaluate --model FOLDER --n 500 [--out FILE.json]`.
 
-Answers come from the project's own engine with the checkpoint's defaults. With `--decoder causal` they come from the
-same weights run as an ordinary autoregressive model, one token at a time, for comparison.
+Answers come from the project's own engine, by default from block diffusion. With `--decoder causal` they come from the
+same weights run as an ordinary autoregressive model over transformers' modules, for comparison.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from transformers import DiffusionGemmaForBlockDiffusion, DynamicCache, PreTrainedTokenizerFast
+
+from dgemma_core.api.sampling_params import Decoding
 
 from .config import EMBEDDED
 from .data.example import CHAT_TASKS, Branch
@@ -76,13 +79,13 @@ def is_right(task: str, expected: str, got: str) -> bool:
         return False
 
 
-def engine_decoder(model: Path, seed: int, canvas_length: int | None) -> Decoder:
-    """Block diffusion through `dgemma_core.Engine`."""
+def engine_decoder(model: Path, seed: int, canvas_length: int | None, decoding: Decoding = "diffusion") -> Decoder:
+    """A way of decoding of `dgemma_core.Engine`."""
     from dgemma_core import Engine, LoadSpec, SamplingParams
 
     engine = Engine(LoadSpec(model=str(model)))
     atexit.register(engine.close)
-    params = SamplingParams(seed=seed, canvas_length=canvas_length)
+    params = SamplingParams(seed=seed, canvas_length=canvas_length, decoding=decoding)
 
     def decode(prompts: list[list[int]]) -> list[Reply]:
         replies = []
@@ -161,7 +164,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--level", type=float, default=1.0, help="0: up to 3 facts, one tool; 1: 10 facts, 4 tools")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--decoder", choices=("diffusion", "causal"), default="diffusion")
+    parser.add_argument("--decoder", choices=(*get_args(Decoding), "causal"), default="diffusion")
     parser.add_argument("--canvas-length", type=int)
     parser.add_argument("--show", type=int, default=0, help="wrong answers to print per task")
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
@@ -170,7 +173,7 @@ def main() -> None:
     if args.decoder == "causal":
         decode = causal_decoder(args.model)
     else:
-        decode = engine_decoder(args.model, args.seed, args.canvas_length)
+        decode = engine_decoder(args.model, args.seed, args.canvas_length, args.decoder)
     table = evaluate(decode, tokenizer, args.tasks, args.n, args.seed, args.show, args.level)
     if args.out:
         settings = {"n": args.n, "seed": args.seed, "decoder": args.decoder}

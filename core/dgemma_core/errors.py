@@ -35,7 +35,11 @@ class ContextOverflowError(DGemmaError):
         super().__init__(
             f"context length exceeded: the prompt has {prompt_tokens} tokens and max_new_tokens is {max_new_tokens}, "
             f"together {prompt_tokens + max_new_tokens}, but the context window holds {context_window}. "
-            "Shorten the prompt, retrieve fewer passages, or lower max_new_tokens."
+            + (
+                "Shorten the prompt, or retrieve fewer passages."
+                if prompt_tokens >= context_window
+                else "Shorten the prompt, retrieve fewer passages, or lower max_new_tokens (max_tokens in an adapter)."
+            )
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,7 +136,7 @@ class AnswerBudgetError(GrammarError):
                 if shortest is None
                 else f"the shortest answer that fits the grammar takes {shortest} tokens; "
             )
-            + "raise max_new_tokens or simplify the grammar",
+            + "raise max_new_tokens (max_tokens in an adapter) or simplify the grammar",
             grammar,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from dgemma_integrations.langchain.lists import WholeLists
 from dgemma_integrations.langchain.messages import ato_engine_messages, to_engine_messages
 from dgemma_integrations.langchain.protocol_events import EventWriter
 from dgemma_integrations.langchain.responses import ChunkWriter, chat_result
+from dgemma_integrations.langchain.settings import Call
+from dgemma_integrations.shared.unheard import tell_unheard
 
 if TYPE_CHECKING:
     from langchain_protocol.protocol import MessagesData
@@ -44,7 +46,7 @@ class ChatAnswers(WholeLists, ChatSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = self._call(stop, kwargs)
+        call = self._without_draft_events(stop, kwargs)
         prompt = self._prompt(messages)
         (generation,) = requests.generate(self._engine(call.model), [prompt], call)
         return chat_result(generation, call.model)
@@ -56,7 +58,7 @@ class ChatAnswers(WholeLists, ChatSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = self._call(stop, kwargs)
+        call = self._without_draft_events(stop, kwargs)
         prompt = await self._aprompt(messages)
         (generation,) = await requests.agenerate(await self._aengine(call.model), [prompt], call)
         return chat_result(generation, call.model)
@@ -68,7 +70,7 @@ class ChatAnswers(WholeLists, ChatSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = self._call(stop, kwargs)
+        call = self._without_draft_events(stop, kwargs)
         prompt = self._prompt(messages)
         writer = ChunkWriter(call.model)
         with closing(requests.stream(self._engine(call.model), prompt, call)) as events:
@@ -86,7 +88,7 @@ class ChatAnswers(WholeLists, ChatSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call = self._call(stop, kwargs)
+        call = self._without_draft_events(stop, kwargs)
         prompt = await self._aprompt(messages)
         writer = ChunkWriter(call.model)
         # Without aclosing, an async generator that is left early is closed only when it is collected.
@@ -135,6 +137,12 @@ class ChatAnswers(WholeLists, ChatSettings, BaseChatModel):
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 for message in writer.events(event):
                     yield message
+
+    def _without_draft_events(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> Call:
+        call = self._call(stop, kwargs)
+        if kwargs.get("draft_events") is not None and call.draft_events:
+            tell_unheard("draft_events=True", 'stream_events(version="v3"), or on_draft')
+        return call
 
     def _prompt(self, messages: list[BaseMessage]) -> list[Message]:
         return to_engine_messages(messages, allow_image_urls=self.allow_image_urls)

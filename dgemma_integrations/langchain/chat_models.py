@@ -150,8 +150,9 @@ class ChatDiffusionGemma(ChatAnswers):
             tools: in any form that LangChain converts: tools, functions, Pydantic classes, schemas.
             tool_choice: `"auto"` (the default), `"none"`, a call of any tool (`"any"`, `"required"` or `True`), or a
                 tool's name, also in OpenAI's form. A call always fits its tool's schema.
-            kwargs: `parallel_tool_calls`, `response_format` (the form of an answer without calls), `strict` (has no
-                effect), and every setting of a call.
+            kwargs: `parallel_tool_calls`, `response_format` (the form of an answer without calls), `strict` (refuse
+                what cannot be enforced of a schema; by default it is widened, with a warning in the log), and every
+                setting of a call.
 
         Raises:
             ValueError: a choice that names no tool.
@@ -181,7 +182,8 @@ class ChatDiffusionGemma(ChatAnswers):
             method: `"json_schema"` (JSON that fits the schema), `"function_calling"` (a forced call of a tool with this
                 schema) or `"json_mode"` (JSON that fits the schema, or any JSON without one).
             include_raw: return a dict with `raw`, `parsed` and `parsing_error`.
-            strict: has no effect, because answers always fit the schema.
+            strict: refuse what cannot be enforced of the schema, or (`False`) widen it, with a warning in the log.
+                `None` widens Pydantic classes, whose objects the parser checks, and refuses for other schemas.
             show_schema: whether the model sees a short form of the schema at the end of the user's message; `None`
                 means the object's own setting. With `"function_calling"` it always sees the tool.
             on_length: what to do if an answer was cut for want of room: `"warn"` writes to the log, `"raise"` raises

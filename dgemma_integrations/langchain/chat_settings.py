@@ -10,6 +10,7 @@ from dgemma_integrations.langchain.settings import Call, DiffusionGemmaSettings
 from dgemma_integrations.langchain.tools import NAMES as TOOL_NAMES
 from dgemma_integrations.langchain.tools import tool_use
 from dgemma_integrations.shared.on_length import OnLength
+from dgemma_integrations.shared.tool_use import switched
 
 
 class ChatSettings(DiffusionGemmaSettings):
@@ -41,10 +42,7 @@ class ChatSettings(DiffusionGemmaSettings):
     def _call(self, stop: list[str] | str | None, kwargs: Mapping[str, Any]) -> Call:
         use = tool_use(kwargs, self.parallel_tool_calls, self.thinking, self.show_schema)
         others = {name: value for name, value in kwargs.items() if name not in TOOL_NAMES}
-        draft_events = others.pop("draft_events", None)
-        draft_events = self.draft_events if draft_events is None else draft_events
-        if not isinstance(draft_events, bool):
-            raise ValueError(f"draft_events={draft_events!r}: must be True or False")
+        draft_events = switched("draft_events", others.pop("draft_events", None), self.draft_events)
         if use.grammar is not None:
             if others.get("grammar") is not None:
                 raise ValueError("response_format and grammar both say what the answer must fit; give one of them")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableGenerator
@@ -20,24 +20,25 @@ def cut_reporter(on_length: OnLength, name: str) -> Runnable[AIMessage, AIMessag
     """
 
     def report(messages: Iterator[AIMessage]) -> Iterator[AIMessage]:
-        seen: AIMessage | None = None
+        seen: list[AIMessage] = []
         for message in messages:
-            seen = message if seen is None else seen + message  # type: ignore[operator]
-            _report(message, seen, on_length, name)
+            seen.append(message)
+            _report(seen, on_length, name)
             yield message
 
     async def areport(messages: AsyncIterator[AIMessage]) -> AsyncIterator[AIMessage]:
-        seen: AIMessage | None = None
+        seen: list[AIMessage] = []
         async for message in messages:
-            seen = message if seen is None else seen + message  # type: ignore[operator]
-            _report(message, seen, on_length, name)
+            seen.append(message)
+            _report(seen, on_length, name)
             yield message
 
     return RunnableGenerator(report, areport)
 
 
-def _report(message: AIMessage, seen: AIMessage, on_length: OnLength, name: str) -> None:
+def _report(seen: Sequence[AIMessage], on_length: OnLength, name: str) -> None:
     # The metadata come with the whole message, or with a stream's last chunk.
-    if message.response_metadata.get("finish_reason") == "length":
-        text = json.dumps(seen.tool_calls[0]["args"], ensure_ascii=False) if seen.tool_calls else seen.text
+    if seen[-1].response_metadata.get("finish_reason") == "length":
+        calls = [call for message in seen for call in message.tool_calls]
+        text = json.dumps(calls[0]["args"], ensure_ascii=False) if calls else "".join(m.text for m in seen)
         report_cut(on_length, name, text)

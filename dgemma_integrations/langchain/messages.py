@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,8 +49,13 @@ _ASSISTANT_ONLY = frozenset(
         "server_tool_call_chunk",
         "server_tool_result",
         "non_standard",
+        "executable_code",
+        "code_execution_result",
+        "compaction",
     )
 )
+# Server-side tools of other providers: web_search_call, server_tool_use, web_search_tool_result, mcp_list_tools, ...
+_SERVER_TOOLS = re.compile(r".+_(call|call_output|tool_use|tool_result|list_tools|approval_request|approval_response)")
 _CALLS = frozenset(
     ("tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "function_call", "input_json_delta")
 )
@@ -154,7 +160,7 @@ class _Translator:
             return str(block.get("refusal", ""))
         if kind == "json":
             return json.dumps(block.get("json"), ensure_ascii=False)
-        if assistant and (kind in _ASSISTANT_ONLY or kind in _CALLS):
+        if assistant and (kind in _ASSISTANT_ONLY or kind in _CALLS or _SERVER_TOOLS.fullmatch(str(kind))):
             return ""
         if kind in IMAGE_BLOCKS:
             return to_image(block, where, self._fetch)

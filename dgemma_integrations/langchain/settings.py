@@ -106,7 +106,7 @@ class DiffusionGemmaSettings(CompletedLists, EngineSettings, SamplingFields):
             if kwargs.get(name):
                 raise ValueError(f"{owner}: {name}= is not supported here: use ChatDiffusionGemma")
         given = {name: value for name, value in kwargs.items() if name not in _TOOL_NAMES}
-        given = own_names(given, _CALL_NAMES, owner=owner)
+        given = own_names(given, _CALL_NAMES, owner=owner, of_object=type(self).model_fields)
         if stop is None:
             stop = given.get("stop")
         elif given.get("stop") is not None:
@@ -116,6 +116,8 @@ class DiffusionGemmaSettings(CompletedLists, EngineSettings, SamplingFields):
         model, timeout, on_draft = (given.pop(name, None) for name in ("model", "timeout", "on_draft"))
         timeout = check_timeout(self.timeout if timeout is None else timeout)
         on_draft = self.on_draft if on_draft is None else on_draft
+        if on_draft is not None and not callable(on_draft):
+            raise ValueError(f"on_draft={on_draft!r}: must be a function that takes a DraftEvent")
         params = self._sampling_params({**given, "stop": stop})
         if on_draft is not None:
             params = with_drafts(params, "on_draft")

@@ -12,6 +12,7 @@ from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser,
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
+from dgemma_core.api.surrogates import without_surrogates
 from dgemma_integrations.langchain.cut_answers import cut_reporter
 from dgemma_integrations.langchain.schemas import answer_schema, openai_tool
 from dgemma_integrations.shared.on_length import OnLength
@@ -70,17 +71,20 @@ def _parts(
 ) -> tuple[Runnable[Any, Any], Runnable[Any, Any]]:
     """The bound model and the parser."""
     pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+    # The parser checks an object of a Pydantic class, and no other. So only there a schema may be widened unasked.
+    held = not pydantic if strict is None else strict
     told = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
     if method == "function_calling":
         assert schema is not None
-        name = openai_tool(schema)["function"]["name"]
+        tool = without_surrogates(openai_tool(schema))
+        name = tool["function"]["name"]
         bound = model.bind_tools(
-            [schema],
+            [tool],
             tool_choice=name,
             parallel_tool_calls=False,
-            strict=strict,
+            strict=held,
             **settings,
-            ls_structured_output_format={**told, "schema": openai_tool(schema)},
+            ls_structured_output_format={**told, "schema": tool},
         )
         if pydantic:
             return bound, PydanticToolsParser(tools=[schema], first_tool_only=True)  # type: ignore[list-item]
@@ -88,7 +92,10 @@ def _parts(
     response_format: dict[str, Any] = {"type": "json_object"}
     if schema is not None:
         described = answer_schema(schema)
-        response_format = {"type": "json_schema", "json_schema": {"name": described["title"], "schema": described}}
+        response_format = {
+            "type": "json_schema",
+            "json_schema": {"name": described["title"], "schema": described, "strict": held},
+        }
         told["schema"] = described
     bound = model.bind(response_format=response_format, **settings, ls_structured_output_format=told)
     return bound, PydanticOutputParser(pydantic_object=schema) if pydantic else JsonOutputParser()  # type: ignore[arg-type]

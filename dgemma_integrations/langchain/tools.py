@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from dgemma_integrations.langchain.schemas import openai_tool
-from dgemma_integrations.shared.tool_use import ToolUse, answer_grammar, answer_schema, switched, tool_choice
+from dgemma_integrations.shared.tool_use import (
+    ToolUse,
+    answer_grammar,
+    answer_schema,
+    switched,
+    tool_choice,
+    with_strictness,
+)
 
 NAMES = frozenset(
     {"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "thinking", "show_schema"}
@@ -18,7 +25,8 @@ def tool_use(
 ) -> ToolUse:
     """Read a call's keyword arguments of :data:`NAMES`.
 
-    ``strict`` has no effect, because calls and answers always fit their schema.
+    With ``strict``, a tool whose schema cannot be enforced is refused. Without it the schema is widened, and the log
+    says so.
 
     Args:
         kwargs: of the call.
@@ -30,14 +38,12 @@ def tool_use(
         ValueError: naming the argument, its value and what is accepted.
     """
     tools = tuple(openai_tool(tool) for tool in kwargs.get("tools") or ())
-    asked = kwargs.get("parallel_tool_calls")
-    parallel = parallel if asked is None else asked
     response_format = kwargs.get("response_format")
     shows = switched("show_schema", kwargs.get("show_schema"), show_schema)
     return ToolUse(
-        tools,
+        with_strictness(tools, kwargs.get("strict")),
         tool_choice(kwargs.get("tool_choice"), tools),
-        True if parallel is None else bool(parallel),
+        switched("parallel_tool_calls", kwargs.get("parallel_tool_calls"), parallel is not False),
         answer_grammar(response_format),
         switched("thinking", kwargs.get("thinking"), thinking),
         answer_schema(response_format) if shows else None,

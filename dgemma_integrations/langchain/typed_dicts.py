@@ -60,7 +60,7 @@ class _Replacement:
         if all(new is old for new, old in zip(changed, arguments, strict=True)):
             return kind
         if origin is Annotated:
-            return Annotated[(changed[0], *kind.__metadata__)]  # type: ignore[return-value]
+            return Annotated[(changed[0], *kind.__metadata__)]
         return functools.reduce(operator.or_, changed) if origin is types.UnionType else origin[changed]
 
     def _typed_dict(self, kind: Any) -> Any:
@@ -69,7 +69,7 @@ class _Replacement:
         described = kind.__dict__.get("__doc__")
         if described and all(fields[name] is hint for name, hint in hints.items()):
             return kind
-        plain = typing_extensions.TypedDict(kind.__name__, fields)  # type: ignore[operator, misc]
+        plain = typing_extensions.TypedDict(kind.__name__, fields)  # type: ignore[misc]
         plain.__doc__ = inspect.cleandoc(described or "")  # Without one, LangChain would find that of dict.
         return plain
 

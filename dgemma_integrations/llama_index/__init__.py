@@ -6,9 +6,12 @@ Example:
     >>> print(llm.complete("Name a prime number."))  # doctest: +SKIP
 """
 
+from dgemma_core.api.aside import import_aside
 from dgemma_core.api.requirements import explained_imports
 
 with explained_imports("llama-index"):
+    import_aside("llama_index.core")
+
     from llama_index.core.llms.loading import RECOGNIZED_LLMS
 
     from dgemma_integrations.llama_index.evaluator import DiffusionGemmaEvaluator

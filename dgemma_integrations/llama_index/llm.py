@@ -17,7 +17,6 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.llm import ToolSelection
 
-from dgemma_core.api.messages import Message
 from dgemma_integrations.llama_index import requests
 from dgemma_integrations.llama_index.cut_answers import report_cut_response
 from dgemma_integrations.llama_index.instrumentation import chat_event, completion_event
@@ -30,9 +29,10 @@ from dgemma_integrations.llama_index.responses import (
     completion_response,
     finished_response,
 )
-from dgemma_integrations.llama_index.settings import DiffusionGemmaSettings
+from dgemma_integrations.llama_index.settings import Call, DiffusionGemmaSettings
 from dgemma_integrations.llama_index.structured_llm import SchemaHeldLLM
 from dgemma_integrations.llama_index.tools import chat_arguments, selections
+from dgemma_integrations.shared.unheard import tell_unheard
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
@@ -54,6 +54,10 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
     - ``on_length``: ``"warn"`` or ``"raise"`` if a structured answer was cut for want of room.
     - ``drafts``: streams also yield a chunk per denoising step. It has ``delta=""``, and the canvas as text is in
       ``additional_kwargs["draft"]`` (``text``, ``step``, ``entropy``).
+    - ``system_prompt``: comes first in every prompt but those that the next fields write.
+    - ``query_wrapper_prompt``: wraps the text of a completion, and the last question of a prompt template.
+    - ``completion_to_prompt``, ``messages_to_prompt``: functions that write the whole prompt with the chat template's
+      markup. Control tokens are active in it, so give them only text that you trust. They have no place for tools.
     - ``allow_image_urls``: download images that a message names by an ``http(s)`` address.
 
     Raises:
@@ -85,14 +89,14 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
         return LLMMetadata(
             context_window=window,
             num_output=self.max_tokens or length,
-            is_chat_model=True,
+            is_chat_model=self._is_chat_model,
             is_function_calling_model=True,
             model_name=self.model,
         )
 
     def to_payload(self) -> dict[str, Any]:
         """This object's settings, for events and callbacks. Unlike ``metadata`` it never reads a file."""
-        named = {"class_name": self.class_name(), "model_name": self.model, "is_chat_model": True}
+        named = {"class_name": self.class_name(), "model_name": self.model, "is_chat_model": self._is_chat_model}
         return {**named, **self._shown_settings()}
 
     # --- the eight endpoints; none calls another, because each fires one LLM event ---
@@ -112,7 +116,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
             ContextOverflowError: prompt plus answer do not fit the context window.
             DGemmaError: loading or generating failed.
         """
-        return self._answer(self._messages(messages), kwargs, _chat_respond(kwargs))
+        return self._answer(self._prompt(messages, kwargs), kwargs, _chat_respond(kwargs))
 
     @completion_event
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -123,7 +127,7 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
             formatted: whether the prompt already has the chat template's markup, with its control tokens.
             **kwargs: as for :meth:`chat`, without those about tools.
         """
-        return self._answer(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
+        return self._answer(self._completion(prompt, formatted, kwargs), kwargs, completion_response)
 
     @chat_event
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
@@ -133,34 +137,34 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
 
         Closing or dropping the generator cancels the request.
         """
-        return cast(ChatResponseGen, self._stream(self._messages(messages), kwargs, _chat_respond(kwargs)))
+        return cast(ChatResponseGen, self._stream(self._prompt(messages, kwargs), kwargs, _chat_respond(kwargs)))
 
     @completion_event
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """As :meth:`complete`, in chunks as :meth:`stream_chat`."""
-        asked = _completion_prompt(prompt, formatted, kwargs)
+        asked = self._completion(prompt, formatted, kwargs)
         return cast(CompletionResponseGen, self._stream(asked, kwargs, completion_response))
 
     @chat_event
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """As :meth:`chat`, without blocking the event loop. Cancelling the task cancels the request."""
-        return await self._aanswer(await self._amessages(messages), kwargs, _chat_respond(kwargs))
+        return await self._aanswer(await self._aprompt(messages, kwargs), kwargs, _chat_respond(kwargs))
 
     @completion_event
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """As :meth:`complete`, without blocking the event loop."""
-        return await self._aanswer(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
+        return await self._aanswer(self._completion(prompt, formatted, kwargs), kwargs, completion_response)
 
     @chat_event
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """As :meth:`stream_chat`, without blocking the event loop."""
-        stream = await self._astream(await self._amessages(messages), kwargs, _chat_respond(kwargs))
+        stream = await self._astream(await self._aprompt(messages, kwargs), kwargs, _chat_respond(kwargs))
         return cast(ChatResponseAsyncGen, stream)
 
     @completion_event
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """As :meth:`stream_complete`, without blocking the event loop."""
-        stream = await self._astream(_completion_prompt(prompt, formatted, kwargs), kwargs, completion_response)
+        stream = await self._astream(self._completion(prompt, formatted, kwargs), kwargs, completion_response)
         return cast(CompletionResponseAsyncGen, stream)
 
     # --- tools ---
@@ -207,21 +211,50 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
 
     # --- from a call to the engine and back ---
 
-    def _messages(self, messages: Sequence[ChatMessage]) -> list[Message]:
-        return to_engine_messages(messages, allow_image_urls=self.allow_image_urls)
+    @property
+    def _is_chat_model(self) -> bool:
+        # LlamaIndex gives templates to chat models as messages, which completion_to_prompt would never see.
+        return self._writes_conversations or not self._writes_completions
 
-    async def _amessages(self, messages: Sequence[ChatMessage]) -> list[Message]:
-        return await ato_engine_messages(messages, allow_image_urls=self.allow_image_urls)
+    def _prompt(self, messages: Sequence[ChatMessage], arguments: Mapping[str, Any]) -> requests.Prompt:
+        prompt = self._own_conversation(messages, arguments)
+        return prompt if isinstance(prompt, str) else to_engine_messages(prompt, allow_image_urls=self.allow_image_urls)
+
+    async def _aprompt(self, messages: Sequence[ChatMessage], arguments: Mapping[str, Any]) -> requests.Prompt:
+        prompt = self._own_conversation(messages, arguments)
+        if isinstance(prompt, str):
+            return prompt
+        return await ato_engine_messages(prompt, allow_image_urls=self.allow_image_urls)
+
+    def _completion(self, prompt: str, formatted: bool, arguments: Mapping[str, Any]) -> requests.Prompt:
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompt={prompt!r}: must be a text; give messages to chat")
+        if arguments.get("tools"):
+            raise ValueError("tools: a completion has no place for tool calls; give them to chat or chat_with_tools")
+        if formatted:
+            if arguments.get("thinking"):
+                raise ValueError(
+                    "thinking=True is asked for by the chat template: with formatted=True, write it into the prompt"
+                )
+            return prompt
+        written = self._own_completion(prompt, arguments)
+        return written if isinstance(written, str) else to_engine_messages(written)
 
     def _answer(self, prompt: requests.Prompt, overrides: Mapping[str, Any], respond: Respond[Response]) -> Response:
-        call = self._call(overrides)
+        call = self._whole_call(overrides)
         return finished_response(respond, requests.generate(self.engine, prompt, call), self.model)
 
     async def _aanswer(
         self, prompt: requests.Prompt, overrides: Mapping[str, Any], respond: Respond[Response]
     ) -> Response:
-        call = self._call(overrides)
+        call = self._whole_call(overrides)
         return finished_response(respond, await requests.agenerate(await self._aengine(), prompt, call), self.model)
+
+    def _whole_call(self, overrides: Mapping[str, Any]) -> Call:
+        call = self._call(overrides)
+        if overrides.get("drafts") is not None and call.params.drafts:
+            tell_unheard("drafts=True", "a method whose name has stream in it")
+        return call
 
     def _stream(
         self, prompt: requests.Prompt, overrides: Mapping[str, Any], respond: Respond[Response]
@@ -238,13 +271,3 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
 
 def _chat_respond(arguments: Mapping[str, Any]) -> ChatRespond:
     return ChatRespond(arguments.get("tool_names"))
-
-
-def _completion_prompt(prompt: str, formatted: bool, arguments: Mapping[str, Any]) -> requests.Prompt:
-    if arguments.get("tools"):
-        raise ValueError("tools: a completion has no place for tool calls; give them to chat or chat_with_tools")
-    if formatted and arguments.get("thinking"):
-        raise ValueError(
-            "thinking=True is asked for by the chat template: with formatted=True, write it into the prompt"
-        )
-    return prompt if formatted else [Message("user", prompt)]

@@ -1,8 +1,8 @@
 """LlamaIndex chat messages -> the engine's messages, one to one and in order.
 
-Texts and images keep their order. Thoughts of earlier answers and cache hints are dropped, because they do not belong
-in a prompt. Any other block is refused by name, because an answer that ignores half of the question is worse than an
-error.
+Texts and images keep their order. Thoughts and citations of earlier answers and cache hints are dropped, because
+they do not belong in a prompt. Any other block is refused by name, because an answer that ignores half of the question
+is worse than an error.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from llama_index.core.base.llms.types import (
     CachePoint,
     ChatMessage,
+    CitationBlock,
     ImageBlock,
     MessageRole,
     TextBlock,
@@ -82,7 +83,7 @@ def _translate(message: ChatMessage, fetch: Fetch | None) -> Message:
 
 def _content(message: ChatMessage, role: Role, fetch: Fetch | None) -> list[str | Image]:
     """Texts and images of a message. Neighbouring texts are joined as in ``ChatMessage.content``."""
-    left_out = (*_NEVER_PROMPTED, ToolCallBlock) if role == "assistant" else _NEVER_PROMPTED
+    left_out = (*_NEVER_PROMPTED, ToolCallBlock, CitationBlock) if role == "assistant" else _NEVER_PROMPTED
     parts: list[str | Image] = []
     for block in message.blocks:
         if isinstance(block, TextBlock):

@@ -82,7 +82,8 @@ class DiffusionGemmaSettings(EngineSettings, SamplingFields, DraftFields):
         owner = type(self).__name__
         use = tool_use(overrides, self.thinking, self.show_schema)
         given = {name: value for name, value in overrides.items() if name not in _SENT_BY_LLAMA_INDEX | TOOL_NAMES}
-        given = own_names(given, {*PARAMETER_NAMES, "timeout", *TOOL_NAMES}, owner=owner)
+        accepted = {*PARAMETER_NAMES, "timeout", *TOOL_NAMES}
+        given = own_names(given, accepted, owner=owner, of_object=type(self).model_fields)
         timeout = given.pop("timeout", None)
         timeout = check_timeout(self.timeout if timeout is None else timeout)
         defaults = {name: getattr(self, name) for name in _SAMPLING_FIELDS}

@@ -67,7 +67,8 @@ class StructuredPrediction(Generic[Model]):
                 **options,
             }
         else:
-            described = {"name": output_cls.__name__, "schema": schema}
+            # Pydantic checks the object, so a schema that cannot be enforced may be widened.
+            described = {"name": output_cls.__name__, "schema": schema, "strict": bool(options.pop("strict", False))}
             asked = options.pop("show_schema", None)
             # Shown here, so that LlamaIndex's events have it.
             shows = switched("show_schema", asked, getattr(llm, "show_schema", True))

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
-from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.types import Model
 from llama_index_instrumentation import get_dispatcher
 
 from dgemma_integrations.llama_index.instrumentation import span
+from dgemma_integrations.llama_index.own_prompts import OwnPrompts
 from dgemma_integrations.llama_index.structured import MODES, StructuredPrediction
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _dispatcher = get_dispatcher(__name__)
 
 
-class SchemaHeldLLM(FunctionCallingLLM):
+class SchemaHeldLLM(OwnPrompts):
     """A function-calling LLM whose structured predictions always parse and fit their class."""
 
     @span

@@ -11,7 +11,14 @@ from llama_index.core.llms.llm import ToolSelection
 
 from dgemma_core.api.messages import ToolCall
 from dgemma_integrations.shared.shown_schema import with_root
-from dgemma_integrations.shared.tool_use import ToolUse, answer_grammar, answer_schema, switched, tool_choice
+from dgemma_integrations.shared.tool_use import (
+    ToolUse,
+    answer_grammar,
+    answer_schema,
+    switched,
+    tool_choice,
+    with_strictness,
+)
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 # Two names of the same switch: LlamaIndex's own and that of chat APIs.
 _PARALLEL = ("allow_parallel_tool_calls", "parallel_tool_calls")
 TOOL_NAMES = frozenset({"tools", "tool_choice", "tool_required", "tool_names", "response_format", *_PARALLEL})
-NAMES = TOOL_NAMES | {"thinking", "show_schema"}
+NAMES = TOOL_NAMES | {"strict", "thinking", "show_schema"}
 
 
 def chat_arguments(
@@ -41,7 +48,9 @@ def chat_arguments(
     if user_msg is not None:
         messages.append(user_msg)
     if not tools:
-        return {"messages": messages}
+        # Without tools a call cannot be forced; reading these says so.
+        asked = {"tool_choice": choice, "tool_required": required or None}
+        return {"messages": messages} | {name: value for name, value in asked.items() if value is not None}
     declared = [_declared(tool) for tool in tools]
     names = {d["function"]["name"]: tool.metadata.get_name() for d, tool in zip(declared, tools, strict=True)}
     renamed = {name: own for name, own in names.items() if name != own}
@@ -87,14 +96,15 @@ def tool_use(arguments: Mapping[str, Any], thinking: bool = False, show_schema: 
                 "BaseTool objects go to chat_with_tools"
             )
     choice = tool_choice(arguments.get("tool_choice"), tools)
-    if arguments.get("tool_required") and tools and choice in (None, "auto"):
+    if switched("tool_required", arguments.get("tool_required"), False) and choice in (None, "auto"):
+        if not tools:
+            raise ValueError("tool_required=True: there are no tools to call")
         choice = "any"
-    given = [arguments[name] for name in _PARALLEL if arguments.get(name) is not None]
     response_format = arguments.get("response_format")
     return ToolUse(
-        tools,
+        with_strictness(tools, arguments.get("strict")),
         choice,
-        all(given),
+        all(switched(name, arguments.get(name), True) for name in _PARALLEL),
         answer_grammar(response_format),
         switched("thinking", arguments.get("thinking"), thinking),
         answer_schema(response_format) if switched("show_schema", arguments.get("show_schema"), show_schema) else None,

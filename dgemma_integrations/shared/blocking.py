@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import aclosing, suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from dgemma_core.api.patience import patience
 
 T = TypeVar("T")
 
@@ -30,8 +33,12 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     async def once() -> AsyncGenerator[T]:
         yield await work
 
-    (result,) = iterate_blocking(once())
-    return result
+    try:
+        (result,) = iterate_blocking(once())
+        return result
+    finally:
+        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+            work.close()  # Interrupted before it began. Python would warn that nobody has awaited it.
 
 
 def iterate_blocking(work: AsyncGenerator[T]) -> Generator[T]:
@@ -46,7 +53,10 @@ def iterate_blocking(work: AsyncGenerator[T]) -> Generator[T]:
     try:
         worker.start()
         while True:
-            item, end = worker.items.get()
+            try:
+                item, end = worker.items.get(timeout=patience())
+            except Empty:
+                continue
             if end is None:
                 yield item
             elif isinstance(end, StopAsyncIteration):

@@ -23,6 +23,7 @@ class LoadOptions(TypedDict, total=False):
     max_batch_tokens: int | None
     max_queue: int
     prefix_cache_bytes: int
+    threads: int | str
 
 
 class LoadFields(BaseModel):
@@ -72,6 +73,13 @@ class LoadFields(BaseModel):
     prefix_cache_bytes: int = Field(
         default=268435456,
         description="Bytes of keys and values kept for reuse across requests; 0 turns reuse off.",
+    )
+    threads: int | str = Field(
+        default="auto",
+        description=(
+            'Threads of a step on a CPU; `"auto"` measures a step when the weights are loaded, and takes more '
+            "threads only if they are faster."
+        ),
     )
 
 
@@ -123,8 +131,8 @@ class SamplingFields(BaseModel):
         description=(
             "How the answer is written: `diffusion` denoises canvas after canvas, `typewriter` predicts one token a "
             "pass, `verified` gives the same text in fewer passes, because it verifies drafts. `None` is the way "
-            'that the given settings belong to, otherwise the checkpoint\'s own. One of `"diffusion"`, `"verified"`, '
-            '`"typewriter"`.'
+            'that the given settings belong to, otherwise that of the checkpoint. One of `"diffusion"`, '
+            '`"verified"`, `"typewriter"`.'
         ),
     )
     temperature: float | None = Field(
@@ -142,7 +150,8 @@ class SamplingFields(BaseModel):
     top_p: float | None = Field(
         default=None,
         description=(
-            "Only the likeliest tokens up to this probability together may be drawn; at most 1. Not with `diffusion`."
+            "Only the likeliest tokens that together reach this probability may be drawn; at most 1. Not with "
+            "`diffusion`."
         ),
     )
     min_p: float | None = Field(

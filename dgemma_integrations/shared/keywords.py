@@ -12,16 +12,20 @@ from dgemma_integrations.shared.adapter_settings import ALIASES, LOAD_SETTINGS, 
 # Less similar names are no slips of the pen: `top_p` and `stop` have 0.67, `max_length` and `canvas_length` 0.70.
 _SIMILAR = 0.8
 _SHORTEST = 4  # letters of an abbreviation
+_OF_OBJECT = " (give it when the model object is made)"
 _CHECKED = {**LOAD_SETTINGS, **SAMPLING_SETTINGS}
 
 
-def own_names(given: Mapping[str, Any], accepted: Iterable[str], *, owner: str) -> dict[str, Any]:
+def own_names(
+    given: Mapping[str, Any], accepted: Iterable[str], *, owner: str, of_object: Iterable[str] = ()
+) -> dict[str, Any]:
     """Keyword arguments under our own names.
 
     Args:
         given: the keyword arguments.
         accepted: our own names that the owner takes.
         owner: class or function that takes them, for the message.
+        of_object: names that only the model object takes, for the message.
 
     Raises:
         ValueError: two names of one setting, an unknown name, or a number out of bounds under a foreign name.
@@ -41,11 +45,13 @@ def own_names(given: Mapping[str, Any], accepted: Iterable[str], *, owner: str) 
             _check(name, own, value)
         if own not in taken or value is not None:
             taken[own], names[own] = value, name
-    reject_unknown(taken, known, owner=owner)
+    reject_unknown(taken, known, owner=owner, of_object=of_object)
     return taken
 
 
-def reject_unknown(given: Mapping[str, Any], accepted: Iterable[str], *, owner: str) -> None:
+def reject_unknown(
+    given: Mapping[str, Any], accepted: Iterable[str], *, owner: str, of_object: Iterable[str] = ()
+) -> None:
     """Raise a ``ValueError`` that names each unknown keyword argument, with what to write instead.
 
     For another library's name this is our own setting. For any other name it is a known one that differs in a letter
@@ -55,12 +61,14 @@ def reject_unknown(given: Mapping[str, Any], accepted: Iterable[str], *, owner: 
         given: the keyword arguments.
         accepted: the known names.
         owner: class or function that takes them, for the message.
+        of_object: names that only the model object takes, for the message.
     """
     known = set(accepted)
+    fields = set(of_object)
     unknown = sorted(set(given) - known)
     if not unknown:
         return
-    parts = [f"{name!r}{_hint(name, given[name], known)}" for name in unknown]
+    parts = [f"{name!r}{_OF_OBJECT if name in fields else _hint(name, given[name], known)}" for name in unknown]
     listed = ", ".join(sorted(known))
     plural = "s" if len(unknown) > 1 else ""
     raise ValueError(f"{owner}: unknown keyword argument{plural} {', '.join(parts)}. Accepted: {listed}")
@@ -83,7 +91,9 @@ def _hint(name: str, value: Any, known: set[str]) -> str:
         close = difflib.get_close_matches(name, sorted(known | others), n=1, cutoff=_SIMILAR) or _shortened(name, known)
         return f" (did you mean {close[0]!r}?)" if close else ""
     advice = row.advice.replace("`", "")
-    if row.holds_options and isinstance(value, Mapping) and value:
+    if row.holds_options and not value:
+        return " (leave it out)"
+    if row.holds_options and isinstance(value, Mapping):
         return f" ({advice}: {', '.join(_entry(str(key), item, known) for key, item in value.items())})"
     if row.setting is None:
         return f" ({advice})"
@@ -107,4 +117,18 @@ def _is_within(letters: str, word: str) -> bool:
 def _entry(name: str, value: Any, known: set[str]) -> str:
     """What to write for an entry of a dict of options."""
     own = ACCEPTED_NAMES.get(name, name)
-    return f"{own}={value!r}" if own in known or name in ALIASES else f"{name!r}{_hint(name, value, known)}"
+    if own not in known and name not in ALIASES:
+        return f"{name!r}{_hint(name, value, known)}"
+    problem = _problem(own, value)
+    return f"{name}={value!r} ({problem})" if problem else f"{own}={value!r}"
+
+
+def _problem(own: str, value: Any) -> str:
+    """Why our own setting does not take a value; empty if it does."""
+    if own not in _CHECKED or not _CHECKED[own].choices or not isinstance(value, str):
+        return ""
+    try:
+        _CHECKED[own].checked(value.removeprefix("torch."))
+    except ValueError as error:
+        return str(error).partition(": ")[2]
+    return ""

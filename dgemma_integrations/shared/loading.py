@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, GetPydanticSchema, ValidationInfo, field
 from pydantic_core import core_schema
 
 from dgemma_core.api.protocol import Engine
+from dgemma_core.api.setting_table import is_integer
 from dgemma_integrations.shared.adapter_settings import LOAD_SETTINGS
 from dgemma_integrations.shared.fields import LoadFields
 
@@ -40,15 +41,20 @@ class NamedLoadFields(LoadFields):
             return setting.default
         if setting.base_type is not str:
             return value
-        if isinstance(value, PathLike) or type(value).__module__.partition(".")[0] == "torch":
+        # A loaded model may be a class of torch, too.
+        named = setting.name != "model" and type(value).__module__.partition(".")[0] == "torch"
+        if named or isinstance(value, PathLike):
             value = str(value)
         if isinstance(value, str):
             value = value.removeprefix("torch.")
-        elif setting.name == "model":
+        elif setting.name == "model" and type(value).__module__ != "builtins":
             raise ValueError(
                 f"model={type(value).__name__}(...): must be 'embedded', a Hub id or a folder; give loaded weights as "
                 "engine=Engine.from_model(model, tokenizer)"
             )
+        if setting.name == "device" and is_integer(value):
+            wanted = "cpu" if value < 0 else f"cuda:{value}"
+            raise ValueError(f"device={value!r}: must be a text such as 'auto'; write device={wanted!r}")
         return setting.checked(value)
 
 

@@ -17,7 +17,7 @@ _NUMBERS = tuple(name for name, kind in _KINDS.items() if kind is float)
 
 
 class StrictNumbers(BaseModel):
-    """A mixin that refuses ``True`` for a number and ``2.0`` for an integer. Pydantic alone would take both.
+    """A mixin that refuses ``True`` or a text for a number and ``2.0`` for an integer. Pydantic alone would take both.
 
     Numbers of numpy and torch become Python's own.
     """
@@ -34,6 +34,6 @@ class StrictNumbers(BaseModel):
     @classmethod
     def _number(cls, value: Any) -> Any:
         value = plain(value)
-        if isinstance(value, bool):
+        if isinstance(value, bool | str | bytes):
             raise PydanticCustomError("float_type", "Input should be a valid number")
         return value

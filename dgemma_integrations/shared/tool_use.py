@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dgemma_core.api.grammar import Grammar
+from dgemma_core.api.plain_numbers import plain
 from dgemma_core.api.request import Prompt, Request
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_integrations.shared.shown_schema import with_schema
@@ -64,6 +65,26 @@ def tool_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> str | None:
     return choice
 
 
+def with_strictness(tools: Sequence[Mapping[str, Any]], asked: Any) -> tuple[dict[str, Any], ...]:
+    """The tools, each with whether to refuse what cannot be enforced of its schema, or to widen it with a warning.
+
+    Args:
+        tools: OpenAI function dicts; their own ``strict`` goes first.
+        asked: ``strict`` of the call; None means no.
+
+    Raises:
+        ValueError: ``strict`` is neither True nor False.
+    """
+    if not isinstance(asked, bool | None):
+        raise ValueError(f"strict={asked!r}: must be True or False")
+    marked = []
+    for tool in tools:
+        own = tool["function"].get("strict")
+        strict = own if isinstance(own, bool) else bool(asked)
+        marked.append({**tool, "function": {**tool["function"], "strict": strict}})
+    return tuple(marked)
+
+
 def switched(name: str, asked: Any, default: bool) -> bool:
     """A call's switch, or the model object's if the call has none.
 
@@ -72,6 +93,7 @@ def switched(name: str, asked: Any, default: bool) -> bool:
     """
     if asked is None:
         return default
+    asked = plain(asked)
     if not isinstance(asked, bool):
         raise ValueError(f"{name}={asked!r}: must be True or False")
     return asked
@@ -105,4 +127,4 @@ def answer_grammar(response_format: Any) -> Grammar | None:
             f"response_format={response_format!r}: must be {{'type': 'text'}}, {{'type': 'json_object'}} or "
             "{'type': 'json_schema', 'json_schema': {'name': ..., 'schema': {...}}}"
         )
-    return Grammar.json_schema(schema)
+    return Grammar.json_schema(schema, strict=response_format["json_schema"].get("strict") is not False)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,21 @@ def test_the_bundled_questions() -> None:
     assert len(questions) == 32
     assert len({question.text for question in questions}) == 32
     assert Question("?", ("does not say",)).expected in [question.expected for question in questions[:8]]
+
+
+def test_the_readme_shows_answers_of_the_demo(assistant: Assistant, repository: Path) -> None:
+    shown = re.findall(
+        r"^ {4,} \d  (\w+) +(.+\?)\n +(.+)\n +(\S+) · (\d+) tokens in",
+        (repository / "README.md").read_text("utf-8"),
+        re.M,
+    )
+    assert len(shown) == 2
+    for framework, question, answer, source, tokens in shown:
+        stream = assistant.stream_langchain if framework == "LangChain" else assistant.stream_llama_index
+        before = assistant.engine.stats().completion_tokens
+        first, *rest = stream(question)
+        assert (joined(rest), first.sources) == (answer, (source,))
+        assert assistant.engine.stats().completion_tokens - before == int(tokens)
 
 
 def test_an_answer_must_hold_all_that_is_expected() -> None:

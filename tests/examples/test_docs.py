@@ -34,8 +34,11 @@ class Page:
 PAGES = {
     "README.md": Page(3, each="Halur"),
     "docs/getting-started.md": Page(1, each="Halur"),
-    "docs/langchain.md": Page(9, ("1931", "red", "get_weight", "team=")),
-    "docs/agents-langchain.md": Page(6, ("get_weight", "weight=512", "1931")),
+    "docs/langchain.md": Page(9, ("1931", "red", "get_weight", "closed='Friday', priced=False")),
+    "docs/agents-langchain.md": Page(6, ("get_weight", "weight=512", "1931", "to Kira Vonel", "not talk about")),
+    "docs/agents-llama-index.md": Page(4, ("Halur weighs 512", "weight=512", "'Vexal bridge' fits")),
+    "docs/decisions.md": Page(3, ("owner Kira Vonel", "relevant full", "'Halur bridge' fits", "True yes")),
+    "docs/swap-in.md": Page(4, ("212 meters", "get_weight", "name='Vexal bridge' year=1931")),
     "docs/llama_index.md": Page(8, ("\nThe Mirdo museum is closed on Monday.\n", "tokens in a window of")),
     "docs/conformance-llama-index.md": Page(1),
 }
@@ -44,6 +47,7 @@ NO_PROGRAM = {
     f"docs/{name}.md"
     for name in (
         "README", "architecture", "choices", "exactness", "failures-and-trust", "glossary", "how-guides-work", "speed",
+        "troubleshooting",
     )
 }  # fmt: skip
 
@@ -64,6 +68,8 @@ def test_the_programs_of_a_page_print_what_it_shows(
     monkeypatch.chdir(tmp_path)
     page, text = PAGES.get(name, Page()), text_of(name)
     assert len(programs_of(text)) >= page.programs
+    # Each output stands right below its program; one elsewhere would stay as it is when the program changes.
+    assert text.count("\n```text\n") == sum(program.output is not None for program in programs_of(text))
     output, wrong = "", []
     for program, printed in run_programs(text, name):
         assert page.each in printed

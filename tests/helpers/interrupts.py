@@ -22,7 +22,10 @@ def interrupted(when: Callable[[], bool]) -> Iterator[None]:
     """Sends a real SIGINT as soon as ``when`` is true. The block must end with a ``KeyboardInterrupt`` soon after."""
     sent: list[float] = []
 
+    inside = threading.Event()
+
     def press() -> None:
+        inside.wait()
         wait_for(when)
         sent.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
@@ -31,7 +34,8 @@ def interrupted(when: Callable[[], bool]) -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         presser.start()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 -- the block is the caller's
+            inside.set()
             yield
         ended = time.monotonic()
     finally:

@@ -40,9 +40,9 @@ def llama_index() -> str:
 
 
 def rerank() -> str:
+    # Before LlamaIndex's own, so that its import is not torn either.
+    from dgemma_integrations.llama_index import DiffusionGemma, DiffusionGemmaRerank  # isort: skip
     from llama_index.core.schema import NodeWithScore, TextNode
-
-    from dgemma_integrations.llama_index import DiffusionGemma, DiffusionGemmaRerank
 
     nodes = [NodeWithScore(node=TextNode(text=text)) for text in (ASK, "The fox is red.")]
     found = DiffusionGemmaRerank(llm=DiffusionGemma()).postprocess_nodes(nodes, query_str="When was the bridge built?")
@@ -63,9 +63,8 @@ def tokens() -> str:
 
 
 def structured() -> str:
+    from dgemma_integrations.langchain import ChatDiffusionGemma  # isort: skip
     from pydantic import BaseModel
-
-    from dgemma_integrations.langchain import ChatDiffusionGemma
 
     class Year(BaseModel):
         year: int
@@ -87,34 +86,29 @@ def reached(moment: str, first: int) -> bool:
     return moment in sys.modules
 
 
-def press(moments: list[str], caught: threading.Semaphore) -> None:
+def press(moments: list[str], inside: threading.Semaphore) -> None:
     first = len(sys.modules)
     for moment in moments:
+        inside.acquire()
         while not reached(moment, first):
             time.sleep(0.0002)
         os.kill(os.getpid(), signal.SIGINT)
-        caught.acquire()
 
 
 def main() -> None:
     way, mode, *moments = sys.argv[1:]
-    # The framework's own import cannot be protected.
-
-    import dgemma_integrations.langchain
-    import dgemma_integrations.llama_index  # noqa: F401
-
-    caught = threading.Semaphore(0)
-    threading.Thread(target=press, args=(moments, caught), daemon=True).start()
+    inside = threading.Semaphore(0)
+    threading.Thread(target=press, args=(moments, inside), daemon=True).start()
     interrupts = 0
     while True:
         try:
+            inside.release()
             text = WAYS[way]()
             break
         except KeyboardInterrupt:
             if mode == "once":
                 raise
             interrupts += 1
-            caught.release()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert RIGHT in text, text
     print("interrupts:", interrupts)

@@ -43,13 +43,15 @@ def check_once(done: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_a_first_call_interrupted_again_and_again_answers_in_the_end() -> None:
-    check_again(run("langchain", "again", "torch", "torch.nn", "transformers", "loading"), 4)
+    check_again(run("langchain", "again", "asyncio", "torch", "torch.nn", "transformers", "loading"), 5)
 
 
 @pytest.mark.landing
 @pytest.mark.parametrize("way", ["batch", "llama_index", "rerank", "engine", "tokens", "structured"])
 def test_other_first_calls_answer_in_the_end(way: str) -> None:
     moments = MOMENTS[:5] if way == "tokens" else MOMENTS
+    if way in ("llama_index", "rerank"):
+        moments = ("yaml", *moments)
     check_again(run(way, "again", *moments), len(moments))
 
 
@@ -61,11 +63,11 @@ def test_an_interrupt_that_nobody_catches_ends_the_process_with_it_alone(moment:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["again", "once"])
-def test_twenty_random_moments(mode: str) -> None:
-    """A cold call imports about 2,250 modules."""
-    for number in sorted(random.Random(7).sample(range(1, 2240), 20)):
-        done = run("langchain", mode, f"+{number}")
-        if mode == "again":
-            check_again(done, 1)
-        else:
-            check_once(done)
+# A cold call imports about 3,000 modules.
+@pytest.mark.parametrize("number", random.Random(7).sample(range(1, 2900), 20))
+def test_twenty_random_moments(number: int, mode: str) -> None:
+    done = run("langchain", mode, f"+{number}")
+    if mode == "again":
+        check_again(done, 1)
+    else:
+        check_once(done)

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from dgemma_core import Engine, LoadSpec, Question
 from dgemma_core.api.requirements import explained_imports, unmet
 from dgemma_core.engine import without_effect
-from dgemma_core.errors import CheckpointError, DGemmaError, RequestTimeoutError
+from dgemma_core.errors import CheckpointError, ContextOverflowError, DGemmaError, RequestTimeoutError
 from dgemma_integrations.langchain import ChatDiffusionGemma, DiffusionGemmaClassifier, DiffusionGemmaLLM
 from dgemma_integrations.llama_index import DiffusionGemma
 from dgemma_integrations.shared.facts import checkpoint_facts
+from dgemma_integrations.shared.unheard import tell_unheard
 
 MODELS = pytest.mark.parametrize("model_class", [ChatDiffusionGemma, DiffusionGemmaLLM, DiffusionGemma])
 
@@ -104,11 +105,11 @@ def test_a_timeout_names_value_time_and_place(model_class: Any) -> None:
 @MODELS
 def test_a_temperature_without_effect_is_told_once(model_class: Any, caplog: pytest.LogCaptureFixture) -> None:
     without_effect._tell_mild.cache_clear()
-    with caplog.at_level(logging.WARNING, "dgemma_integrations"):
+    with caplog.at_level(logging.WARNING, "dgemma_core"):
         for temperature in (0.3, 0.3, 0, 1.2, None):
-            model_class(temperature=temperature)
+            ask(model_class(temperature=temperature, decoding="diffusion", max_tokens=1))
     (told,) = caplog.messages
-    assert told.startswith("temperature=0.3: every value above 0 and up to 0.8 keeps")
+    assert told.startswith("temperature=0.3: with decoding='diffusion' every value above 0 and up to 0.8 keeps")
 
 
 @MODELS
@@ -174,3 +175,50 @@ def test_errors_of_loading_are_the_engines_own(tiny_checkpoint: str) -> None:
         with pytest.raises(DGemmaError) as caught:
             ask(DiffusionGemma(model=tiny_checkpoint, **settings))
         assert not isinstance(caught.value, ValueError | TypeError)
+
+
+@MODELS
+def test_a_setting_of_the_object_given_at_a_call_says_so(model_class: Any, tiny_engine: Engine) -> None:
+    for name, value in {"device": "cpu", "allow_image_urls": True}.items():
+        with pytest.raises(ValueError, match=rf"'{name}' \(give it when the model object is made\)"):
+            ask(model_class(engine=tiny_engine), **{name: value})
+
+
+@MODELS
+@pytest.mark.parametrize(("number", "text"), [(0, "cuda:0"), (1, "cuda:1"), (-1, "cpu")])
+def test_a_device_number_is_answered_with_the_text(model_class: Any, number: int, text: str) -> None:
+    with pytest.raises(ValueError, match=f"device={number}: must be a text such as 'auto'; write device='{text}'"):
+        model_class(device=number)
+
+
+@MODELS
+def test_a_number_written_as_a_text_is_refused(model_class: Any) -> None:
+    for name in ("temperature", "timeout", "t_max", "max_tokens"):
+        with pytest.raises(ValueError, match=name):
+            model_class(**{name: "1"})
+
+
+def test_drafts_that_nobody_can_see_are_told(tiny_engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    tell_unheard.cache_clear()
+    chat = ChatDiffusionGemma(engine=tiny_engine, max_tokens=4)
+    for _ in range(2):
+        chat.invoke("fox", draft_events=True)
+    DiffusionGemma(engine=tiny_engine, max_tokens=4).complete("fox", drafts=True)
+    list(DiffusionGemma(engine=tiny_engine, max_tokens=4).stream_complete("fox", drafts=True))
+    assert [record.getMessage().partition(";")[0] for record in caplog.records if "no drafts" in record.message] == [
+        "draft_events=True: this method shows no drafts",
+        "drafts=True: this method shows no drafts",
+    ]
+
+
+def test_a_listener_that_is_no_function_is_refused(tiny_engine: Engine) -> None:
+    with pytest.raises(ValueError, match="on_draft=5: must be a function"):
+        ChatDiffusionGemma(engine=tiny_engine).invoke("fox", on_draft=5)
+
+
+@MODELS
+def test_a_prompt_longer_than_the_window_is_not_blamed_on_the_answer(model_class: Any, tiny_checkpoint: str) -> None:
+    with pytest.raises(ContextOverflowError) as caught:
+        ask(model_class(model=tiny_checkpoint, max_context=2))
+    assert "fewer passages" in str(caught.value)
+    assert "lower" not in str(caught.value)

@@ -1,5 +1,6 @@
 """Values, errors and the engine's interface, for adapters, servers and clients. Imports no torch."""
 
+from dgemma_core.api import aside  # noqa: F401 -- first, because it imports asyncio with care
 from dgemma_core.api.calibration import Calibration, fit_calibration
 from dgemma_core.api.error_form import error_from_dict
 from dgemma_core.api.events import (

@@ -13,7 +13,9 @@ from typing import Any
 from llguidance import LLMatcher
 
 from dgemma_core.api.formats import FORMATS
+from dgemma_core.api.json_schemas.listed_values import ListedValues
 from dgemma_core.api.json_schemas.places import NAMED, VALUES
+from dgemma_core.api.json_schemas.wide_bounds import within_reach
 from dgemma_core.api.patterns import whole_regex
 
 _OF_STRINGS = ("format", "pattern", "minLength", "maxLength")
@@ -24,9 +26,10 @@ def enforceable(schema: Any) -> Any:
     """The schema as llguidance must be given it.
 
     Formats of :data:`FORMATS` are written as patterns, other formats are left out, and patterns mean what Python and
-    JavaScript agree on.
+    JavaScript agree on. Sets and keys that can be listed are listed. Bounds out of reach are narrowed.
     """
-    return rewritten(schema, _with_own_strings)
+    listed = ListedValues(schema)
+    return rewritten(schema, lambda part: within_reach(_with_own_strings(listed.rewritten(part))))
 
 
 def rewritten(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
@@ -57,6 +60,9 @@ def _with_own_strings(schema: dict[str, Any]) -> dict[str, Any]:
         if form.longest is not None:
             lengths = [form.longest, *(n for n in [kept.get("maxLength")] if isinstance(n, int | float))]
             kept["maxLength"] = min(lengths)
+    if isinstance(kept.get("patternProperties"), Mapping):
+        keys = kept["patternProperties"]
+        kept["patternProperties"] = {_translated(pattern): part for pattern, part in keys.items()}
     if patterns:
         kept["pattern"], *more = patterns
         if more:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import concurrent.futures.thread  # noqa: F401 -- it cannot be imported any more while the interpreter exits
 import contextvars
+import importlib
 import signal
 import sys
 import threading
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
+
+from dgemma_core.api.patience import result_of
 
 T = TypeVar("T")
 
@@ -49,7 +52,17 @@ def call_aside(work: Callable[[], T]) -> T:
     thread = threading.Thread(target=run, name="dgemma-aside", daemon=True)
     _threads.add(thread)
     thread.start()
-    return outcome.result()
+    return result_of(outcome)
+
+
+def import_aside(*names: str) -> None:
+    """Import modules. Ctrl-C does not tear it.
+
+    Args:
+        names: of modules that do not import the caller's.
+    """
+    if not all(map(_is_imported, names)):
+        call_aside(lambda: [importlib.import_module(name) for name in names])
 
 
 @contextmanager
@@ -68,10 +81,18 @@ def killable_exit() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _is_imported(name: str) -> bool:
+    return name in sys.modules and not _is_being_imported(name)
+
+
+def _is_being_imported(name: str) -> bool:
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
 def _imports_torch() -> bool:
     """Whether the caller runs inside an import of torch, for example as its plug-in. A thread could not import it."""
-    spec = getattr(sys.modules.get("torch"), "__spec__", None)
-    return bool(getattr(spec, "_initializing", False)) and not _threads
+    return _is_being_imported("torch") and not _threads
 
 
 def _wait_for_all() -> None:
@@ -84,3 +105,5 @@ def _wait_for_all() -> None:
 
 # Before the functions of atexit, because what is imported meanwhile registers some, too.
 getattr(threading, "_register_atexit", atexit.register)(_wait_for_all)
+# The standard library's asyncio cannot be imported again either after an import that was left in the middle.
+import_aside("asyncio")

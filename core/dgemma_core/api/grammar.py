@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from llguidance import LLMatcher, regex_to_lark
 
 from dgemma_core.api.answer_schemas import contradictions, enforceable
+from dgemma_core.api.compiling import checked
 from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.json_schemas.declared_keys import with_declared_keys_only
 from dgemma_core.api.json_schemas.implied_types import with_implied_types
+from dgemma_core.api.json_schemas.widening import widened
 from dgemma_core.api.patterns import whole_regex
 from dgemma_core.api.plain_numbers import plain
-from dgemma_core.api.surrogates import without_surrogates
+from dgemma_core.api.surrogates import without_escaped_surrogates, without_surrogates
 from dgemma_core.errors import GrammarError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ _ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 # Sets of characters that Python would read in another way.
 _RUST_ONLY = re.compile(r"\[:\^?[a-z]+:\]|&&|~~|\[[^\]]*--")
 _ANY_OBJECT = {"type": "object"}
+_TOO_DEEP = "the schema is nested too deep"
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,13 @@ class Grammar(JsonForm):
             raise GrammarError(f"this {self.kind} grammar cannot be used: {problem}", self)
 
     @classmethod
-    def json_schema(cls, schema: Mapping[str, Any] | str | type) -> Grammar:
+    def json_schema(cls, schema: Mapping[str, Any] | str | type, strict: bool = True) -> Grammar:
         """JSON that fits a schema, without blanks between values, with properties in the schema's order.
 
         Args:
             schema: a JSON Schema as mapping or text, or a Pydantic model class.
+            strict: whether to refuse keywords that cannot be enforced. Otherwise they are left out, and a warning in
+                the log names each; then check the answers.
 
         Raises:
             GrammarError: not a schema, an unsatisfiable one, or a keyword that cannot be enforced. The message names
@@ -91,7 +96,12 @@ class Grammar(JsonForm):
             text = json.dumps(schema, ensure_ascii=False, default=_number)
         except TypeError as error:
             raise GrammarError(f"the schema holds a value that JSON has no form for: {error}", None) from error
-        return _meant(cls("json_schema", text))
+        except RecursionError as error:
+            raise GrammarError(_TOO_DEEP, None) from error
+        try:
+            return _meant(cls("json_schema", text if strict else _widened(text)))
+        except RecursionError as error:
+            raise GrammarError(_TOO_DEEP, None) from error
 
     @classmethod
     def json(cls) -> Grammar:
@@ -155,12 +165,14 @@ class Grammar(JsonForm):
 
 
 def _repaired(kind: Kind, source: str) -> str:
-    """The source without halves of surrogate pairs, also those that JSON spells with escapes."""
+    """The source without halves of surrogate pairs, also those that are spelled with escapes."""
     if kind in ("json_schema", "choice") and _ESCAPED_HALF.search(source):
         try:
             return json.dumps(without_surrogates(json.loads(source)), ensure_ascii=False)
         except json.JSONDecodeError:
             pass  # The check that follows says so.
+    if kind in ("regex", "lark") and isinstance(source, str):
+        source = without_escaped_surrogates(source)
     return without_surrogates(source)
 
 
@@ -177,6 +189,28 @@ def _lark_regex(pattern: str) -> str:
         except ValueError:
             pass  # Rust's dialect has forms that Python cannot parse.
     return regex_to_lark(pattern, use_ascii="dws")
+
+
+def _widened(text: str) -> str:
+    """The schema without what cannot be enforced; the log says what that is."""
+    schema, notes = _without_unenforceable(text)
+    for note in notes:
+        logger.warning("answer, %s; answers are not held to it, so check them", note)
+    return schema
+
+
+@lru_cache(maxsize=256)
+def _without_unenforceable(text: str) -> tuple[str, list[str]]:
+    schema, notes = widened(json.loads(text), _problem_with)
+    return json.dumps(schema, ensure_ascii=False), notes
+
+
+def _problem_with(schema: Any) -> str:
+    try:
+        Grammar("json_schema", json.dumps(schema, ensure_ascii=False))
+    except GrammarError as error:
+        return str(error)
+    return ""
 
 
 @lru_cache(maxsize=256)
@@ -218,9 +252,13 @@ def _problem(grammar: Grammar) -> str:
             return "its source must be a JSON list of non-empty strings"
         compiled = grammar.compiled()
     except ValueError as error:
-        return str(error)
-    failed, messages = LLMatcher.validate_grammar_with_warnings(compiled)
-    problem = "; ".join(str(m).strip() for m in messages if failed or _NO_TOKENIZER not in str(m))
+        return _TOO_DEEP if "recursion limit" in str(error) else str(error)
+    failed, messages = checked(compiled)
+    problem = "; ".join(m for m in messages if failed or _NO_TOKENIZER not in m)
     if grammar.kind == "json_schema" and "nsatisfiable" in problem:
         return next(contradictions(json.loads(grammar.source)), problem)
+    if "symbols.len()" in problem:
+        return "it has too many rules"
+    if "oneOf constraints" in problem:
+        return "'oneOf' cannot be enforced: its branches may overlap; use 'anyOf', or branches told apart by a 'const'"
     return problem

@@ -11,6 +11,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import cast
 
 from dgemma_core.api.events import Event, FinishedEvent, Generation
+from dgemma_core.api.patience import patience, result_of
 from dgemma_core.api.plain_numbers import plain
 from dgemma_core.errors import RequestTimeoutError
 
@@ -46,7 +47,7 @@ class RequestHandle:
             DGemmaError: the request failed.
         """
         try:
-            return self._future.result(cast(float | None, plain(timeout)))
+            return result_of(self._future, cast(float | None, plain(timeout)))
         except FutureTimeout as error:
             if self._future.done():
                 raise  # The request's own error, which is a TimeoutError too.
@@ -84,7 +85,7 @@ class RequestHandle:
         while True:
             with self._changed:
                 while len(self._events) == seen and not self._future.done():
-                    self._changed.wait()
+                    self._changed.wait(patience())
                 fresh = self._events[seen:]
             yield from fresh
             seen += len(fresh)

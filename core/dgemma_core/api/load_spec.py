@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dgemma_core.api.json_form import JsonForm
-from dgemma_core.api.setting_table import check_settings, documented, setting
+from dgemma_core.api.plain_numbers import plain
+from dgemma_core.api.setting_table import check_settings, documented, is_integer, setting
 
 Device = str
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Threads = int | Literal["auto"]
 Quantization = Literal["int8", "nf4"]
 
 EMBEDDED = "embedded"
@@ -62,9 +64,19 @@ class LoadSpec(JsonForm):
         unit="bytes",
     )
 
+    threads: Threads = setting(
+        "auto",
+        'Threads of a step on a CPU; `"auto"` measures a step when the weights are loaded, and takes more threads only '
+        "if they are faster.",
+    )
+
     def __post_init__(self) -> None:
         if isinstance(self.model, os.PathLike):
             object.__setattr__(self, "model", os.fspath(self.model))
         if not isinstance(self.model, str) or not self.model.strip():
             raise ValueError(f"model={self.model!r}: give 'embedded', a Hub id or a local folder")
         check_settings(self)
+        threads = plain(self.threads)
+        if threads != "auto" and not (is_integer(threads) and threads >= 1):
+            raise ValueError(f"threads={self.threads!r}: must be 'auto' or an integer of at least 1")
+        object.__setattr__(self, "threads", threads)

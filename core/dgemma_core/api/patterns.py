@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dgemma_core.api.surrogates import without_escaped_surrogates, without_surrogates
+
 _MOST_SEQUENCES = 256
 _HARMLESS_FLAGS = re.UNICODE | re.ASCII | re.VERBOSE
 _KNOWN_FLAGS = _HARMLESS_FLAGS | re.IGNORECASE | re.DOTALL
@@ -39,7 +41,7 @@ def whole_regex(pattern: str, search: bool = True) -> str:
     Raises:
         ValueError: look-around, back references, flags other than ``i`` and ``s``, or anchors in the middle.
     """
-    known, stand_ins = _readable(pattern)
+    known, stand_ins = _readable(without_surrogates(without_escaped_surrogates(pattern)))
     try:
         tree = re._parser.parse(known)  # type: ignore[attr-defined]
     except (re.error, OverflowError, RecursionError) as error:

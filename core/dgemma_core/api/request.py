@@ -51,6 +51,8 @@ class Request(JsonForm):
         if not isinstance(self.params, SamplingParams):
             raise ValueError(f"params={self.params!r}: must be a SamplingParams")
         object.__setattr__(self, "timeout", check_timeout(self.timeout))
+        for name in ("parallel_tool_calls", "thinking"):
+            object.__setattr__(self, name, _switch(name, getattr(self, name)))
         object.__setattr__(self, "tools", without_surrogates(_tools(self.tools or ())))
         object.__setattr__(self, "tool_choice", without_surrogates(self.tool_choice))
         object.__setattr__(self, "prompt", without_surrogates(check_prompt(self.prompt)))
@@ -65,6 +67,13 @@ class Request(JsonForm):
     def messages(self) -> tuple[Message, ...]:
         """The prompt's messages; empty for raw text and token ids."""
         return tuple(item for item in self.prompt if isinstance(item, Message))
+
+
+def _switch(name: str, value: object) -> bool:
+    switch = plain(value)
+    if not isinstance(switch, bool):
+        raise ValueError(f"{name}={value!r}: must be True or False")
+    return switch
 
 
 def _tools(tools: Any) -> tuple[Mapping[str, Any], ...]:

@@ -82,7 +82,7 @@ class SamplingParams(JsonForm):
         None,
         "How the answer is written: `diffusion` denoises canvas after canvas, `typewriter` predicts one token a pass, "
         "`verified` gives the same text in fewer passes, because it verifies drafts. `None` is the way that the given "
-        "settings belong to, otherwise the checkpoint's own.",
+        "settings belong to, otherwise that of the checkpoint.",
     )
     temperature: float | None = setting(
         None,
@@ -96,7 +96,7 @@ class SamplingParams(JsonForm):
     )
     top_p: float | None = setting(
         None,
-        "Only the likeliest tokens up to this probability together may be drawn; at most 1. Not with `diffusion`.",
+        "Only the likeliest tokens that together reach this probability may be drawn; at most 1. Not with `diffusion`.",
         above=0,
         most=1,
     )

@@ -12,6 +12,13 @@ from typing import Any, TypeVar, cast
 _REPLACEMENT = "\ufffd"
 _PAIR_OR_HALF = re.compile(r"([\ud800-\udbff])([\udc00-\udfff])|[\ud800-\udfff]")
 
+# As regular expressions and Lark spell them. The last branch keeps a backslash with the character after it.
+_ESCAPED = re.compile(
+    r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|\\(?:u|U0000|(?P<brace>[ux]\{0*))(?P<half>[dD][89a-fA-F][0-9a-fA-F]{2})(?(brace)\})|\\.",
+    re.S,
+)
+
 Value = TypeVar("Value")
 
 
@@ -28,6 +35,14 @@ def without_surrogates(value: Value) -> Value:
         return cast(Value, _repaired(value)) if _broken(value) else value
     except RecursionError:  # Nested too deeply for JSON. Whoever uses the value says so.
         return value
+
+
+def without_escaped_surrogates(source: str) -> str:
+    r"""The source of a regular expression or a Lark grammar without halves that it spells with escapes.
+
+    ``\ud835\udc00`` becomes its character, any other ``\ud835`` or ``\u{d835}`` becomes U+FFFD.
+    """
+    return _ESCAPED.sub(_unescaped, source)
 
 
 def _broken(value: Any) -> bool:
@@ -53,4 +68,14 @@ def _repaired(value: Any) -> Any:
 
 def _character(match: re.Match[str]) -> str:
     high, low = match.groups()
-    return chr(0x10000 + (ord(high) - 0xD800) * 0x400 + ord(low) - 0xDC00) if high else _REPLACEMENT
+    return _joined(ord(high), ord(low)) if high else _REPLACEMENT
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    if match[1]:
+        return _joined(int(match[1], 16), int(match[2], 16))
+    return _REPLACEMENT if match["half"] else match[0]
+
+
+def _joined(high: int, low: int) -> str:
+    return chr(0x10000 + (high - 0xD800) * 0x400 + low - 0xDC00)

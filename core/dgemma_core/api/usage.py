@@ -17,15 +17,15 @@ class Usage(JsonForm):
             same step.
         completion_tokens: tokens of the answer that were kept (not canvas positions).
         reasoning_tokens: kept tokens that are reasoning.
-        canvases: canvases denoised.
-        denoising_steps: denoising steps this request took part in.
-        positions: canvas positions computed over all denoising steps.
+        canvases: canvases denoised. The one that drafts a verified answer is one canvas, however far it moves.
+        denoising_steps: denoising steps this request took part in; 0 for a typewriter.
+        positions: canvas positions computed over all denoising steps, without the drafts that were verified.
         forward_passes: forward passes this request took part in, with those of its prompt.
         queue_s: seconds from submit to the first forward pass.
-        prefill_s: seconds from the first forward pass to the end of the first denoising step.
-        denoise_s: seconds from the end of the first denoising step to the request's end.
-        guide_s: seconds of ``prefill_s`` and ``denoise_s`` that a guide of the canvas, like a grammar, took on the
-            host.
+        prefill_s: seconds from the first forward pass to the end of the first denoising step, or of the pass that
+            predicts the first token.
+        denoise_s: seconds from then to the request's end.
+        guide_s: seconds of ``prefill_s`` and ``denoise_s`` that a guide, like a grammar, took on the host.
     """
 
     prompt_tokens: int = 0
@@ -72,7 +72,8 @@ class EngineStats(JsonForm):
         canvases: canvases of all requests that ended.
         denoising_steps: sum over all requests.
         positions: canvas positions computed so far.
-        prefill_tokens: prompt and commit tokens computed so far.
+        prefill_tokens: tokens encoded so far: of prompts, of finished canvases, and of verified and typed answers
+            those that no draft has encoded.
         max_batch: most requests that shared one forward pass.
         prefix_hits: times that a request reused a prefix, from the cache or from another request in the same step.
         prefix_tokens: prompt tokens in those reused prefixes.

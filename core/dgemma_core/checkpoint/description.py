@@ -116,7 +116,7 @@ def _check_small_files(spec: LoadSpec, folder: Path) -> None:
             f"{folder} has no tokenizer.json, the only form of a tokenizer that is read; download it from the "
             "checkpoint's page, or make it with `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`"
         )
-    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"):
         if (folder / name).is_file() and (problem := problem_of(folder / name)):
             raise CheckpointError(f"{folder}/{name} cannot be read: {problem}")
 

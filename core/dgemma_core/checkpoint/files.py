@@ -111,4 +111,4 @@ def check_weight_files(folder: Path) -> None:
             f"{folder} holds pickled weights only ({', '.join(pickles[:3])}); unpickling can run code, so only "
             "safetensors are loaded. Convert them with `model.save_pretrained(folder)` in an environment you trust."
         )
-    raise CheckpointError(f"{folder} has a config.json but no weights: looked for *.safetensors")
+    raise CheckpointError(f"{folder} has a config.json but no weights: looked for *.safetensors; download them into it")

@@ -114,6 +114,11 @@ def _tell_fallback(spec: LoadSpec, device: torch.device, description: Checkpoint
         logger.log(level, "device='auto' is the CPU here: %s", why_cpu())
 
 
+_OTHER_SHAPES = (
+    "their shapes are not those of config.json, so the files belong to different checkpoints; download both again"
+)
+
+
 def _read(folder: Path, place: Placement) -> Any:
     from transformers import DiffusionGemmaForBlockDiffusion
 
@@ -130,7 +135,8 @@ def _read(folder: Path, place: Placement) -> Any:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise
-        raise CheckpointError(f"the weights in {folder} could not be loaded: {error}") from error
+        reason = _OTHER_SHAPES if "ignore_mismatched_sizes" in str(error) else error
+        raise CheckpointError(f"the weights in {folder} could not be loaded: {reason}") from error
     model, info = read
     if info["missing_keys"]:
         # transformers would put random numbers in their place.

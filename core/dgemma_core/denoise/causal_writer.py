@@ -22,6 +22,7 @@ from dgemma_core.denoise.lookup import Lookup
 from dgemma_core.denoise.sampling_rule import SamplingRule
 from dgemma_core.denoise.sliding_canvas import SlidingCanvas
 
+_PLACES = 16  # What stands beside the text may begin at a multiple of this.
 _DRAWS = 64  # Random draws are made in blocks, so that a seed gives the same draws whatever the drafts are.
 
 
@@ -109,10 +110,21 @@ class CausalWriter:
         return 0 if self.canvas is None else self.canvas.length
 
     @property
-    def rows(self) -> int:
-        """Positions that a pass takes at most, beside the known tokens: the canvas and both drafts."""
-        drafts = (self.canvas is not None) + (self._lookup is not None)
-        return self.canvas_length + drafts * (self._most + 1)
+    def beside(self) -> int:
+        """Room that a slot needs after the answer: for a canvas and a draft beside the text, each rounded up."""
+        return self.canvas_length + self._most + 3 * _PLACES if self.drafting else 0
+
+    @property
+    def drafting(self) -> bool:
+        """Whether there is anything that drafts."""
+        return self.canvas is not None or self._lookup is not None
+
+    def rows(self, known: int) -> int:
+        """Positions that a pass takes at most, beside its ``known`` tokens: the canvas and both drafts."""
+        # A canvas that is full of known tokens drafts nothing. A second draft repeats the known tokens.
+        if self._lookup is None or known >= self.canvas_length:
+            return self.canvas_length + self._most
+        return self.canvas_length + 2 * self._most + known
 
     def begin(self) -> Accepted:
         """The tokens that the grammar forces at the answer's beginning. Call it once, before the first pass."""

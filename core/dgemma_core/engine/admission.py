@@ -22,7 +22,7 @@ from dgemma_core.denoise.guide import Guide
 from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.engine.without_effect import tell_temperature
-from dgemma_core.engine.writers import make_writer
+from dgemma_core.engine.writers import EVERY_SOURCE, make_writer
 from dgemma_core.errors import ContextOverflowError
 from dgemma_core.structured.causal_grammar import CausalGrammar
 from dgemma_core.structured.grammar_cursor import GrammarCursor
@@ -42,6 +42,9 @@ class Admission:
         spec: limits the context.
         cancel: weak reference to what a handle's ``cancel`` calls. Each handle gets a strong one, which keeps the
             engine alive while somebody holds a handle.
+
+    Attributes:
+        draft_sources: what the drafts of verified answers come from.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Admission:
     ) -> None:
         self.parts = parts
         self.spec = spec
+        self.draft_sources = EVERY_SOURCE
         self._cancel = cancel
 
     @property
@@ -76,7 +80,7 @@ class Admission:
         guide = writer = None
         if decoding != "diffusion":
             causal = None if cursor is None else CausalGrammar(cursor)
-            writer = make_writer(self.parts.description, decoding, params, prompt.ids, room, causal)
+            writer = make_writer(self.parts.description, decoding, params, prompt.ids, room, causal, self.draft_sources)
         else:
             tell_temperature(params)
             guide = None if cursor is None else GrammarGuide(cursor)

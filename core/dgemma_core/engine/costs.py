@@ -28,6 +28,7 @@ class Costs:
         self._steps = 0
         self._passes = 0
         self._positions = 0
+        self._typing = False
         self._guide_s = 0.0
         self._submitted = time.monotonic()
         self._started: float | None = None
@@ -46,10 +47,10 @@ class Costs:
         """Book one denoising step that computed ``positions`` positions."""
         self._steps += 1
         self._positions += positions
-        self.predicted()
+        self._has_token()
 
     def canvas(self) -> None:
-        """Book one finished canvas."""
+        """Book one finished canvas, or the one that drafts."""
         self._canvases += 1
 
     def forward_pass(self) -> None:
@@ -57,7 +58,11 @@ class Costs:
         self._passes += 1
 
     def predicted(self) -> None:
-        """Note that the request has its first token, if it is the first."""
+        """Note that a pass has predicted tokens in the causal mode."""
+        self._typing = True
+        self._has_token()
+
+    def _has_token(self) -> None:
         if self._denoising_since is None:
             self._denoising_since = time.monotonic()
 
@@ -73,11 +78,13 @@ class Costs:
         """The error of a request whose deadline has passed: its timeout, the time that passed, and where."""
         timeout = self._timeout or 0.0
         elapsed = timeout if self.deadline is None else time.monotonic() - (self.deadline - timeout)
-        remedy = "give it more seconds, or lower max_new_tokens"
+        remedy = "give it more seconds, or lower max_new_tokens (max_tokens in an adapter)"
         if self._started is None:
             stage, remedy = "in the queue", "give it more seconds, or send fewer requests at once"
         elif self._denoising_since is None:
             stage, remedy = "while its prompt was encoded", "give it more seconds, or shorten the prompt"
+        elif self._typing:
+            stage = f"while its answer was written ({self._passes} forward passes in all)"
         else:
             stage = f"while it was denoised (canvas {self._canvases + 1}, {self._steps} steps in all)"
         return f"timeout={timeout}: the request did not finish; it was dropped after {elapsed:.3g} s, {stage}; {remedy}"

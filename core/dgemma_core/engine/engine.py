@@ -16,6 +16,7 @@ from dgemma_core.api.handle import RequestHandle
 from dgemma_core.api.infilling import Hole, Infilled
 from dgemma_core.api.load_spec import LoadSpec
 from dgemma_core.api.messages import Message
+from dgemma_core.api.patience import result_of
 from dgemma_core.api.protocol import Progress
 from dgemma_core.api.questions import Answer, Question
 from dgemma_core.api.request import Prompt, Request, Tools
@@ -83,7 +84,8 @@ class Engine(Weightless):
         Args:
             model: the model; it is put into eval mode and must not be used elsewhere while the engine runs.
             tokenizer: its fast tokenizer, with a chat template if messages are to be used.
-            options: ``max_context``, ``max_batch_tokens``, ``max_queue``, ``prefix_cache_bytes`` as in ``LoadSpec``.
+            options: ``max_context``, ``max_batch_tokens``, ``max_queue``, ``prefix_cache_bytes``, ``threads`` as in
+                ``LoadSpec``.
 
         Raises:
             ValueError: model or tokenizer have another class, they do not belong together, or an option is unknown.
@@ -131,7 +133,7 @@ class Engine(Weightless):
             EngineClosedError: the engine is closed.
         """
         self._begin_loading(progress)
-        self._worker.ready.result()
+        result_of(self._worker.ready)
 
     async def aload(self, progress: Progress | None = None) -> None:
         """:meth:`load` without blocking the event loop."""

@@ -9,7 +9,7 @@ from dgemma_core.api.load_spec import EMBEDDED, LoadSpec
 from dgemma_core.api.requirements import explained_imports
 from dgemma_core.checkpoint.description import mismatch
 
-_OPTIONS = ("max_context", "max_batch_tokens", "max_queue", "prefix_cache_bytes")
+_OPTIONS = ("max_context", "max_batch_tokens", "max_queue", "prefix_cache_bytes", "threads")
 
 
 def checked_spec(spec: LoadSpec | None) -> LoadSpec:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from dgemma_core.api.handle import RequestHandle
+from dgemma_core.api.patience import patience
 from dgemma_core.engine.sequence import Sequence
 from dgemma_core.errors import QueueFullError
 
@@ -66,7 +67,7 @@ class Inbox:
                         f"max_queue={self.max_queue}: {self.waiting} requests are waiting, there is no room for "
                         f"{len(sequences)} more; wait for some of them, or raise LoadSpec.max_queue"
                     )
-                self._room.wait()
+                self._room.wait(patience())
                 self._check_usable()
                 for sequence in sequences:
                     sequence.costs.restart_clock()

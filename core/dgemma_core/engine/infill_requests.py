@@ -73,5 +73,10 @@ def holed_text(admission: Admission, pieces: Seq[str | Hole], params: SamplingPa
     guide = InfillGuide(layout, description.end_id, description.pad_id)
     room = admission.room(len(layout.prompt), layout.room(length))
     params.check_denoising("an infilled text")
-    sequence = admission.rendered_sequence(Rendered(layout.prompt), settings, params, room, guide)
+    # A text never calls tools. Only a grammar of the caller's own may name their tokens.
+    grammars = [piece.grammar for piece in pieces if isinstance(piece, Hole)]
+    named = any(grammar is not None and grammar.kind == "lark" for grammar in grammars)
+    banned = () if named else admission.parts.template.call_tokens
+    rendered = Rendered(layout.prompt)
+    sequence = admission.rendered_sequence(rendered, settings, params, room, guide, banned=banned)
     return HoledText(tuple(pieces), sequence, layout.fillings, closing, Detokenizer(description.tokenizer))

@@ -11,6 +11,7 @@ from dgemma_core.api.protocol import Progress
 from dgemma_core.checkpoint.weights import load_weights
 from dgemma_core.engine.checkpoint_parts import CheckpointParts
 from dgemma_core.engine.loop import Loaded
+from dgemma_core.engine.threads import set_threads
 from dgemma_core.engine.without_effect import tell_prefix_cache
 from dgemma_core.errors import CheckpointError, DGemmaError, OutOfMemoryError, is_out_of_memory
 from dgemma_core.execution.backend import Backend
@@ -77,6 +78,7 @@ class Loader:
         began = time.monotonic()
         model = load_weights(spec, description, self.progress) if self._model is None else self._model
         backend = self.make_backend(model)
+        set_threads(spec.threads, backend)
         tell_prefix_cache(spec, backend)
         budget = spec.max_batch_tokens or (_BATCH_TOKENS_CPU if backend.on_cpu else _BATCH_TOKENS_ACCELERATOR)
         return Loaded(

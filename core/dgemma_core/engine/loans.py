@@ -54,6 +54,7 @@ class Lenders:
         )
         length = best[0] - (len(wanted) - sequence.pending)
         if sequence.writer is not None:
-            # It predicts the next token after its last token, which it encodes itself.
-            length = min(length, sequence.pending - 1)
+            # It encodes the prompt's last token and what follows itself: it predicts after them, and whoever has
+            # encoded the prompt begins to draft.
+            length = min(length, sequence.prompt_length - 1 - sequence.committed)
         return Loan(self._sequences[best[1]], length) if length >= SHORTEST_LOAN else None

@@ -79,7 +79,7 @@ class Loop:
             try:
                 self._open_slot(sequence)
             except Exception as error:
-                if is_out_of_memory(error) and len(self.scheduler.running) > 1:
+                if is_out_of_memory(error) and sequence.slot is None and len(self.scheduler.running) > 1:
                     # It is tried again after a running sequence has freed its memory.
                     self.scheduler.put_back(sequence)
                     break
@@ -129,7 +129,7 @@ class Loop:
         sequence.costs.forward_pass()
         if part.loan:
             self._counters.add(prefix_hits=1, prefix_tokens=part.loan.length)
-        if part.encode and not sequence.pending and (sequence.writer is None or not sequence.blocks):
+        if part.encode and _is_worth_keeping(sequence, part.encode):
             self._remember(sequence)
         if isinstance(result, Written):
             self._advance_writer(part, result)
@@ -160,7 +160,7 @@ class Loop:
         accepted = book_written(part, result, self.backend, slot_of(sequence))
         ended = self._emit(sequence, accepted)
         # The draft stands after the text that has just been confirmed.
-        if sequence.drafts and writer.canvas is not None and not ended:
+        if sequence.drafts and result.canvas is not None and writer.canvas is not None and not ended:
             sequence.handle.emit(sliding_draft_event(sequence, writer.canvas, self._end_ids))
 
     def _emit(self, sequence: Sequence, accepted: Accepted) -> bool:
@@ -197,3 +197,13 @@ class Loop:
         logger.warning("out of memory: the prefix cache is dropped")
         self.prefixes.clear()
         self.backend.free_unused()
+
+
+def _is_worth_keeping(sequence: Sequence, encoded: int) -> bool:
+    """Whether the prefix cache gets what a sequence has encoded, the last ``encoded`` tokens of it in this pass.
+
+    A writer encodes some tokens every pass. It is kept after its prompt, and again at its end.
+    """
+    if sequence.writer is None:
+        return not sequence.pending
+    return sequence.committed - encoded < sequence.prompt_length <= sequence.committed

@@ -91,7 +91,7 @@ class Sequence:
     def capacity(self) -> int:
         """Positions that the slot needs: the prompt, and the answer with its canvases."""
         if self.writer is not None:
-            return self.prompt_length + self.max_new_tokens + self.writer.canvas_length
+            return self.prompt_length + self.max_new_tokens + self.writer.beside
         canvas = self.settings.canvas_length
         return self.prompt_length + -(-self.max_new_tokens // canvas) * canvas
 
@@ -136,7 +136,8 @@ class Sequence:
     def active(self) -> int:
         """Positions of drafts that the next pass computes: of its canvas, and of what is verified."""
         if self.writer is not None:
-            return self.writer.rows
+            # The prompt is encoded without drafts.
+            return self.writer.canvas_length if self.prefilling else self.writer.rows(self.pending)
         return self.canvas.active if self.canvas else self.settings.canvas_length
 
     def start(self, slot: Slot, reused: int) -> None:
@@ -170,6 +171,7 @@ class Sequence:
     def encoded(self, count: int) -> None:
         """Book ``count`` pending tokens that now have keys and values."""
         self.committed += count
+        self.unadopted = 0  # The pass has adopted them.
         self._drop_images()
 
     def _drop_images(self) -> None:

@@ -10,6 +10,7 @@ from dgemma_core.api.protocol import EngineFacts
 from dgemma_core.api.request import Prompt, Request, Tools
 from dgemma_core.api.sampling_params import SamplingParams
 from dgemma_core.engine.admission import Admission
+from dgemma_core.engine.writers import DraftSource
 
 
 class Weightless:
@@ -43,6 +44,15 @@ class Weightless:
     def canvas_length(self) -> int:
         """Positions denoised together, by default. A request may ask for fewer."""
         return self._parts.description.canvas_limit
+
+    @property
+    def draft_sources(self) -> frozenset[DraftSource]:
+        """What the drafts of verified answers come from: the canvas, and earlier text. Set it for measurements."""
+        return self._admission.draft_sources
+
+    @draft_sources.setter
+    def draft_sources(self, sources: frozenset[DraftSource]) -> None:
+        self._admission.draft_sources = sources
 
     def facts(self) -> EngineFacts:
         """Facts to plan requests with.

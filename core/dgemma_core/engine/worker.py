@@ -12,6 +12,7 @@ from concurrent.futures import Future
 import torch
 
 from dgemma_core.api.handle import RequestHandle
+from dgemma_core.api.patience import result_of
 from dgemma_core.api.usage import EngineStats
 from dgemma_core.engine.counters import Counters
 from dgemma_core.engine.inbox import Inbox
@@ -117,7 +118,7 @@ class Worker:
             if self._thread is None or self._ended is not None:
                 return 0
             done = self._inbox.clear_prefixes()
-        return done.result()
+        return result_of(done)
 
     def stats(self) -> EngineStats:
         """A snapshot of the counters."""

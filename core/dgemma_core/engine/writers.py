@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 
@@ -14,6 +15,8 @@ from dgemma_core.denoise.lookup import Lookup
 from dgemma_core.denoise.sampling_rule import SamplingRule
 from dgemma_core.denoise.sliding_canvas import SlidingCanvas
 
+DraftSource = Literal["canvas", "lookup"]
+EVERY_SOURCE: frozenset[DraftSource] = frozenset(get_args(DraftSource))
 # Positions of the canvas that drafts. Longer ones gave no fewer passes, and positions are what a CPU pays for.
 DRAFT_CANVAS = 16
 # Tokens of a draft at most: what the canvas holds beside the token that is known already.
@@ -29,6 +32,7 @@ def make_writer(
     prompt: Sequence[int],
     room: int,
     guide: CausalGuide | None = None,
+    sources: frozenset[DraftSource] = EVERY_SOURCE,
 ) -> CausalWriter:
     """The writer of one answer.
 
@@ -39,12 +43,15 @@ def make_writer(
         prompt: token ids.
         room: tokens the answer may take.
         guide: keeps the text within a grammar.
+        sources: what the drafts of verified decoding come from.
     """
-    verified = decoding == "verified"
+    if decoding != "verified":
+        sources = frozenset()
     lookup = canvas = None
-    if verified:
+    if "lookup" in sources:
         lookup = Lookup(len(prompt) + room)
         lookup.extend(prompt)
+    if "canvas" in sources:
         canvas = SlidingCanvas(
             length=min(DRAFT_CANVAS, description.canvas_limit),
             vocab_size=description.vocab_size,
@@ -62,7 +69,7 @@ def make_writer(
         logprobs=params.top_logprobs if params.logprobs else None,
         canvas=canvas,
         lookup=lookup,
-        most=LONGEST_DRAFT if verified else 0,
+        most=LONGEST_DRAFT if sources else 0,
         guide=guide,
     )
 

@@ -1,137 +1,149 @@
-"""Attention of each segment over its own sequence's keys and values, and the masks for it."""
+"""Attention of each sequence's new tokens over its own keys and values, and the masks for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import copy
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dgemma_core.execution.kv_cache import SequenceCache
 from dgemma_core.execution.row_padding import KEY_MULTIPLE, QUERY_MULTIPLE, pad_rows
 from dgemma_core.execution.segments import Segment
 
 
 @dataclass(frozen=True)
-class View:
-    """The keys that one segment attends to, in one kind of layer.
+class Reader:
+    """Rows of the flat batch that attend together: one segment, or those of a sequence that share their positions.
 
     Attributes:
-        segment: the queries.
-        window: keys that a query of a sliding layer sees, its own included; None in a full layer.
-        cached: masks made so far, by window.
+        segments: their tokens, end to end.
         first_row: row of the first query in the flat batch.
-        rows: number of queries: all of the segment's, or its outputs.
+        rows: number of queries.
+        wanted: the queries among the segments' tokens; None for all.
+        biases: made so far, by window.
     """
 
-    segment: Segment
-    window: int | None
-    cached: dict[int | None, Tensor]
+    segments: tuple[Segment, ...]
     first_row: int
     rows: int
+    wanted: Tensor | None = None
+    biases: dict[int | None, Tensor | None] = field(default_factory=dict)
 
     @property
-    def first_key(self) -> int:
-        """Position of the first key. For a causal segment it is rounded down to a multiple; the mask hides the rest."""
-        first = 0 if self.window is None else max(0, self.segment.start - self.window + 1)
-        return first // KEY_MULTIPLE * KEY_MULTIPLE if self.segment.causal else first
+    def cache(self) -> SequenceCache:
+        """Keys and values of the sequence."""
+        return self.segments[0].cache
 
     @property
-    def last_key(self) -> int:
-        """Position after the last key. For a causal segment it is rounded up to a multiple; the mask hides the rest."""
-        stop = self.segment.stop
-        return -(-stop // KEY_MULTIPLE) * KEY_MULTIPLE if self.segment.causal else stop
+    def masked(self) -> bool:
+        """Whether some query does not see every key that is read. A lone canvas sees all of them."""
+        return len(self.segments) > 1 or self.segments[0].causal
 
-    def mask(self, device: torch.device) -> Tensor | None:
-        """Which keys each query sees: bool ``[rows, last_key - first_key]``. The layers share one mask.
+    def keys(self, window: int | None) -> tuple[int, int]:
+        """Range ``[first, stop)`` of the keys that are read; with a mask, whole multiples of ``KEY_MULTIPLE``."""
+        first = min(0 if window is None else max(0, segment.start - window + 1) for segment in self.segments)
+        stop = max(segment.key_stop for segment in self.segments)
+        if not self.masked:
+            return first, stop
+        return first // KEY_MULTIPLE * KEY_MULTIPLE, -(-stop // KEY_MULTIPLE) * KEY_MULTIPLE
 
-        None for a canvas, which sees every key.
+    def bias(self, window: int | None, heads: int, like: Tensor) -> Tensor | None:
+        """What is added to the attention scores: 0 where a query sees a key, ``-inf`` elsewhere. Layers share it.
+
+        Args:
+            window: keys that a query sees, its own included; None for all.
+            heads: query heads for each key head.
+            like: gives device and dtype.
+
+        Returns:
+            ``[heads * rows, keys]`` with the rows padded to a multiple of ``QUERY_MULTIPLE``. None if all see all.
         """
-        if not self.segment.causal:
+        if not self.masked:
             return None
-        whole = self._whole_mask(device)
-        # The outputs of a causal segment are its last tokens.
-        return whole[len(whole) - self.rows :]
-
-    def _whole_mask(self, device: torch.device) -> Tensor:
-        if self.window not in self.cached:
-            start, length = self.segment.start, self.segment.length
-            query = torch.arange(start, start + length, device=device)[:, None]
-            key = torch.arange(self.first_key, self.last_key, device=device)[None]
-            visible = key <= query
-            if self.window is not None:
-                visible &= key > query - self.window
-            for first, after in self.segment.blocks:
-                visible[first - start : after - start, first - self.first_key : after - self.first_key] = True
-            self.cached[self.window] = visible
-        return self.cached[self.window]
+        if window not in self.biases:
+            first, stop = self.keys(window)
+            visible = torch.cat([_visible(segment, window, first, stop) for segment in self.segments])
+            if self.wanted is not None:
+                visible = visible[self.wanted]
+            # Padding queries see every key, because a query that sees none gives NaN.
+            visible = F.pad(visible, (0, 0, 0, -len(visible) % QUERY_MULTIPLE), value=True)
+            bias = torch.zeros(visible.shape, dtype=like.dtype).masked_fill_(~visible, -torch.inf)
+            self.biases[window] = bias.repeat(heads, 1).to(like.device)
+        return self.biases[window]
 
 
-class Masks:
-    """The views of all segments, for sliding and for full layers.
-
-    Args:
-        segments: in the order of the flat batch.
-        window: of the sliding layers.
-    """
-
-    def __init__(self, segments: Sequence[Segment], window: int) -> None:
-        self._segments = segments
-        self._window = window
-        self._cached: list[dict[int | None, Tensor]] = [{} for _ in segments]
-        self._make_views([segment.length for segment in segments])
-
-    def views(self, sliding: bool) -> list[View]:
-        """The views of all segments, for one kind of layer."""
-        return self._sliding if sliding else self._full
-
-    def of_outputs(self) -> Masks:
-        """The same views with only the rows of wanted positions; see ``Segment.outputs``."""
-        rest = copy(self)
-        rest._make_views([segment.outputs for segment in self._segments])
-        return rest
-
-    def _make_views(self, counts: Sequence[int]) -> None:
-        """Make the views of a flat batch with so many rows per segment."""
-        first = list(accumulate(counts, initial=0))
-        self._sliding, self._full = (
-            [
-                View(segment, window, cached, row, count)
-                for segment, cached, row, count in zip(self._segments, self._cached, first, counts, strict=False)
-            ]
-            for window in (self._window, None)
-        )
+def _visible(segment: Segment, window: int | None, first: int, stop: int) -> Tensor:
+    """Which of the keys ``[first, stop)`` each token of a segment sees: bool ``[length, stop - first]``."""
+    key = torch.arange(first, stop)
+    own = key - segment.place  # The segment's own tokens, by their number.
+    query = torch.arange(segment.length)[:, None]
+    if not segment.causal:
+        nearest = 0 if window is None else segment.start - window + 1
+        mine = (own >= 0) & (own < segment.stop - segment.start)
+        return (mine | ((key < segment.start) & (key >= nearest))).expand(segment.length, -1)
+    visible = ((own >= 0) & (own <= query)) | (key < segment.start)
+    if window is not None:
+        position = torch.where(own >= 0, segment.start + own, key)
+        visible &= position > segment.start + query - window
+    for begin, after in segment.blocks:
+        visible[begin - segment.start : after - segment.start, begin - first : after - first] = True
+    return visible
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def readers(segments: Sequence[Segment]) -> list[Reader]:
+    """The readers of a flat batch, in its order."""
+    made, row = [], 0
+    for members in _together(segments):
+        count = sum(segment.length for segment in members)
+        made.append(Reader(members, row, count))
+        row += count
+    return made
+
+
+def readers_of_outputs(before: Sequence[Reader]) -> list[Reader]:
+    """The same readers with only the rows of wanted positions; see ``Segment.outputs``."""
+    made, row = [], 0
+    for reader in before:
+        count = sum(segment.outputs for segment in reader.segments)
+        if count:
+            offset, wanted = 0, []
+            for segment in reader.segments:
+                wanted.append(offset + segment.output_places)
+                offset += segment.length
+            made.append(Reader(reader.segments, row, count, torch.cat(wanted)))
+        row += count
+    return made
+
+
+def _together(segments: Sequence[Segment]) -> Iterator[tuple[Segment, ...]]:
+    numbered = enumerate(segments)
+    for _, members in groupby(numbered, lambda item: (id(item[1].cache), item[1].start) if item[1].shared else item[0]):
+        yield tuple(segment for _, segment in members)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, scale: float, rows: int) -> Tensor:
     """Grouped-query attention (https://arxiv.org/abs/2305.13245).
 
     Args:
-        queries: ``[tokens, heads, dim]``.
+        queries: ``[tokens, heads, dim]``, at least ``rows``.
         keys: ``[kv_heads, keys, dim]``.
         values: ``[kv_heads, keys, dim]``.
-        mask: bool ``[tokens, keys]``, True where a query sees a key; None if all see all.
+        bias: ``[heads / kv_heads * padded rows, keys]``, added to the scores; None if all see all.
         scale: factor of the attention scores.
+        rows: number of queries. The tokens after them pad them to a multiple of ``QUERY_MULTIPLE``.
 
     Returns:
-        ``[tokens, heads, dim]``.
+        ``[tokens, heads, dim]``, at least ``rows``.
     """
-    wanted = queries.shape[0]
-    queries = pad_rows(queries, QUERY_MULTIPLE)
+    wanted = -(-rows // QUERY_MULTIPLE) * QUERY_MULTIPLE
+    queries = queries[:wanted] if len(queries) >= wanted else pad_rows(queries[:rows], QUERY_MULTIPLE)
     tokens, heads, dim = queries.shape
     kv_heads = keys.shape[0]
-    grouped = queries.transpose(0, 1).unflatten(0, (kv_heads, heads // kv_heads))
-    if mask is None:
-        # Without a mask the queries of a group are more rows over the same keys, so no key is repeated.
-        out = F.scaled_dot_product_attention(grouped.flatten(1, 2)[None], keys[None], values[None], scale=scale)
-        return out[0].view(heads, tokens, dim).transpose(0, 1)[:wanted]
-    # Padding queries see every key, because a query that sees none gives NaN. They are cut off at the end.
-    mask = F.pad(mask, (0, 0, 0, tokens - wanted), value=True)
-    group = heads // kv_heads
-    keys = keys[:, None].expand(-1, group, -1, -1)
-    values = values[:, None].expand(-1, group, -1, -1)
-    out = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
-    return out.reshape(heads, tokens, dim).transpose(0, 1)[:wanted]
+    # The queries of a group are more rows over the same keys, so no key is repeated.
+    grouped = queries.transpose(0, 1).reshape(1, kv_heads, heads // kv_heads * tokens, dim)
+    out = F.scaled_dot_product_attention(grouped, keys[None], values[None], attn_mask=bias, scale=scale)
+    return out.view(heads, tokens, dim).transpose(0, 1)

@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgemma_core.execution.attention import Masks, View, attend
-from dgemma_core.execution.experts import mix_experts
+from dgemma_core.execution.attention import Reader, attend, readers, readers_of_outputs
 from dgemma_core.execution.kv_cache import KVLayout
+from dgemma_core.execution.layers import Layer, rms_norm, signed
 from dgemma_core.execution.row_padding import pad_rows, row_multiple
-from dgemma_core.execution.segments import Copy, Segment, output_rows, turns
+from dgemma_core.execution.segments import Copy, Segment, output_rows
 
 
 class Backbone:
@@ -43,32 +43,41 @@ class Backbone:
     def __init__(self, model: Any) -> None:
         encoder, decoder = model.model.encoder.language_model, model.model.decoder
         config = model.config.text_config
-        self._encoder_layers = list(encoder.layers)
-        self._decoder_layers = list(decoder.layers)
         self._types: list[str] = list(config.layer_types)
         self._window: int = config.sliding_window
         self._rotary = decoder.rotary_emb
-        self._norm = decoder.norm
+        self._encoder_norm, self._decoder_norm = encoder.norm, decoder.norm
         self._embed = decoder.embed_tokens
+        self._encoder_embed = encoder.embed_tokens
         self._self_conditioning = decoder.self_conditioning
         self._tied = all(
             a.self_attn.q_proj.weight is b.self_attn.q_proj.weight
-            for a, b in zip(self._encoder_layers, self._decoder_layers, strict=True)
+            for a, b in zip(encoder.layers, decoder.layers, strict=True)
         )
+        self._decoder_layers = [Layer(module) for module in decoder.layers]
+        self._encoder_layers = self._decoder_layers if self._tied else [Layer(module) for module in encoder.layers]
         # These scalars are buffers and never tied, so the two modes may differ in them although they share weights.
-        self._encoder_scalars = [float(layer.layer_scalar) for layer in self._encoder_layers]
-        self._decoder_scalars = [float(layer.layer_scalar) for layer in self._decoder_layers]
+        scalars = [
+            torch.tensor([float(layer.layer_scalar) for layer in layers], dtype=self._embed.weight.dtype)
+            for layers in (encoder.layers, decoder.layers)
+        ]
+        self._layer_scalars: tuple[Tensor, Tensor] | None = None
+        if any(bool((mode != 1).any()) for mode in scalars):
+            of_encoder, of_decoder = (mode.unsqueeze(-1).to(self._embed.weight.device) for mode in scalars)
+            self._layer_scalars = (of_encoder, of_decoder)
         self.hidden_size: int = config.hidden_size
         self.device: torch.device = self._embed.weight.device
         self.dtype: torch.dtype = self._embed.weight.dtype
-        self.layouts = [
-            KVLayout(layer.self_attn.k_proj.out_features // layer.self_attn.head_dim, layer.self_attn.head_dim)
-            for layer in self._decoder_layers
-        ]
+        self.layouts = [KVLayout(layer.kv_heads, layer.head_dim) for layer in self._decoder_layers]
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Scaled token embeddings: int64 ``[tokens]`` -> ``[tokens, hidden]``."""
+        """The decoder's scaled token embeddings: int64 ``[tokens]`` -> ``[tokens, hidden]``."""
         embedded: Tensor = self._embed(ids)
+        return embedded
+
+    def embed_encoded(self, ids: Tensor) -> Tensor:
+        """The encoder's scaled token embeddings: int64 ``[tokens]`` -> ``[tokens, hidden]``."""
+        embedded: Tensor = self._encoder_embed(ids)
         return embedded
 
     def embed_canvas(self, ids: Tensor, soft: Tensor) -> Tensor:
@@ -92,7 +101,7 @@ class Backbone:
 
         Args:
             hidden: ``[tokens, hidden]``, embeddings of all segments, in their order.
-            segments: causal segments first, then canvases.
+            segments: in the order of the flat batch. Those that share their positions stand together.
             copies: keys and values to copy between sequences. A copy comes after the copies that fill its source.
 
         Returns:
@@ -100,39 +109,31 @@ class Backbone:
         """
         if self._tied or len({segment.causal for segment in segments}) == 1:
             return self._pass(hidden, segments, copies)
-        # Encoder and decoder have weights of their own, so each takes a pass. A draft is encoded after the canvas at
-        # its positions, everything else before the canvases.
+        # Encoder and decoder have weights of their own, so each takes a pass.
         parts = hidden.split([segment.length for segment in segments])
         outputs: list[Tensor] = [hidden[:0]] * len(segments)
-        for chosen in (
-            [i for i, s in enumerate(segments) if s.causal and not s.shared],
-            [i for i, s in enumerate(segments) if not s.causal],
-            [i for i, s in enumerate(segments) if s.causal and s.shared],
-        ):
-            if chosen:
-                group = [segments[i] for i in chosen]
-                out = self._pass(torch.cat([parts[i] for i in chosen]), group, copies)
-                copies = ()
-                for i, part in zip(chosen, out.split([segment.outputs for segment in group]), strict=True):
-                    outputs[i] = part
+        for causal in (True, False):
+            chosen = [i for i, segment in enumerate(segments) if segment.causal == causal]
+            group = [segments[i] for i in chosen]
+            out = self._pass(torch.cat([parts[i] for i in chosen]), group, copies if causal else ())
+            for i, part in zip(chosen, out.split([segment.outputs for segment in group]), strict=True):
+                outputs[i] = part
         return torch.cat(outputs)
 
     def _pass(self, hidden: Tensor, segments: Sequence[Segment], copies: Sequence[Copy]) -> Tensor:
-        tokens = hidden.shape[0]
-        causal_tokens = sum(segment.length for segment in segments if segment.causal)
-        layers = self._decoder_layers if causal_tokens < tokens else self._encoder_layers
-        order, lengths = turns(segments), [segment.length for segment in segments]
-        hidden = pad_rows(hidden, row_multiple(hidden.device))
-        rotary, masks = self._positions(hidden, segments), Masks(segments, self._window)
+        tokens, multiple = hidden.shape[0], row_multiple(hidden.device)
+        layers = self._encoder_layers if all(segment.causal for segment in segments) else self._decoder_layers
+        lengths = [segment.length for segment in segments]
+        scalars = self._scalars(segments, lengths)
+        hidden = pad_rows(hidden, multiple)
+        rotary, reading = self._positions(hidden, segments), readers(segments)
         last = len(layers) - 1
         for index, layer in enumerate(layers):
             kind = self._types[index]
-            normed = _rms_norm(layer.input_layernorm, hidden)
-            keys, values = self._keys_values(layer.self_attn, normed, rotary[kind])
-            new = list(zip(keys[:tokens].split(lengths), values[:tokens].split(lengths), strict=True))
-            for segment, (own_keys, own_values) in zip(segments, new, strict=True):
-                if not segment.shared:
-                    segment.cache.write(index, segment.start, own_keys, own_values)
+            queries, keys, values = layer.queries_keys_values(hidden, rotary[kind])
+            own = zip(segments, keys[:tokens].split(lengths), values[:tokens].split(lengths), strict=True)
+            for segment, own_keys, own_values in own:
+                segment.cache.write(index, segment.place, own_keys, own_values)
                 if segment.branch is not None:
                     segment.branch.append((own_keys, own_values))
             for copy in copies:
@@ -142,17 +143,22 @@ class Backbone:
                 if not outputs:
                     return hidden[:0]
                 rows = output_rows(segments).to(hidden.device)
-                multiple = row_multiple(hidden.device)
-                hidden, normed, cos, sin = (pad_rows(x[rows], multiple) for x in (hidden, normed, *rotary[kind]))
-                rotary[kind] = (cos, sin)
-                masks = masks.of_outputs()
-                tokens, causal_tokens = outputs, sum(s.outputs for s in segments if s.causal)
-            views = masks.views(layer.self_attn.is_sliding)
-            attended = self._attend(layer.self_attn, index, normed, rotary[kind], [(views[i], new[i]) for i in order])
-            hidden = hidden + _rms_norm(layer.post_attention_layernorm, attended)
-            hidden = self._feed_forward(layer, hidden)
-            hidden = self._scale(hidden, index, causal_tokens)
-        return _rms_norm(self._norm, hidden[:tokens])
+                hidden, queries = (pad_rows(x[rows], multiple) for x in (hidden, queries))
+                reading = readers_of_outputs(reading)
+                tokens, scalars = outputs, self._scalars(segments, [s.outputs for s in segments])
+            attended = self._attend(layer, index, queries, reading)
+            hidden = layer.after_attention(hidden, attended.flatten(1), tokens)
+            if scalars is not None:
+                hidden[:tokens] *= scalars[index]
+        return rms_norm(self._encoder_norm if layers is self._encoder_layers else self._decoder_norm, hidden[:tokens])
+
+    def _scalars(self, segments: Sequence[Segment], counts: Sequence[int]) -> Tensor | None:
+        """Each layer's scalar for each row of a flat batch: ``[layers, rows, 1]``. None if all are 1."""
+        if self._layer_scalars is None:
+            return None
+        causal = torch.tensor([s.causal for s in segments]).repeat_interleave(torch.tensor(counts))
+        encoder, decoder = self._layer_scalars
+        return torch.where(causal.to(encoder.device), encoder, decoder).unsqueeze(-1)
 
     def _positions(self, hidden: Tensor, segments: Sequence[Segment]) -> dict[str, tuple[Tensor, Tensor]]:
         ids = torch.cat([torch.arange(s.start, s.start + s.length) for s in segments])
@@ -160,62 +166,22 @@ class Backbone:
         rotary = {}
         for kind in set(self._types):
             cos, sin = self._rotary(hidden, ids[None], kind)
-            rotary[kind] = (cos[0].unsqueeze(1), sin[0].unsqueeze(1))
+            rotary[kind] = (cos[0].unsqueeze(1), signed(sin[0].unsqueeze(1)))
         return rotary
 
-    @staticmethod
-    def _keys_values(attention: Any, normed: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        keys = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim))
-        values = keys if attention.v_proj is None else attention.v_proj(normed).view(keys.shape)
-        return _rotate(_rms_norm(attention.k_norm, keys), rotary), _rms_norm(attention.v_norm, values)
-
-    @staticmethod
-    def _attend(
-        attention: Any,
-        layer: int,
-        normed: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        turns: Sequence[tuple[View, tuple[Tensor, Tensor]]],
-    ) -> Tensor:
-        """Attention of all segments, in the order of ``turns``: their views, and the keys and values they write."""
-        queries = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim))
-        queries = _rotate(_rms_norm(attention.q_norm, queries), rotary)
-        out = torch.zeros_like(queries)
-        for view, (own_keys, own_values) in turns:
-            segment = view.segment
-            if segment.shared:
-                segment.cache.write(layer, segment.start, own_keys, own_values)
-            if view.rows:
-                keys, values = segment.cache.read(layer, view.first_key, view.last_key)
-                rows = slice(view.first_row, view.first_row + view.rows)
-                out[rows] = attend(queries[rows], keys, values, view.mask(normed.device), attention.scaling)
-        projected: Tensor = attention.o_proj(out.flatten(1))
-        return projected
-
-    @staticmethod
-    def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
-        dense = layer.mlp(_rms_norm(layer.pre_feedforward_layernorm, hidden))
-        dense = _rms_norm(layer.post_feedforward_layernorm_1, dense)
-        _, weights, index = layer.router(hidden)
-        sparse = mix_experts(layer.experts, _rms_norm(layer.pre_feedforward_layernorm_2, hidden), index, weights)
-        both = dense + _rms_norm(layer.post_feedforward_layernorm_2, sparse)
-        return hidden + _rms_norm(layer.post_feedforward_layernorm, both)
-
-    def _scale(self, hidden: Tensor, layer: int, causal_tokens: int) -> Tensor:
-        encoder, decoder = self._encoder_scalars[layer], self._decoder_scalars[layer]
-        if encoder == decoder:
-            return hidden if encoder == 1.0 else hidden * encoder
-        hidden[:causal_tokens] *= encoder
-        hidden[causal_tokens:] *= decoder
-        return hidden
-
-
-def _rms_norm(norm: Any, x: Tensor) -> Tensor:
-    weight = norm.weight if norm.with_scale else None
-    return F.rms_norm(x, x.shape[-1:], weight, norm.eps)
-
-
-def _rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    cos, sin = rotary
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    def _attend(self, layer: Layer, index: int, queries: Tensor, reading: Sequence[Reader]) -> Tensor:
+        """Attention of all readers: ``[tokens, heads, head_dim]`` each."""
+        window, scale = self._window if layer.attention.is_sliding else None, layer.attention.scaling
+        out = torch.zeros_like(queries) if len(reading) > 1 else None
+        for reader in reading:
+            keys, values = reader.cache.read(index, *reader.keys(window))
+            bias = reader.bias(window, queries.shape[1] // layer.kv_heads, queries)
+            first, stop = reader.first_row, reader.first_row + reader.rows
+            attended = attend(queries[first:], keys, values, bias, scale, reader.rows)
+            if out is None:
+                # The rows after the only reader's are padding.
+                out = attended if len(attended) == len(queries) else pad_rows(attended[: reader.rows], len(queries))
+            else:
+                out[first:stop] = attended[: reader.rows]
+        assert out is not None, "a pass has segments"
+        return out

@@ -241,7 +241,9 @@ class Backend(Protocol):
         """Whether the backend computes on the host's own processor."""
 
     def open(self, capacity: int) -> Slot:
-        """A new slot with room for ``capacity`` tokens: prompt, answer and canvas together.
+        """A new slot with room for ``capacity`` tokens: prompt, answer, and what stands after them in a step.
+
+        That is a canvas, and a draft that is kept apart. Each may begin at the next multiple of 16.
 
         Raises:
             Exception: memory ran out; ``errors.is_out_of_memory`` recognises it. Nothing is allocated then.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -25,6 +24,7 @@ from dgemma_core.execution.backend import (
 from dgemma_core.execution.kv_cache import Branch, SequenceCache, cache_bytes
 from dgemma_core.execution.predictions import predict
 from dgemma_core.execution.readout import Ban, Readout
+from dgemma_core.execution.row_padding import KEY_MULTIPLE
 from dgemma_core.execution.segments import Copy, Segment
 from dgemma_core.execution.vision import VisionTower
 
@@ -121,13 +121,15 @@ class EagerBackend:
             if encoded.adopt:
                 state = self._state(encoded.slot)
                 state.cache.adopt(state.branch, encoded.start - encoded.adopt, encoded.adopt)
-        shared = _shared_starts(step)
         branches: dict[Slot, Branch] = {encoded.slot: [] for encoded in step.encode if encoded.apart}
-        segments = [self._causal(segment, shared, branches) for segment in step.encode]
-        segments += [self._bidirectional(segment, shared) for segment in step.canvases]
+        parts_of_step = self._segments(step, branches)
+        segments = [segment for _, segment in parts_of_step]
+        order = [number for number, _ in parts_of_step]
+        embedded = self._embed(step)
+        hidden = torch.cat([embedded[number] for number in order])
         copies = [Copy(self._cache(c.into), self._cache(c.source), c.start, c.stop) for c in step.copies]
-        hidden = self.backbone.forward(self._embed(step), segments, copies)
-        outputs = hidden.split([segment.outputs for segment in segments])
+        found = self.backbone.forward(hidden, segments, copies).split([segment.outputs for segment in segments])
+        outputs = [part for _, part in sorted(zip(order, found, strict=True), key=lambda item: item[0])]
         encoded_parts, parts = outputs[: len(step.encode)], outputs[len(step.encode) :]
         predictions = self._predict(step.encode, encoded_parts)
         for segment, part in zip(step.canvases, parts, strict=True):
@@ -160,17 +162,18 @@ class EagerBackend:
         if canvas.guided and len(state.hidden) != canvas.length:
             state.hidden = state.hidden.new_zeros(shape)
 
-    def _embed(self, step: Step) -> Tensor:
-        """Embeddings of the flat batch: ``[tokens, hidden]``, encoded tokens first, then the canvases."""
+    def _embed(self, step: Step) -> list[Tensor]:
+        """Embeddings ``[tokens, hidden]`` of each segment, encoded ones first, then the canvases."""
         device, parts = self.backbone.device, []
         if step.encode:
             ids = torch.cat([segment.tokens for segment in step.encode]).to(device)
-            parts.append(self._with_images(self.backbone.embed(ids), step.encode))
+            embedded = self._with_images(self.backbone.embed_encoded(ids), step.encode)
+            parts += embedded.split([len(segment.tokens) for segment in step.encode])
         if step.canvases:
             ids = torch.cat([canvas.tokens for canvas in step.canvases]).to(device)
             soft = torch.cat([self._conditioning(canvas) for canvas in step.canvases])
-            parts.append(self.backbone.embed_canvas(ids, soft))
-        return torch.cat(parts)
+            parts += self.backbone.embed_canvas(ids, soft).split([canvas.active for canvas in step.canvases])
+        return parts
 
     def _with_images(self, embedded: Tensor, segments: Sequence[EncodeSegment]) -> Tensor:
         """Replace the embeddings of image tokens by the vision tower's. They are kept for this pass only."""
@@ -195,30 +198,41 @@ class EagerBackend:
             soft = soft.index_copy(0, pinned.to(device), self.backbone.embed(canvas.tokens[pinned].to(device)))
         return soft
 
-    def _causal(self, segment: EncodeSegment, shared: set[tuple[Slot, int]], branches: dict[Slot, Branch]) -> Segment:
-        length = len(segment.tokens)
+    def _segments(self, step: Step, branches: dict[Slot, Branch]) -> list[tuple[int, Segment]]:
+        """The segments in the order of the flat batch, each with its number in the step, canvases counted last.
+
+        The segments of a slot that begin at the same position stand together: the draft whose keys and values stay,
+        the canvas, then the draft that is kept apart. The latter two have places after the first one's.
+        """
+        made: list[tuple[int, Segment]] = []
+        for members in _by_place(step).values():
+            place = None
+            for number, part in members:
+                if isinstance(part, EncodeSegment):
+                    segment = self._causal(part, branches.get(part.slot) if part.apart else None)
+                else:
+                    segment = self._bidirectional(part)
+                segment = replace(segment, shared=len(members) > 1, own_place=place)
+                # A multiple, so that the sums over keys have the same order at every place.
+                place = segment.start + _multiple(segment.key_stop - segment.start)
+                made.append((number, segment))
+        return made
+
+    def _causal(self, segment: EncodeSegment, branch: Branch | None) -> Segment:
         return Segment(
             cache=self._cache(segment.slot),
             start=segment.start,
-            length=length,
+            length=len(segment.tokens),
             causal=True,
-            stop=segment.start + length,
+            stop=segment.start + len(segment.tokens),
             blocks=tuple((i.start, i.stop) for i in segment.images) if self.vision.bidirectional else (),
             predicts=segment.predict.rows if segment.predict else 0,
-            shared=(segment.slot, segment.start) in shared,
-            branch=branches[segment.slot] if segment.apart else None,
+            branch=branch,
         )
 
-    def _bidirectional(self, canvas: CanvasSegment, shared: set[tuple[Slot, int]]) -> Segment:
-        return Segment(
-            cache=self._cache(canvas.slot),
-            start=canvas.start,
-            length=canvas.active,
-            causal=False,
-            stop=canvas.start + canvas.length,
-            wanted=canvas.reads,
-            shared=(canvas.slot, canvas.start) in shared,
-        )
+    def _bidirectional(self, canvas: CanvasSegment) -> Segment:
+        stop = canvas.start + canvas.length
+        return Segment(self._cache(canvas.slot), canvas.start, canvas.active, False, stop, wanted=canvas.reads)
 
     def _predict(self, segments: Sequence[EncodeSegment], hidden: Sequence[Tensor]) -> tuple[Prediction, ...]:
         """The predictions that are wanted, in order. Hidden states that are kept stay on the device."""
@@ -243,10 +257,18 @@ class EagerBackend:
         return [CanvasResult(*parts) for parts in zip(*split, strict=True)]
 
 
-def _shared_starts(step: Step) -> set[tuple[Slot, int]]:
-    """Slot and start of the segments that begin at the position of another segment of their slot."""
-    starts = Counter((segment.slot, segment.start) for segment in (*step.encode, *step.canvases))
-    return {place for place, number in starts.items() if number > 1}
+def _by_place(step: Step) -> dict[tuple[Slot, int], list[tuple[int, EncodeSegment | CanvasSegment]]]:
+    """The segments by slot and start, with their numbers; of one place the kept draft, the canvas, the draft apart."""
+    places: dict[tuple[Slot, int], list[tuple[int, EncodeSegment | CanvasSegment]]] = {}
+    for number, part in enumerate((*step.encode, *step.canvases)):
+        places.setdefault((part.slot, part.start), []).append((number, part))
+    for members in places.values():
+        members.sort(key=lambda item: isinstance(item[1], CanvasSegment) + 2 * getattr(item[1], "apart", False))
+    return places
+
+
+def _multiple(count: int) -> int:
+    return -(-count // KEY_MULTIPLE) * KEY_MULTIPLE
 
 
 def _bans(canvases: Sequence[CanvasSegment], device: torch.device) -> list[Ban]:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_LEAST_ROWS = 16
+LEAST_ROWS = 16
 _ROWS_PER_THREAD = 8
 QUERY_MULTIPLE = 16
 # Sums over keys run in vector lanes, but keys that do not fill the lanes are added one by one. Masked keys fill the
@@ -24,7 +24,7 @@ KEY_MULTIPLE = 16
 
 def row_multiple(device: torch.device) -> int:
     """The multiple that a GEMM's rows are padded to. It is 1 on accelerators, which pick kernels by other rules."""
-    return max(_LEAST_ROWS, _ROWS_PER_THREAD * torch.get_num_threads()) if device.type == "cpu" else 1
+    return max(LEAST_ROWS, _ROWS_PER_THREAD * torch.get_num_threads()) if device.type == "cpu" else 1
 
 
 def pad_rows(x: Tensor, multiple: int) -> Tensor:

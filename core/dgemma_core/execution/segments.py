@@ -26,8 +26,10 @@ class Segment:
             the images of a causal segment, if the checkpoint is trained so. Each lies within the segment.
         wanted: positions of a canvas (from its start) whose last hidden states are wanted; None means all.
         predicts: last tokens of a causal segment whose last hidden states are wanted.
-        shared: whether another segment of the same sequence begins at the same position. The segments then write their
-            keys and values one after the other, each right before it attends, so that none sees another's.
+        shared: whether another segment of the same sequence begins at the same position. None of them sees another, and
+            they stand end to end in the flat batch.
+        own_place: where the keys and values are written; None for ``start``. Segments that share their positions have
+            places of their own, and only those of the one at ``start`` stay.
         branch: receives the keys and values; None for a segment that leaves them in the cache.
     """
 
@@ -40,7 +42,25 @@ class Segment:
     wanted: tuple[int, ...] | None = None
     predicts: int = 0
     shared: bool = False
+    own_place: int | None = None
     branch: Branch | None = None
+
+    @property
+    def place(self) -> int:
+        """Where the keys and values are written."""
+        return self.start if self.own_place is None else self.own_place
+
+    @property
+    def key_stop(self) -> int:
+        """Place after the last key that is attended to."""
+        return self.place + self.stop - self.start
+
+    @property
+    def output_places(self) -> Tensor:
+        """Positions in the segment whose last hidden states are wanted: int64 ``[outputs]``."""
+        if self.wanted is not None:
+            return torch.tensor(self.wanted, dtype=torch.long)
+        return torch.arange(self.length - self.outputs, self.length)
 
     @property
     def outputs(self) -> int:
@@ -67,31 +87,11 @@ class Copy:
     stop: int
 
 
-def turns(segments: Sequence[Segment]) -> list[int]:
-    """Indices of the segments, in the order in which they attend.
-
-    Of segments that share their positions the last one leaves its keys and values in the cache: a draft to verify,
-    after the draft that is kept apart, after the canvas.
-    """
-
-    def place(index: int) -> int:
-        segment = segments[index]
-        if not segment.shared:
-            return 0
-        if not segment.causal:
-            return 1
-        return 3 if segment.branch is None else 2
-
-    return sorted(range(len(segments)), key=place)
-
-
 def output_rows(segments: Sequence[Segment]) -> Tensor:
     """Rows of the flat batch whose last hidden states are wanted: int64 ``[outputs]``."""
     parts, offset = [], 0
     for segment in segments:
-        if segment.wanted is not None:
-            parts.append(offset + torch.tensor(segment.wanted, dtype=torch.long))
-        elif segment.outputs:
-            parts.append(torch.arange(offset + segment.length - segment.outputs, offset + segment.length))
+        if segment.outputs:
+            parts.append(offset + segment.output_places)
         offset += segment.length
     return torch.cat(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from torch import Tensor
 
@@ -88,8 +89,10 @@ class GrammarCursor:
             return True
         if rest[0] in self._ends or self._matcher.accepts(rest[:1]):
             return rest[0] not in self._ends
-        known = () if logits is None else logits()
-        return not len(known) or next(self._search.candidates(self._matcher, known[0]), None) not in self._ends
+        known = None if logits is None else logits()
+        if known is None or not len(known):
+            return True
+        return any(token not in self._ends for token in islice(self._search.candidates(self._matcher, known[0]), 1))
 
     def ends_after(self, draft: Sequence[int]) -> int | None:
         """How many tokens of ``draft``, its end token included, make the text complete; None if they do not."""

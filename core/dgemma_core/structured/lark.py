@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from dgemma_core.structured.hints import HINTS_LINE
 
+# A string, or the control token for quotes, which has a quote in its name.
+_LITERAL = re.compile(r'<\|"\|>|"(?:\\.|[^"\\])*"')
+
 
 @dataclass(frozen=True)
 class Expr:
@@ -63,7 +66,7 @@ class LarkWriter:
         lines = [f"{name}: {body}" for name, body in rules.items()]
         lines += [f"{name}: {body}" for body, name in self._terminals.items()]
         for name, body in self._common.items():
-            if any(re.search(rf"\b{name}\b", re.sub(r'"(?:\\.|[^"\\])*"', "", line)) for line in lines):
+            if any(re.search(rf"\b{name}\b", _LITERAL.sub("", line)) for line in lines):
                 lines.append(f"{name}: {body}")
         if self.hints:
             lines.insert(0, HINTS_LINE + json.dumps(sorted(self.hints, key=lambda h: (len(h), h))))

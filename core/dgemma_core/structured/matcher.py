@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dgemma_core.api.compiling import made
 from dgemma_core.api.grammar import Grammar
 from dgemma_core.errors import GrammarError
 from dgemma_core.structured.alphabet import Alphabet
@@ -52,12 +53,12 @@ class LLGuidanceMatcher:
 
     Args:
         inner: the ``LLMatcher``.
-        vocab_size: rows of the output embedding.
+        alphabet: the tokenizer.
     """
 
-    def __init__(self, inner: Any, vocab_size: int) -> None:
+    def __init__(self, inner: Any, alphabet: Alphabet) -> None:
         self._inner = inner
-        self._vocab_size = vocab_size
+        self._alphabet = alphabet
 
     @property
     def accepting(self) -> bool:
@@ -87,19 +88,31 @@ class LLGuidanceMatcher:
     def allowed(self) -> NDArray[np.bool_]:
         """The tokens that may come next: bool ``[vocab]``."""
         bits = np.frombuffer(self._inner.compute_bitmask(), dtype=np.uint8)
-        return np.unpackbits(bits, count=self._vocab_size, bitorder="little").view(np.bool_)
+        allowed = np.unpackbits(bits, count=self._alphabet.vocab_size, bitorder="little").view(np.bool_)
+        # Where a text like "<|think|>" must follow, llguidance allows the control token alone, and then refuses it.
+        refused = [token for token in self._alphabet.specials_in(allowed) if not self.accepts([token])]
+        if refused:
+            allowed[refused] = False
+            allowed[self.forced()[:1]] = True
+        return allowed
 
     def forced(self) -> list[int]:
         """The tokens that must come next."""
         if self.stopped:
             return []
-        # llguidance spells a forced text like "<|think|>" with the control token, which its grammar then refuses.
         forced = list(self._inner.compute_ff_tokens())
-        return forced[: self.accepts(forced)]
+        fitting = self.accepts(forced)
+        if forced and not fitting:
+            # llguidance spells a forced text like "<|think|>" with the control token, which its grammar then refuses.
+            # A control token that is meant has the byte 255 before it.
+            token_of = {byte: token for token, byte in self._alphabet.byte_of.items()}
+            forced = [token_of[byte] for byte in self._inner.compute_ff_bytes().split(b"\xff")[0]]
+            fitting = self.accepts(forced)
+        return forced[:fitting]
 
     def copy(self) -> LLGuidanceMatcher:
         """An independent matcher in the same state."""
-        return LLGuidanceMatcher(self._inner.deep_copy(), self._vocab_size)
+        return LLGuidanceMatcher(self._inner.deep_copy(), self._alphabet)
 
 
 class GrammarCompiler:
@@ -120,19 +133,17 @@ class GrammarCompiler:
         Raises:
             GrammarError: it cannot be compiled for this tokenizer.
         """
-        from llguidance import LLMatcher
-
         with self._lock:
             known = self._compiled.get(grammar)
             if known is not None:
                 self._compiled.move_to_end(grammar)
                 return known.copy()
-        inner = LLMatcher(self.alphabet.inner, grammar.compiled(), log_level=0)
+        inner = made(self.alphabet.inner, grammar.compiled())
         if inner.is_error():
             raise GrammarError(f"this {grammar.kind} grammar cannot be used: {inner.get_error()}", grammar)
-        made = LLGuidanceMatcher(inner, self.alphabet.vocab_size)
+        matcher = LLGuidanceMatcher(inner, self.alphabet)
         with self._lock:
-            self._compiled[grammar] = made
+            self._compiled[grammar] = matcher
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
-        return made.copy()
+        return matcher.copy()

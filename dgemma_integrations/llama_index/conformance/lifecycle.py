@@ -10,10 +10,12 @@ import time
 import pytest
 from llama_index.core import Settings
 from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.llms.llm import LLM
 
+from .calls import chat
 from .copies import CopyTests
 from .recording import RecordingHandler
 
@@ -104,9 +106,10 @@ class LifecycleTests(CopyTests):
         finally:
             Settings._llm = before
 
-    def test_system_prompt_is_no_part_of_chat(self) -> None:
-        """Fails: the system prompt is sent twice. Core adds it in ``predict``, so ``chat`` must not."""
+    def test_system_prompt_is_sent_once(self) -> None:
+        """Fails: ``chat`` adds a system prompt that core's ``predict`` has added already."""
         if not self.is_deterministic or not self.supports_max_tokens:
             pytest.skip("needs equal answers to equal prompts")
-        with_prompt = self.make(system_prompt="Answer with the word Brontes.")
-        assert self.answer(with_prompt, "chat") == self.answer(self.make(), "chat")
+        text = "Answer with the word Brontes."
+        told = [ChatMessage(role=MessageRole.SYSTEM, content=text), *chat(self.prompt)]
+        assert self.answer(self.make(system_prompt=text), "chat", told) == self.answer(self.make(), "chat", told)

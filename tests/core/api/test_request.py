@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dgemma_core import Image, Message, Request, SamplingParams, ToolCall
@@ -83,3 +84,11 @@ def test_defaults() -> None:
     assert (request.tools, request.tool_choice, request.parallel_tool_calls) == ((), None, True)
     assert (request.thinking, request.timeout) == (False, None)
     assert Request("a", tools=None).tools == ()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["parallel_tool_calls", "thinking"])
+def test_a_switch_is_true_or_false(name: str) -> None:
+    for value in ("no", 1, None):
+        with pytest.raises(ValueError, match=f"{name}={value!r}: must be True or False"):
+            Request(CHAT, **{name: value})
+    assert getattr(Request(CHAT, **{name: np.bool_(True)}), name) is True  # type: ignore[arg-type]

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from llguidance import LLMatcher, LLTokenizer
 
 from dgemma_core import Grammar, Message, Question, Request, SamplingParams, ToolCall
 from dgemma_core.api.json_form import JsonForm
 from dgemma_core.api.surrogates import without_surrogates
+from dgemma_core.structured.tool_grammar import tool_grammar
 
 HALF, MARK = "\ud835", "\ufffd"
 
@@ -78,3 +80,33 @@ def test_every_value_of_a_request_is_repaired_when_it_is_made(half: str, whole: 
 
 def test_a_message_joins_its_texts_before_they_are_repaired() -> None:
     assert Message("user", ["\ud835", "\udc00"]).content == "\U0001d400"
+
+
+@pytest.mark.parametrize(
+    ("escaped", "wanted"),
+    [
+        (r"a\ud835", "a\ufffd"),
+        (r"\uD835\uDC00", "\U0001d400"),
+        (r"\u{d835}", "\ufffd"),
+        (r"\{\ud835}", "{\ufffd}"),
+        (r"[\ud835\udc00-\ud835\udc10]", "\U0001d410"),
+        (r"\ud835{2}", "\ufffd\ufffd"),
+    ],
+)
+def test_patterns_that_spell_a_half_with_escapes_are_repaired(escaped: str, wanted: str) -> None:
+    tokenizer = LLTokenizer("byte")
+    for grammar in (
+        Grammar.regex(escaped),
+        Grammar.json_schema({"type": "string", "pattern": f"^{escaped}$"}),
+        Grammar.lark(f"start: /{escaped}/"),
+    ):
+        tokens = tokenizer.tokenize_str(f'"{wanted}"' if grammar.kind == "json_schema" else wanted)
+        matcher = LLMatcher(tokenizer, grammar.compiled(), log_level=0)
+        assert matcher.try_consume_tokens(tokens) == len(tokens)
+        assert matcher.is_accepting()
+    parameters = {"type": "object", "properties": {"a": {"type": "string", "pattern": escaped}}}
+    assert tool_grammar([{"name": "f", "parameters": parameters}]).compiled()
+
+
+def test_a_backslash_before_the_escape_of_a_half_is_a_backslash() -> None:
+    assert Grammar.regex(r"\\ud835").source == r"\\ud835"

@@ -232,3 +232,20 @@ def test_what_the_hub_refuses(error: Exception, remedy: str, monkeypatch: pytest
     with pytest.raises(CheckpointError, match="model='owner/name'") as caught:
         checkpoint_folder(LoadSpec(model="owner/name", revision="v9"))
     assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "remedy"), [(POINTER, "git lfs pull"), ("", "download it again")])
+def test_a_chat_template_that_was_not_downloaded(copy: Path, text: str, remedy: str) -> None:
+    (copy / "chat_template.jinja").write_text(text)
+    message = refused(copy)
+    assert "chat_template.jinja cannot be read" in message
+    assert remedy in message
+
+
+def test_weights_of_another_size_than_the_configuration_says(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["intermediate_size"] *= 2
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"shapes are not those of config\.json") as caught:
+        Engine(LoadSpec(model=str(copy))).load()
+    assert "ignore_mismatched_sizes" not in str(caught.value)

@@ -35,6 +35,14 @@ def test_what_is_given_is_taken(name: str, value: Any) -> None:
     assert asdict(settings) == asdict(DEFAULTS) | {name: value}
 
 
+@pytest.mark.parametrize(
+    ("temperature", "t_max", "t_min"), [(0, 0.8, 0.4), (0.3, 0.8, 0.4), (0.8, 0.8, 0.4), (1.2, 1.2, 0.6)]
+)
+def test_a_high_temperature_heats_the_schedule(temperature: float, t_max: float, t_min: float) -> None:
+    settings = DEFAULTS.with_params(SamplingParams(temperature=temperature))
+    assert (settings.t_max, settings.t_min) == (t_max, t_min)
+
+
 def test_every_setting_can_be_given() -> None:
     assert set(asdict(DEFAULTS)) <= SamplingParams.names()
 

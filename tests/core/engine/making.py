@@ -12,8 +12,12 @@ from dgemma_core import RequestHandle
 from dgemma_core.chat.detokenizer import Detokenizer
 from dgemma_core.chat.image_patches import PlacedImage
 from dgemma_core.denoise.canvas import Canvas
+from dgemma_core.denoise.causal_writer import CausalWriter
 from dgemma_core.denoise.denoise_settings import DenoiseSettings
 from dgemma_core.denoise.guide import Rows
+from dgemma_core.denoise.lookup import Lookup
+from dgemma_core.denoise.sampling_rule import GREEDY
+from dgemma_core.denoise.sliding_canvas import SlidingCanvas
 from dgemma_core.engine.sequence import Sequence
 from tests.checkpoints import make_tokenizer
 
@@ -43,6 +47,13 @@ def make_sequence(prompt: Seq[int] | int = 4, room: int = CANVAS, **options: Any
     handle = options.pop("handle", None) or RequestHandle(lambda _handle: None)
     settings = options.pop("settings", SETTINGS)
     return Sequence(handle, tokens, settings, room, Detokenizer(tokenizer()), **{"seed": 0, **options})
+
+
+def make_writer(room: int = 40, lookup: bool = True) -> CausalWriter:
+    """A greedy writer of free text with a canvas of eight positions, and drafts of seven tokens."""
+    canvas = SlidingCanvas(CANVAS, VOCAB, 0.1, 0.6, torch.Generator().manual_seed(0))
+    ends, generator = frozenset(END_IDS.tolist()), torch.Generator()
+    return CausalWriter(room, ends, GREEDY, generator, canvas=canvas, lookup=Lookup(200), most=CANVAS - 1)
 
 
 def placed(start: int, length: int, digest: str = "a1") -> PlacedImage:

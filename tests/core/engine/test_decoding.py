@@ -11,6 +11,7 @@ from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from dgemma_core import BlockEvent, DraftEvent, Engine, Grammar, LoadSpec, Message, SamplingParams
 from tests.checkpoints import make_model, make_tokenizer
+from tests.helpers.plain_loop import typed
 
 FACTS = "The Vexal bridge was built in 1931. The Dorfin tower is painted green."
 PROMPTS = [
@@ -36,24 +37,12 @@ def params(decoding: Any, **settings: Any) -> SamplingParams:
     return SamplingParams(decoding=decoding, **{"seed": 3, "max_new_tokens": 60, **settings})
 
 
-def typed_by_transformers(model: Any, prompt: list[int], length: int) -> list[int]:
-    """Greedy tokens of a plain loop without a cache, over transformers' own modules."""
-    tokens = list(prompt)
-    with torch.inference_mode():
-        while len(tokens) < len(prompt) + length:
-            hidden = model.model.encoder(input_ids=torch.tensor([tokens])).last_hidden_state[:, -1]
-            token = int(model.lm_head(hidden).argmax())
-            if token in model.generation_config.eos_token_id:
-                break
-            tokens.append(token)
-    return tokens[len(prompt) :]
-
-
 @BOTH
 def test_greedy_text_is_that_of_a_plain_loop_over_transformers(decoding: str) -> None:
-    model = make_model(damping=0.5, varied_scales=True, sliding_window=12)
+    model = make_model(seed=1, sharpness=0.1, damping=2.0, varied_scales=True, sliding_window=12)
     prompt = [2, *range(40, 60)]
-    expected = typed_by_transformers(model, prompt, 24)
+    expected = typed(model, prompt, 24)
+    assert len(set(expected)) > 12
     with Engine.from_model(model, make_tokenizer()) as engine:
         assert list(engine.generate([prompt], params(decoding, max_new_tokens=24))[0].token_ids) == expected
 

@@ -19,8 +19,11 @@ from dgemma_core import (
     DraftEvent,
     Engine,
     FinishedEvent,
+    Grammar,
+    Hole,
     LoadSpec,
     Message,
+    Request,
     RequestHandle,
     SamplingParams,
 )
@@ -37,6 +40,7 @@ from dgemma_core.errors import (
 from dgemma_core.execution.eager import EagerBackend
 from tests.checkpoints import make_model, make_tokenizer
 from tests.helpers.failures import sabotage
+from tests.helpers.waiting import wait_for
 
 FACTS = "The Vexal bridge was built in 1931. The Dorfin tower is painted green."
 QUESTIONS = [
@@ -438,3 +442,33 @@ def test_a_forked_child_is_told(tiny_checkpoint: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
     assert done.returncode == 7
+
+
+@pytest.mark.parametrize("end", ["cancelled", "closed"])
+@pytest.mark.parametrize("way", ["asubmit", "ainfill"])
+def test_a_task_that_ends_while_its_request_is_prepared_leaves_none(tiny_checkpoint: str, way: str, end: str) -> None:
+    grammar = Grammar.choice(["fox", "dog"])
+    with Engine(LoadSpec(model=tiny_checkpoint)) as engine:
+        engine.load()
+        loop = asyncio.new_event_loop()
+        if way == "asubmit":
+            work: Any = engine.asubmit(Request(ask("Who?"), SamplingParams(max_new_tokens=8, grammar=grammar)))
+        else:
+            work = engine.ainfill(["It was ", Hole(4, grammar), "."])
+        task = loop.create_task(work)
+        with engine._parts._compiler_lock:  # The first grammar waits for it, on a thread.
+            loop.run_until_complete(asyncio.sleep(0.05))
+            assert not task.done()
+            if end == "cancelled":
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    loop.run_until_complete(task)
+            else:
+                loop._default_executor.shutdown(wait=False)  # type: ignore[attr-defined]
+                loop.close()
+        wait_for(lambda: engine._parts._compiler is not None)
+        time.sleep(0.05)
+        assert engine.stats().submitted == 0
+        if end == "cancelled":
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()

@@ -203,3 +203,18 @@ def test_after_a_fork_everything_is_forgotten_and_nothing_is_locked() -> None:
     assert inbox.take() == ([], [], [])
     assert not inbox.open
     inbox.put(sequences, False)
+
+
+def test_callers_on_loops_are_called_in_one_by_one() -> None:
+    engine = Callbacks(2)
+    engine.inbox.put((make_sequence(3), make_sequence(3)), False)
+    first, second = engine.inbox.next_room(), engine.inbox.next_room()
+    engine.inbox.made_room()
+    assert not first.done()
+    engine.inbox.take()
+    engine.scheduled = 1
+    engine.inbox.made_room()
+    assert first.done()
+    assert not second.done()
+    engine.inbox.wake()
+    assert second.done(), "the engine closes, and everybody must see it"

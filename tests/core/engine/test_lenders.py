@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dgemma_core.engine.loans import SHORTEST_LOAN, Lenders
-from tests.core.engine.making import make_sequence, placed
+from tests.core.engine.making import make_sequence, make_writer, placed
 
 COMMON = list(range(100, 180))
 
@@ -68,6 +68,18 @@ def test_an_answer_borrows_nothing() -> None:
     sequence.tokens.extend(COMMON[40:80])
     assert sequence.pending == 40
     assert lenders.find(sequence) is None
+
+
+def test_who_writes_in_the_causal_mode_encodes_the_end_of_its_prompt_itself() -> None:
+    """It predicts after it, also where a grammar forces text there."""
+    lenders = Lenders()
+    lender, borrower = make_sequence(COMMON), make_sequence(COMMON, writer=make_writer())
+    for sequence in (lender, borrower):
+        sequence.tokens.extend([7, 8, 9])
+    lenders.add(lender, 83)
+    loan = lenders.find(borrower)
+    assert loan is not None
+    assert loan.length == len(COMMON) - 1
 
 
 def test_other_pictures_are_other_beginnings() -> None:

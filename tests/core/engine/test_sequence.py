@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dgemma_core.denoise.causal_writer import Accepted
 from dgemma_core.engine.sequence import Sequence, before_end
-from tests.core.engine.making import CANVAS, END_IDS, VOCAB, NoteGuide, make_sequence, placed
+from tests.core.engine.making import CANVAS, END_IDS, VOCAB, NoteGuide, make_sequence, make_writer, placed
 
 ENDS = frozenset(END_IDS.tolist())
 
@@ -183,3 +184,26 @@ def test_usage_counts_what_was_kept() -> None:
     sequence.detokenizer.add([40, 41], last=True)
     usage = sequence.usage()
     assert (usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens) == (5, 2, 0)
+
+
+def test_a_writers_pass_is_counted_with_both_drafts() -> None:
+    sequence = make_sequence(10, room=40, writer=make_writer())
+    beside = CANVAS + (CANVAS - 1) + 3 * 16  # A canvas and a draft, and each may begin at a multiple of 16.
+    assert (sequence.capacity, sequence.active) == (10 + 40 + beside, CANVAS)
+    sequence.start(0, 0)
+    sequence.encoded(10)
+    sequence.tokens.extend([7, 8, 9])
+    # The second draft is encoded after the three known tokens, too.
+    assert sequence.active == CANVAS + 2 * (CANVAS - 1) + 3
+
+
+def test_keys_of_another_draft_are_adopted_once() -> None:
+    sequence = make_sequence(10, room=40, writer=make_writer())
+    sequence.start(0, 0)
+    sequence.encoded(10)
+    sequence.tokens.append(7)
+    sequence.encoded(1)
+    sequence.written(Accepted(1, (5, 6, 7), 2, (0, 1, 2), ended=False, cut=False), 1, 1)
+    assert (sequence.committed, sequence.pending, sequence.unadopted, sequence.final) == (13, 1, 3, 10)
+    sequence.encoded(1)
+    assert (sequence.unadopted, sequence.final) == (0, 14)

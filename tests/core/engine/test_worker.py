@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import time
@@ -86,6 +87,57 @@ def test_a_thread_that_does_not_start_is_tried_again(
         with pytest.raises(RuntimeError, match="can't start"):
             queued(worker)
     assert queued(worker).handle.result(30).token_ids
+
+
+def test_an_interrupted_start_does_not_start_twice(
+    workers: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[int] = []
+
+    def load() -> Loaded:
+        loads.append(1)
+        return loaded(EagerBackend(make_model()))
+
+    worker = workers(load)
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            worker.start()
+    assert queued(worker).handle.result(30).token_ids
+    assert worker.ready.result(30) is None
+    assert len(loads) == 1
+
+
+async def test_a_cancelled_task_gives_its_place_in_the_line_away(workers: Callable[..., Worker]) -> None:
+    backend = SlowBackend()
+    worker = workers(lambda: loaded(backend, max_running=1), max_queue=1)
+
+    def sequence() -> Sequence:
+        return make_sequence(3, room=8, handle=RequestHandle(worker.cancel))
+
+    running, waiting, gone, late = (sequence() for _ in range(4))
+    worker.submit(running)
+    assert await asyncio.to_thread(backend.began.acquire, timeout=30)
+    worker.submit(waiting)
+    leaving = asyncio.ensure_future(worker.asubmit(gone, wait=True))
+    staying = asyncio.ensure_future(worker.asubmit(late, wait=True))
+    with pytest.raises(QueueFullError):
+        await worker.asubmit(sequence())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    backend.go.release(1000)
+    await staying
+    assert (await late.handle).token_ids
+    assert not gone.handle.done()
+    assert worker.stats().submitted == 3
 
 
 def test_one_thread_loads_once(workers: Callable[..., Worker]) -> None:

@@ -185,10 +185,10 @@ def record(name: str) -> Recording:
 
     with tempfile.TemporaryDirectory() as folder:
         if scenario.images:
-            engine = Engine(LoadSpec(model=_with_small_images(Path(folder), weights), **scenario.limits))
+            engine = Engine(LoadSpec(model=_with_small_images(Path(folder), weights), threads=1, **scenario.limits))
         else:
             tokenizer = make_tokenizer(weights["vocab_size"])
-            engine = Engine.from_model(make_model(**weights), tokenizer, **scenario.limits)
+            engine = Engine.from_model(make_model(**weights), tokenizer, threads=1, **scenario.limits)
         engine._loader.make_backend = recording
         with engine:
             scenario.drive(engine)

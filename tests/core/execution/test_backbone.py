@@ -11,6 +11,7 @@ from dgemma_core.execution.backbone import Backbone
 from dgemma_core.execution.kv_cache import SequenceCache
 from dgemma_core.execution.segments import Segment
 from tests.checkpoints import make_model
+from tests.helpers.gemms import Shapes
 
 
 @torch.inference_mode()
@@ -58,15 +59,12 @@ def test_the_last_layer_computes_what_is_wanted(
 ) -> None:
     model = make_model(canvas_length=32)
     backbone = Backbone(model)
-    # A pass without a canvas goes through the encoder's layers.
-    layers = (model.model.decoder if canvas else model.model.encoder.language_model).layers
-    queries: list[list[int]] = [[], []]
+    layers = model.model.decoder.layers
+    attended: list[list[int]] = [[], []]
     dense: list[list[int]] = [[], []]
-    keys: list[list[int]] = [[], []]
-    for layer, q, d, k in zip(layers, queries, dense, keys, strict=True):
-        rows_of(layer.self_attn.q_proj, q)
-        rows_of(layer.mlp, d)
-        rows_of(layer.self_attn.k_proj, k)
+    for layer, a, d in zip(layers, attended, dense, strict=True):
+        rows_of(layer.self_attn.o_proj, a)
+        rows_of(layer.mlp.down_proj, d)
     cache = SequenceCache(backbone.layouts, 128, backbone.device, backbone.dtype)
     segments, embedded = [], []
     if prompt:
@@ -76,8 +74,13 @@ def test_the_last_layer_computes_what_is_wanted(
         segments.append(Segment(cache, prompt, canvas, False, prompt + canvas, wanted=wanted))
         soft = torch.zeros(canvas, backbone.hidden_size)
         embedded.append(backbone.embed_canvas(torch.arange(canvas), soft))
-    hidden = backbone.forward(torch.cat(embedded), segments)
+    with Shapes() as shapes:
+        hidden = backbone.forward(torch.cat(embedded), segments)
     assert len(hidden) == (canvas if wanted is None else len(wanted))
     every = -(-(prompt + canvas) // 16) * 16
-    assert keys == [[every], [every]]
-    assert queries == dense == [[every], last]
+    for layer in layers:
+        attention = layer.self_attn
+        joined = [m.out_features for m in (attention.q_proj, attention.k_proj, attention.v_proj) if m is not None]
+        rows = [left[0] for left, right in shapes.products if right == (sum(joined), backbone.hidden_size)]
+        assert every in rows, "every token has keys and values"
+    assert attended == dense == [[every], last]

@@ -88,9 +88,9 @@ def fail_once(module: Any) -> None:
 
 # Where a pass can fail: in a layer, after some layers have written keys and values, or in the readout.
 PLACES: dict[str, Callable[[Any], Any]] = {
-    "first layer": lambda model: model.model.decoder.layers[0].mlp,
-    "last layer's keys are written": lambda model: model.model.decoder.layers[-1].self_attn.q_proj,
-    "last layer": lambda model: model.model.decoder.layers[-1].mlp,
+    "first layer": lambda model: model.model.decoder.layers[0].mlp.down_proj,
+    "last layer's keys are written": lambda model: model.model.decoder.layers[-1].self_attn.o_proj,
+    "last layer": lambda model: model.model.decoder.layers[-1].mlp.down_proj,
     "readout": lambda model: model.lm_head,
 }
 
@@ -122,7 +122,7 @@ def test_a_pass_that_failed_halfway_can_be_repeated(model: Any, place: str) -> N
 def test_parts_of_a_failed_step_can_run_alone(model: Any, backend: EagerBackend) -> None:
     a, b, fresh = backend.open(60), backend.open(60), backend.open(60)
     parts = [Step((encode(slot, 0, 20 + slot),), (canvas(slot, 20 + slot),)) for slot in (a, b)]
-    fail_once(model.model.decoder.layers[1].mlp)
+    fail_once(model.model.decoder.layers[1].mlp.down_proj)
     with pytest.raises(HalfwayError):
         run(backend, Step(parts[0].encode + parts[1].encode, parts[0].canvases + parts[1].canvases))
     (alone,) = run(backend, parts[1]).canvases

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from dgemma_core.execution.experts import mix_experts
+from dgemma_core.execution.experts import Experts
 from tests.checkpoints import make_model
 from tests.helpers.gemms import Shapes
 
@@ -28,10 +28,10 @@ def test_tokens_are_grouped_by_expert(experts: Any) -> None:
     upstream: list[Any] = []
     hook = experts.register_forward_pre_hook(lambda *call: upstream.append(call))
     with Shapes() as shapes:
-        mixed = mix_experts(experts, x, index, weights)
+        mixed = Experts(experts)(x, index, weights, 40)
     assert not upstream
     # Expert 2 has none; 39, 1 and 40 tokens are padded to 48, 16 and 48 rows.
-    assert [left[0] for left, _ in shapes.products] == [48, 48, 16, 16, 48, 48]
+    assert [left[0] for left, _ in shapes.products] == [48, 16, 48, 48, 16, 48]
     hook.remove()
     torch.testing.assert_close(mixed, experts(x, index, weights), atol=1e-5, rtol=1e-4)
 
@@ -43,5 +43,7 @@ def test_a_tokens_mix_does_not_depend_on_others(experts: Any, count: int) -> Non
     x = torch.randn(64, HIDDEN, generator=generator)
     index = torch.stack([torch.randperm(4, generator=generator)[:2] for _ in range(64)])
     weights = torch.rand(64, 2, generator=generator)
-    whole = mix_experts(experts, x, index, weights)
-    assert torch.equal(mix_experts(experts, x[:count], index[:count], weights[:count]), whole[:count])
+    mix = Experts(experts)
+    whole = mix(x, index, weights, 64)
+    assert torch.equal(mix(x[:count], index[:count], weights[:count], count), whole[:count])
+    assert torch.equal(mix(x, index, weights, count)[:count], whole[:count]), "padding changes nothing"

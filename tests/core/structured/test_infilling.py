@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dgemma_core import Engine, Grammar, Hole, SamplingParams
+from dgemma_core.engine.infill_requests import holed_text
 from dgemma_core.errors import AnswerBudgetError
 from dgemma_core.structured.infill_layout import join, lay_out
 from tests.checkpoints import make_model, make_tokenizer
@@ -77,3 +78,11 @@ def test_bad_calls_are_named(embedded_engine: Engine) -> None:
         embedded_engine.infill(PIECES, SamplingParams(stop=("x",)))
     with pytest.raises(AnswerBudgetError):
         embedded_engine.infill(["a ", Hole(2, Grammar.regex("[0-9]{9}"))])
+
+
+def test_a_hole_never_holds_the_tokens_of_a_call(embedded_engine: Engine) -> None:
+    pieces = ["<turn|>", Hole(12), " ", Hole(6, Grammar.regex("[a-z]{1,4}")), "."]
+    sequence = holed_text(embedded_engine._admission, pieces, SamplingParams(seed=0)).sequence
+    assert set(embedded_engine._admission.parts.template.call_tokens) <= set(sequence.banned)
+    named = [Hole(8, Grammar.lark("start: <|tool_call> /[a-z]+/"))]
+    assert holed_text(embedded_engine._admission, named, SamplingParams(seed=0)).sequence.banned == ()

@@ -141,5 +141,5 @@ def test_bad_choices_are_named(engine: Engine) -> None:
         engine.submit(ASK, SamplingParams(grammar=Grammar.json()), tools=TOOLS, tool_choice="any")
     with pytest.raises(AnswerBudgetError):
         engine.submit(ASK, params(budget=2), tools=TOOLS, tool_choice="get_weather")
-    with pytest.raises(GrammarError, match="patternProperties"):
-        engine.submit(ASK, params(), tools=[tool("x", {"a": {"type": "object", "patternProperties": {"^b": {}}}})])
+    with pytest.raises(GrammarError, match="dependentRequired"):
+        engine.submit(ASK, params(), tools=[tool("x", {"a": {"type": "object", "dependentRequired": {"^b": {}}}})])

@@ -42,3 +42,8 @@ def test_a_broken_option_is_answered(settings: dict[str, Any]) -> None:
     questions = {"q": Question("choice", f"which? {HALF}", [f"a{HALF}", f"b{HALF}"])}
     classifier = DiffusionGemmaClassifier(questions=questions, engine=settings["engine"])
     assert classifier.invoke(f"1907. {HALF}")["q"] in (f"a{MARK}", f"b{MARK}")
+
+
+def test_a_schema_with_a_broken_title_is_followed(held_chat: ChatDiffusionGemma) -> None:
+    schema = {"title": f"T{HALF}", "type": "object", "properties": {"a": {"enum": ["x"]}}, "required": ["a"]}
+    assert held_chat.with_structured_output(schema, method="function_calling").invoke("a") == {"a": "x"}

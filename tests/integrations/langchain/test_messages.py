@@ -136,3 +136,25 @@ def test_the_model_answers_every_kind_of_history(chat: ChatDiffusionGemma) -> No
         HumanMessage("six"),
     ]
     assert chat.invoke(history).text
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "web_search_call",
+        "file_search_call",
+        "code_interpreter_call",
+        "mcp_list_tools",
+        "mcp_approval_request",
+        "computer_call_output",
+        "server_tool_use",
+        "web_search_tool_result",
+        "executable_code",
+        "code_execution_result",
+    ],
+)
+def test_server_side_tools_of_another_provider_are_left_out_of_a_history(kind: str) -> None:
+    blocks: list[str | dict[str, object]] = [{"type": kind, "id": "1"}, {"type": "text", "text": "It rains."}]
+    assert to_engine_messages([AIMessage(blocks)]) == [Message("assistant", "It rains.")]  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=kind):
+        to_engine_messages([HumanMessage(blocks)])  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from llama_index.core.base.llms.types import (
     CachePoint,
     ChatMessage,
     CitableBlock,
+    CitationBlock,
     DocumentBlock,
     MessageRole,
     TextBlock,
@@ -152,3 +153,19 @@ def test_the_checkpoints_template_takes_every_shape_llama_index_sends(
     for shape in shapes:
         used = llm.chat(shape, max_tokens=2).raw["usage"]["prompt_tokens"]
         assert used == embedded_engine.count_tokens(to_engine_messages(shape))
+
+
+def test_citations_of_an_earlier_answer_are_left_out() -> None:
+    cited = CitationBlock(cited_content=TextBlock(text="c"), source="s", title="t", additional_location_info={})
+    answer = ChatMessage(role="assistant", blocks=[TextBlock(text="It rains."), cited])
+    assert to_engine_messages([answer]) == [Message("assistant", "It rains.")]
+
+
+def test_a_prompt_of_a_wrong_type_is_named(tiny_engine: Engine) -> None:
+    llm = DiffusionGemma(engine=tiny_engine)
+    for prompt in (5, None, b"Hello", ["Hello"]):
+        with pytest.raises(ValueError, match=r"prompt=.*must be a text"):
+            llm.complete(prompt)  # type: ignore[arg-type]
+    message = {"role": "user", "content": "Hello"}
+    with pytest.raises(ValueError, match=r"messages hold \{'role'.*must be a ChatMessage"):
+        llm.chat([message])  # type: ignore[list-item]

@@ -251,3 +251,14 @@ def test_a_class_that_contains_itself(llm: DiffusionGemma) -> None:
     assert chosen
     for selection in chosen:
         assert Part.model_validate(selection.tool_kwargs)
+
+
+async def test_a_call_that_no_tool_can_answer_is_refused(llm: DiffusionGemma) -> None:
+    with pytest.raises(ValueError, match="tool_required=True: there are no tools"):
+        await every_way(llm, [], tool_required=True)
+    with pytest.raises(ValueError, match=r"tool_choice='any'.*there are no tools"):
+        await every_way(llm, [], tool_choice="any")
+    assert not calls_of((await every_way(llm, [], tool_choice="none", max_tokens=4))[0])
+    for name in ("tool_required", "parallel_tool_calls"):
+        with pytest.raises(ValueError, match=f"{name}='no': must be True or False"):
+            llm.chat([ChatMessage(role="user", content="Hello")], **{name: "no"})

@@ -23,7 +23,11 @@ def test_every_unknown_name_is_named() -> None:
         ),
         ("num_ctx", ["max_tokens"], "'num_ctx' (give the model object max_context: tokens of prompt plus answer"),
         ("load_in_4bit", ["quantization"], "'load_in_4bit' (write quantization=\"nf4\")"),
-        ("top_p", ["t_max", "stop"], "'top_p' (no counterpart: a canvas is not sampled token by token"),
+        (
+            "typical_p",
+            ["t_max", "stop"],
+            "'typical_p' (no counterpart: temperature, top_p, top_k and min_p set how varied",
+        ),
         ("max_length", ["canvas_length"], "'max_length' (no counterpart here). Accepted: canvas_length"),
         ("max_token", ["max_tokens"], "'max_token' (did you mean 'max_tokens'?). Accepted: max_tokens"),
         ("num_predct", ["max_tokens"], "'num_predct' (did you mean 'num_predict'?). Accepted: max_tokens"),
@@ -40,11 +44,11 @@ def test_names_of_other_libraries_are_answered(name: str, accepted: list[str], w
 
 
 def test_entries_of_a_dict_of_options_are_answered_one_by_one() -> None:
-    given = {"options": {"num_predict": 5, "seed": 1, "top_k": 3, "num_ctx": 9, "zork": 1}}
+    given = {"options": {"num_predict": 5, "seed": 1, "typical_p": 3, "num_ctx": 9, "zork": 1}}
     with pytest.raises(ValueError, match="'options'") as caught:
         reject_unknown(given, ["max_tokens", "seed"], owner="Model")
     assert (
-        "'options' (write its entries as keyword arguments: max_tokens=5, seed=1, 'top_k' (no counterpart: "
+        "'options' (write its entries as keyword arguments: max_tokens=5, seed=1, 'typical_p' (no counterpart: "
     ) in str(caught.value)
     assert "'num_ctx' (give the model object max_context: tokens of prompt plus answer), 'zork')" in str(caught.value)
 
@@ -72,3 +76,11 @@ def test_two_names_of_one_setting_are_both_named(other: str) -> None:
 def test_a_bad_number_is_named_as_it_was_written() -> None:
     with pytest.raises(ValueError, match=r"num_predict=-1: must be an integer of at least 1, or None"):
         own_names({"num_predict": -1}, ["max_tokens"], owner="Model")
+
+
+def test_entries_that_our_setting_refuses_say_why() -> None:
+    with pytest.raises(ValueError, match="vllm_kwargs") as caught:
+        reject_unknown({"vllm_kwargs": {"quantization": "awq"}}, ["quantization"], owner="Model")
+    assert "quantization='awq' (choose None, int8 or nf4)" in str(caught.value)
+    with pytest.raises(ValueError, match=r"'model_kwargs' \(leave it out\)"):
+        reject_unknown({"model_kwargs": {}}, ["quantization"], owner="Model")

@@ -24,25 +24,19 @@ def test_max_tokens_and_max_new_tokens_are_one_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("defaults", "overrides", "t_max", "t_min", "seed"),
+    ("defaults", "overrides", "expected"),
     [
-        ({}, {}, None, None, None),
-        ({"temperature": 0}, {}, None, None, 0),
-        ({"temperature": 0, "seed": 7}, {}, None, None, 7),
-        ({"temperature": 0}, {"seed": 7}, None, None, 7),
-        ({"temperature": 0}, {"temperature": 0.5}, None, None, None),
-        ({"temperature": 0.8}, {}, None, None, None),
-        ({"temperature": 1.2}, {}, 1.2, 0.6, None),
-        ({"temperature": 1.2}, {"temperature": 0.3}, None, None, None),
-        ({"temperature": 1.2}, {"t_max": 2.0}, 2.0, 0.6, None),
-        ({"t_max": 2.0, "t_min": 1.0}, {"temperature": 0}, None, None, 0),
+        ({"temperature": 0}, {}, {"temperature": 0}),
+        ({"temperature": 0}, {"temperature": 0.5}, {"temperature": 0.5}),
+        ({"temperature": 1.2}, {"t_max": 2.0}, {"t_max": 2.0}),
+        ({"t_max": 2.0, "t_min": 1.0}, {"temperature": 0}, {"temperature": 0}),
+        ({"temperature": 1.2}, {"temperature": None}, {"temperature": 1.2}),
     ],
 )
-def test_temperature(
-    defaults: dict[str, Any], overrides: dict[str, Any], t_max: float | None, t_min: float | None, seed: int | None
+def test_temperature_and_the_schedule_replace_each_other(
+    defaults: dict[str, Any], overrides: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    params = merged(defaults, overrides)
-    assert (params.t_max, params.t_min, params.seed) == (t_max, t_min, seed)
+    assert merged(defaults, overrides) == SamplingParams(**expected)
 
 
 @pytest.mark.parametrize(

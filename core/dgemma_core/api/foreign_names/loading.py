@@ -30,10 +30,8 @@ LOADING: tuple[Counterpart, ...] = (
     ),
     written("prefix_cache_bytes", "enable_prefix_caching", "prefix_cache_bytes=0", "turns the prefix cache off"),
     missing("batch_size max_num_seqs", "open requests share forward passes by themselves"),
-    otherwise(
-        "num_thread n_threads n_threads_batch",
-        "call `torch.set_num_threads(8)` before the first request, or set `OMP_NUM_THREADS=8`",
-    ),
+    accepted("threads", "num_thread n_threads"),
+    written("threads", "n_threads_batch", "threads=8"),
     missing("trust_remote_code", "code that comes with a checkpoint is never run"),
     otherwise("cache_dir download_dir", "set the variable `HF_HUB_CACHE`, as for any download from the Hub"),
     otherwise("local_files_only", "set the variable `HF_HUB_OFFLINE=1`"),

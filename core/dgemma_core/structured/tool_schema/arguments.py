@@ -18,7 +18,7 @@ from dgemma_core.structured.tool_schema.properties import Properties
 from dgemma_core.structured.tool_schema.rules import ValueRules
 from dgemma_core.structured.tool_schema.scalars import ScalarWriter
 from dgemma_core.structured.tool_schema.sequences import SequenceWriter
-from dgemma_core.structured.tool_schema.spelling import dictsorted, key_with_colon, text_problem
+from dgemma_core.structured.tool_schema.spelling import dictsorted, key_with_colon
 
 ANY_OBJECT = '"{" (KEY ":" any ("," KEY ":" any)*)? "}"'
 
@@ -165,9 +165,6 @@ class ArgumentsWriter:
         entries: list[Entry] = []
         for name, schema in dictsorted(declared):
             value = self._value(schema, f"{path}/properties/{name}")
-            if value is not None and (problem := text_problem(name)):
-                self._problems.widen(path, problem)
-                value = None
             if value is not None:
                 entries.append((Expr(f"{key_with_colon(name)} {value.text}", value.needs), name in required))
             elif name in required:

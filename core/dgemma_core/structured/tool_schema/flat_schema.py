@@ -16,6 +16,7 @@ from dgemma_core.structured.tool_schema.merging import merge
 from dgemma_core.structured.tool_schema.problems import Problems
 from dgemma_core.structured.tool_schema.references import References
 
+_OVERLAP = "cannot be enforced: its branches may overlap; use 'anyOf', or branches told apart by a 'const'"
 _MOST_ALTERNATIVES = 256
 _MOST_EXPANDED = 20_000
 
@@ -120,7 +121,7 @@ class SchemaFlattener:
         if keyword == "oneOf":
             for one, other in combinations(combined, 2):
                 if not all(self._branches.disjoint(a, b, path) for a in one for b in other):
-                    self._problems.widen(path, "'oneOf' cannot be enforced: its branches may overlap; use 'anyOf'")
+                    self._problems.widen(path, f"'oneOf' {_OVERLAP}")
                     break
         return [flat for options in combined for flat in options]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dgemma_core.api.formats import FORMATS
+from dgemma_core.api.json_schemas.wide_bounds import within_reach
 from dgemma_core.api.patterns import whole_regex
 from dgemma_core.structured.hints import sample
 from dgemma_core.structured.lark import Expr, LarkWriter, joined, quoted
@@ -15,7 +16,7 @@ from dgemma_core.structured.tool_schema.keywords import SPEAKS_OF, Flat
 from dgemma_core.structured.tool_schema.lark_checks import matches_text, problem_of
 from dgemma_core.structured.tool_schema.problems import Problems
 from dgemma_core.structured.tool_schema.rules import ValueRules
-from dgemma_core.structured.tool_schema.spelling import BARE_KEY, dictsorted, key_text, key_with_colon, text_problem
+from dgemma_core.structured.tool_schema.spelling import BARE_KEY, dictsorted, key_text, key_with_colon
 
 _QUOTE = '<|"|>'
 
@@ -76,7 +77,7 @@ class ScalarWriter:
         limits = {key: flat[key] for key in SPEAKS_OF["number"] if key in flat}
         if not limits:
             return Expr(kind.upper())
-        schema = json.dumps({"type": kind, **limits, "x-guidance": {"whitespace_flexible": False}})
+        schema = json.dumps(within_reach({"type": kind, **limits}) | {"x-guidance": {"whitespace_flexible": False}})
         problem = problem_of(f"start: %json {schema}")
         if "nsatisfiable" in problem or "range" in problem:
             return None
@@ -95,13 +96,15 @@ class ScalarWriter:
         longest = [FORMATS[form].longest for form in flat.get("formats", [])]
         high = min((n for n in (high, *longest) if n is not None), default=None)
         if high is not None and low > high:
-            return self._nothing(flat, path)
+            self._note_contradiction(flat, path)
+            return None
         body = self._body(flat, low, high, path)
         if not body:
             return Expr(f"{_QUOTE} TEXT {_QUOTE}")
         some = matches_text(body)
         if some is None:
-            return self._nothing(flat, path)
+            self._note_contradiction(flat, path)
+            return None
         return Expr(f"{_QUOTE} {self._writer.terminal(body)} {_QUOTE}" if some else f"{_QUOTE} {_QUOTE}")
 
     def key(self, flats: Sequence[Flat], path: str, others: Sequence[str] = ()) -> Expr | None:
@@ -139,7 +142,7 @@ class ScalarWriter:
             parts.append(f"(?s:.{{{low},{'' if high is None else high}}})")
         return " & ".join(f"/{part}/" for part in parts)
 
-    def _nothing(self, flat: Flat, path: str) -> None:
+    def _note_contradiction(self, flat: Flat, path: str) -> None:
         said = [key for key in SPEAKS_OF["string"] if key in flat]
         values = ", ".join(f"{key.rstrip('s')!r} {flat[key]!r}" for key in said)
         self.contradictions.append((path, f"no string fits {values} at once"))
@@ -148,12 +151,10 @@ class ScalarWriter:
         """Whether a call can hold a constant; it is left out if it cannot."""
         try:
             json.dumps(value, allow_nan=False)
-            problem = next(_problems_of(value), "")
         except (TypeError, ValueError):
-            problem = f"'enum' or 'const' holds {value!r}, which JSON has no form for"
-        if problem:
-            self._problems.widen(path, problem)
-        return not problem
+            self._problems.widen(path, f"'enum' or 'const' holds {value!r}, which JSON has no form for")
+            return False
+        return True
 
     def _constant(self, value: Any) -> str:
         if isinstance(value, str):
@@ -171,14 +172,3 @@ class ScalarWriter:
         except ValueError as error:
             self._problems.widen(path, f"'pattern' {pattern!r} cannot be enforced: {error}")
             return ""
-
-
-def _problems_of(value: Any) -> Iterator[str]:
-    """Why a constant cannot be written."""
-    if isinstance(value, str):
-        yield from filter(None, [text_problem(value)])
-    elif isinstance(value, list | Mapping):
-        if isinstance(value, Mapping):
-            yield from (problem for key in value for problem in _problems_of(key))
-            value = list(value.values())
-        yield from (problem for item in value for problem in _problems_of(item))

@@ -12,13 +12,6 @@ from dgemma_core.structured.lark import quoted
 _KEY_ENDS = re.compile(r"[:,{}\[\]]|^\s|\s$|^$")
 # A terminal for keys that can be written bare.
 BARE_KEY = r"/[^:,{}\[\]\s](?:[^:,{}\[\]]*[^:,{}\[\]\s])?/"
-# A text spelled like a control token: where a grammar forces it, llguidance would force the control token itself.
-_CONTROL = re.compile(r"<\|[^<>|\s]*\|?>|<[^<>|\s]+\|>|<(?:pad|eos|bos|unk|mask)>")
-
-
-def text_problem(text: str) -> str:
-    """Why a grammar cannot ask for a text; empty if it can."""
-    return f"{text!r} is spelled like a control token and cannot be asked for" if _CONTROL.search(text) else ""
 
 
 def key_text(key: str) -> str:

@@ -54,10 +54,17 @@ class WatchedEngine(Engine):
 
     def submit(self, *args: Any, **kwargs: Any) -> RequestHandle:
         with self._watch:
-            handle = super().submit(*args, **kwargs)
-            self.handles.append(handle)
-            self.most_open = max(self.most_open, sum(not handle.done() for handle in self.handles))
-            return handle
+            return self._noted(super().submit(*args, **kwargs))
+
+    async def asubmit(self, *args: Any, **kwargs: Any) -> RequestHandle:
+        handle = await super().asubmit(*args, **kwargs)
+        with self._watch:
+            return self._noted(handle)
+
+    def _noted(self, handle: RequestHandle) -> RequestHandle:
+        self.handles.append(handle)
+        self.most_open = max(self.most_open, sum(not handle.done() for handle in self.handles))
+        return handle
 
 
 @pytest.fixture(scope="session")

@@ -66,14 +66,13 @@ class Run:
     answers: tuple[str, ...]
     seconds: float
     tokens: int
-    canvases: int
     denoising_steps: int
     forward_passes: int
 
     @property
-    def tokens_per_step(self) -> float:
-        """Tokens of the answers per denoising step of a canvas."""
-        return self.tokens / self.denoising_steps if self.denoising_steps else 0.0
+    def tokens_per_pass(self) -> float:
+        """Tokens of the answers per forward pass, which all running requests share."""
+        return self.tokens / self.forward_passes if self.forward_passes else 0.0
 
     @property
     def tokens_per_s(self) -> float:
@@ -190,7 +189,7 @@ def _run(answers: tuple[str, ...], seconds: float, before: EngineStats, after: E
     def grown(counter: str) -> int:
         return int(getattr(after, counter) - getattr(before, counter))
 
-    counters = ("completion_tokens", "canvases", "denoising_steps", "forward_passes")
+    counters = ("completion_tokens", "denoising_steps", "forward_passes")
     return Run(answers, seconds, *(grown(counter) for counter in counters))
 
 
@@ -215,8 +214,8 @@ def load(assistant: Assistant, console: Console) -> None:
     console.print(
         Text.assemble(
             ("Model      ", "bold"),
-            f"{engine.spec.model}, read in {stats.load_s:.1f} s, canvas of {engine.canvas_length} tokens, "
-            f"window of {engine.context_window:,}",
+            f"{engine.spec.model}, read in {stats.load_s:.1f} s, {engine.facts().decoding} decoding, "
+            f"window of {engine.context_window:,} tokens",
         ),
         soft_wrap=True,
     )
@@ -253,8 +252,8 @@ def ask_aloud(assistant: Assistant, questions: Sequence[tuple[str, Question]], c
         seconds = time.perf_counter() - started
         after = assistant.engine.stats()
         tokens = after.completion_tokens - before.completion_tokens
-        steps = after.denoising_steps - before.denoising_steps
-        note = " · ".join((*dict.fromkeys(sources), f"{tokens} tokens in {steps} steps, {seconds:.2f} s"))
+        passes = after.forward_passes - before.forward_passes
+        note = " · ".join((*dict.fromkeys(sources), f"{tokens} tokens in {passes} passes, {seconds:.2f} s"))
         console.print()
         console.print(Text(indent + note, "dim"), soft_wrap=True)
         answers.append(answer)
@@ -278,10 +277,9 @@ def comparison(single: Run, batched: Run) -> Table:
     rows: list[tuple[str, float, float, str]] = [
         ("questions", len(single.answers), len(batched.answers), ",d"),
         ("tokens", single.tokens, batched.tokens, ",d"),
-        ("canvases", single.canvases, batched.canvases, ",d"),
         ("denoising steps", single.denoising_steps, batched.denoising_steps, ",d"),
-        ("tokens per step", single.tokens_per_step, batched.tokens_per_step, ".2f"),
         ("forward passes", single.forward_passes, batched.forward_passes, ",d"),
+        ("tokens per pass", single.tokens_per_pass, batched.tokens_per_pass, ".2f"),
         ("seconds", single.seconds, batched.seconds, ".2f"),
         ("tok/s", single.tokens_per_s, batched.tokens_per_s, ".1f"),
     ]

@@ -91,11 +91,17 @@ def _value(value: object) -> str:
 
 
 def _string(text: str) -> str:
-    """A string literal as the formatter writes it: with the quotes that need no escapes."""
-    return f"'{text}'" if '"' in text and "'" not in text else json.dumps(text, ensure_ascii=False)
+    """A string literal as the formatter writes it: with the quotes that need fewer escapes."""
+    plain = json.dumps(text, ensure_ascii=False)
+    if text.count('"') <= text.count("'"):
+        return plain
+    inside = plain[1:-1].replace('\\"', '"').replace("'", "\\'")
+    return f"'{inside}'"
 
 
 def _pieces(text: str, width: int) -> list[str]:
+    if len(_string(text)) <= width + 2:
+        return [text]  # The formatter joins pieces that fit on a line.
     pieces = [""]
     for word in text.split(" "):
         if len(_string(f"{pieces[-1]}{word} ")) > width:

@@ -27,7 +27,7 @@ class ChatDiffusionGemma(ChatAnswers):
     r"""DiffusionGemma in this process, as a chat model.
 
     Model objects are cheap: they hold settings, not weights. All objects with the same load settings share one engine,
-    which reads the weights at the first request and denoises the canvases of all concurrent requests together.
+    which reads the weights at the first request and computes all concurrent requests together.
 
     Setup:
         ```bash
@@ -44,7 +44,7 @@ class ChatDiffusionGemma(ChatAnswers):
         engine: a `dgemma_core` engine to use instead. It is not serialised. A pickled model finds its engine again by
             the load settings. A model with an engine of `Engine.from_model` cannot be pickled.
         timeout: most seconds for a request.
-        on_draft: called with the canvas after every denoising step.
+        on_draft: called with what the canvas reads after every denoising step.
         draft_events: also send the canvas as an event of `stream_events(version="v3")`.
         parallel_tool_calls: whether one answer may hold several tool calls.
         on_length: `"warn"` or `"raise"` if a structured answer was cut for want of room.
@@ -66,7 +66,8 @@ class ChatDiffusionGemma(ChatAnswers):
         ```
 
     Stream:
-        One chunk per confirmed block of text, usually a canvas. The last chunk holds usage and metadata.
+        Text comes as soon as it can no longer change: a few tokens at a time with `decoding="verified"`, a canvas at a
+        time with `"diffusion"`. The last chunk holds usage and metadata.
 
         ```python
         for chunk in llm.stream("Who keeps the lighthouse?"):
@@ -99,8 +100,15 @@ class ChatDiffusionGemma(ChatAnswers):
     Response metadata:
         ```python
         llm.invoke("Hello").response_metadata
-        # {"model_name": "embedded", "model_provider": "diffusiongemma", "finish_reason": "stop", "canvases": 1,
-        #  "denoising_steps": 4, "tokens_per_step": 1.25, "tokens_per_s": 310.2, "timings": {"queue_s": ..., ...}}
+        # {"model_name": "embedded", "model_provider": "diffusiongemma", "finish_reason": "stop", "forward_passes": 2,
+        #  "tokens_per_pass": 2.5, "canvases": 1, "denoising_steps": 2, "tokens_per_step": 2.5, "tokens_per_s": 310.2,
+        #  "timings": {"queue_s": ..., ...}}
+        ```
+
+    Log-probabilities:
+        ```python
+        llm.invoke("Hello", logprobs=True, top_logprobs=2).response_metadata["logprobs"]["content"][0]
+        # {"token": "The", "bytes": [84, 104, 101], "logprob": -0.01, "top_logprobs": [{"token": "The", ...}, ...]}
         ```
     """
 

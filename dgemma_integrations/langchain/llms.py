@@ -23,7 +23,7 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
     r"""DiffusionGemma in this process, as a string model: text in, text out.
 
     It takes the settings of `ChatDiffusionGemma` and shares its engine. `batch`, `abatch` and `generate` give all
-    prompts to the engine at once, and the engine denoises them together.
+    prompts to the engine at once, and the engine computes them together.
 
     Setup:
         ```bash
@@ -68,7 +68,7 @@ class DiffusionGemmaLLM(DiffusionGemmaSettings, BaseLLM):
     Response metadata:
         ```python
         llm.generate(["Hello"]).generations[0][0].generation_info
-        # {"model_name": "embedded", "finish_reason": "stop", "canvases": 1, "denoising_steps": 4, ...}
+        # {"model_name": "embedded", "finish_reason": "stop", "forward_passes": 2, "tokens_per_pass": 2.5, ...}
         ```
     """
 

@@ -29,7 +29,7 @@ def openai_tool(tool: Mapping[str, Any] | type | Callable[..., Any] | BaseTool) 
         ValueError: an unknown form.
     """
     schema = _own_schema(_arguments_of(tool))
-    if schema is None or not _contains_itself(schema):
+    if schema is None or not (_contains_itself(schema) or _holds_models(tool)):
         return _converted(convert_to_openai_tool, tool)
     parameters = _without_titles(with_root(schema))
     description = parameters.pop("description", "")
@@ -50,7 +50,7 @@ def answer_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
         ValueError: an unknown form.
     """
     described = _own_schema(schema)
-    if described is not None and _contains_itself(described):
+    if described is not None and (_contains_itself(described) or _holds_models(schema)):
         described = with_root(described)
     elif isinstance(schema, Mapping) and not schema.keys() & {"name", "function", "toolSpec"}:
         described = dict(schema)
@@ -61,12 +61,31 @@ def answer_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
 
 def _converted(convert: Callable[[Any], dict[str, Any]], given: Any) -> dict[str, Any]:
     try:
-        return convert(without_qualifiers(given) if is_typed_dict(given) else given)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mixing V1 and V2 models")  # The error that follows says it.
+            return convert(without_qualifiers(given) if is_typed_dict(given) else given)
     except RecursionError:
         raise ValueError(
             f"{given!r}: a typing.TypedDict that contains itself needs Python 3.12; give a Pydantic class, or a "
             "typing_extensions.TypedDict"
         ) from None
+    except RuntimeError as error:
+        raise ValueError(f"{given!r}: {error}; give a Pydantic class, or a typing_extensions.TypedDict") from error
+
+
+def _holds_models(kind: Any) -> bool:
+    """Whether a TypedDict holds Pydantic classes, which LangChain's conversion refuses."""
+    if not is_typed_dict(kind):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            convert_to_json_schema(without_qualifiers(kind))
+    except RecursionError:
+        return False
+    except RuntimeError:
+        return True
+    return False
 
 
 def _arguments_of(tool: Any) -> Any:

@@ -42,13 +42,14 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
     """A block-diffusion language model that runs in this process, for all components that take an LLM.
 
     Making an object is cheap, because weights load at the first request. All objects with the same load settings share
-    one engine, which denoises concurrent requests together. Any thread and any event loop may call every method.
+    one engine, which computes concurrent requests together. Any thread and any event loop may call every method.
 
     Keyword arguments are fields, and each field has a description. ``None`` means the default.
 
     - Which weights, where and how: the fields of ``dgemma_core.LoadSpec``. Or ``engine``, which is used instead.
     - Settings of an answer: the fields of ``dgemma_core.SamplingParams``, with ``max_tokens`` for ``max_new_tokens``;
       also ``temperature``, ``timeout`` and ``thinking``. All of these may also be given per call.
+    - ``logprobs``, ``top_logprobs``: responses hold a list for each token of the text, the token itself first.
     - ``thinking``: chat responses hold the model's thoughts as a ``ThinkingBlock``.
     - ``on_length``: ``"warn"`` or ``"raise"`` if a structured answer was cut for want of room.
     - ``drafts``: streams also yield a chunk per denoising step. It has ``delta=""``, and the canvas as text is in
@@ -130,7 +131,9 @@ class DiffusionGemma(DiffusionGemmaSettings, SchemaHeldLLM):
 
     @chat_event
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """As :meth:`chat`, in one chunk per finished canvas. The last chunk has the usage.
+        """As :meth:`chat`, in chunks of text that can no longer change. The last chunk has the usage.
+
+        A chunk's ``logprobs`` are those of its ``delta``.
 
         Closing or dropping the generator cancels the request.
         """

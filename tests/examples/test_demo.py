@@ -68,14 +68,14 @@ def test_most_answers_hold_what_the_documents_say(assistant: Assistant) -> None:
 
 
 def test_the_table_names_what_was_counted() -> None:
-    single = demo.Run(("a",) * 4, 2.0, 40, 4, 20, 20)
-    batched = demo.Run(("a",) * 4, 0.5, 40, 4, 20, 5)
+    single = demo.Run(("a",) * 4, 2.0, 40, 20, 20)
+    batched = demo.Run(("a",) * 4, 0.5, 40, 20, 5)
     page = io.StringIO()
     Console(width=80, file=page).print(demo.comparison(single, batched))
     lines = page.getvalue().splitlines()
     rate = next(line for line in lines if "tok/s" in line)
     assert [word for word in rate.replace("│", " ").split() if word != "tok/s"] == ["20.0", "80.0", "4.00"]
-    for name in ("tokens", "canvases", "denoising steps", "tokens per step", "forward passes"):
+    for name in ("tokens", "denoising steps", "forward passes", "tokens per pass"):
         assert any(name in line for line in lines)
 
 

@@ -225,6 +225,7 @@ ERRORS: dict[str, Callable[[Stage], object]] = {
     "canvas_length=…: this checkpoint was trained on canvases of at most …": (
         lambda s: s.ask(params=SamplingParams(canvas_length=500))
     ),
+    "…=… has no meaning with decoding=…": lambda _: ChatDiffusionGemma(decoding="diffusion", logprobs=True),
     "…=…: the given engine has …": lambda s: ChatDiffusionGemma(engine=s.engine, dtype="bfloat16"),
     "unknown option …: from_model takes …": lambda _: Engine.from_model(make_model(), make_tokenizer(), device="cpu"),
     "prompts must be a list of prompts": lambda s: s.engine.generate("fox"),

@@ -105,11 +105,11 @@ def test_a_timeout_names_value_time_and_place(model_class: Any) -> None:
 @MODELS
 def test_a_temperature_without_effect_is_told_once(model_class: Any, caplog: pytest.LogCaptureFixture) -> None:
     without_effect._tell_mild.cache_clear()
-    with caplog.at_level(logging.WARNING, "dgemma_integrations"):
+    with caplog.at_level(logging.WARNING, "dgemma_core"):
         for temperature in (0.3, 0.3, 0, 1.2, None):
-            model_class(temperature=temperature)
+            ask(model_class(temperature=temperature, decoding="diffusion", max_tokens=1))
     (told,) = caplog.messages
-    assert told.startswith("temperature=0.3: every value above 0 and up to 0.8 keeps")
+    assert told.startswith("temperature=0.3: with decoding='diffusion' every value above 0 and up to 0.8 keeps")
 
 
 @MODELS

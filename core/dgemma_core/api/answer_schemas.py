@@ -15,6 +15,7 @@ from llguidance import LLMatcher
 from dgemma_core.api.formats import FORMATS
 from dgemma_core.api.json_schemas.listed_values import ListedValues
 from dgemma_core.api.json_schemas.places import NAMED, VALUES
+from dgemma_core.api.json_schemas.wide_bounds import within_reach
 from dgemma_core.api.patterns import whole_regex
 
 _OF_STRINGS = ("format", "pattern", "minLength", "maxLength")
@@ -25,10 +26,10 @@ def enforceable(schema: Any) -> Any:
     """The schema as llguidance must be given it.
 
     Formats of :data:`FORMATS` are written as patterns, other formats are left out, and patterns mean what Python and
-    JavaScript agree on. Sets and keys that can be listed are listed.
+    JavaScript agree on. Sets and keys that can be listed are listed. Bounds out of reach are narrowed.
     """
     listed = ListedValues(schema)
-    return rewritten(schema, lambda part: _with_own_strings(listed.rewritten(part)))
+    return rewritten(schema, lambda part: within_reach(_with_own_strings(listed.rewritten(part))))
 
 
 def rewritten(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:

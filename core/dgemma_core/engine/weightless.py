@@ -60,14 +60,14 @@ class Weightless:
         Raises:
             CheckpointError: the checkpoint is missing or unusable.
         """
-        images = self._parts.description.config.vision_config is not None
+        description = self._parts.description
         return EngineFacts(
-            self.spec.model,
-            self.context_window,
-            self.default_max_new_tokens,
-            self.canvas_length,
-            images,
-            self._parts.description.decoding,
+            model=self.spec.model,
+            context_window=self.context_window,
+            max_new_tokens=self.default_max_new_tokens,
+            canvas_length=self.canvas_length,
+            images=description.config.vision_config is not None,
+            decoding=description.decoding,
         )
 
     def count_tokens(self, prompt: Prompt, tools: Tools | None = None, *, thinking: bool = False) -> int:

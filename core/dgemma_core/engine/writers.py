@@ -57,7 +57,8 @@ def make_writer(
             vocab_size=description.vocab_size,
             entropy_bound=description.defaults.entropy_bound,
             temperature=_DRAFT_TEMPERATURE,
-            generator=_generator(params.seed),
+            # Noise decides how many passes a text takes, and not the text. So passes repeat without a seed, too.
+            generator=_generator(0 if params.seed is None else params.seed),
         )
     return CausalWriter(
         room=room,

@@ -225,3 +225,14 @@ def test_what_fits_the_meaning_fits_the_schema(whole: Any, x: Any, y: Any, value
         assert all(map(validator.is_valid, accepted))
     except (GrammarError, RecursionError):
         return
+
+
+def test_what_can_be_enforced_stays_beside_what_cannot(caplog: pytest.LogCaptureFixture) -> None:
+    unique = {"type": "array", "uniqueItems": True}
+    properties = {"free": {**unique, "items": {"type": "string"}}, "listed": {**unique, "items": {"enum": ["a", "b"]}}}
+    grammar = Grammar.json_schema({"type": "object", "properties": properties}, strict=False)
+    assert "#/properties/free: 'uniqueItems'" in caplog.text
+    assert "#/properties/listed" not in caplog.text
+    schema = json.loads(grammar.source)
+    assert fits(schema, {"free": ["x", "x"], "listed": ["b", "a"]})
+    assert not fits(schema, {"listed": ["a", "a"]})

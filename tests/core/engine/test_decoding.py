@@ -123,6 +123,13 @@ def test_drafts_are_shown(embedded_engine: Engine) -> None:
     assert any(draft.text for draft in drafts)
 
 
+def test_a_text_without_a_seed_takes_the_same_passes_every_time() -> None:
+    how = SamplingParams(decoding="verified")
+    with Engine(LoadSpec(prefix_cache_bytes=0)) as engine:
+        runs = [list(engine.submit(ask(PROMPTS[1]), how)) for _ in range(3)]
+    assert runs[0][:-1] == runs[1][:-1] == runs[2][:-1]
+
+
 def test_a_draft_stands_after_the_text_confirmed_so_far(embedded_engine: Engine) -> None:
     handle = embedded_engine.submit(ask(PROMPTS[0]), params("verified", drafts=True))
     text, guesses = "", []
@@ -168,6 +175,11 @@ def test_prompts_that_begin_alike_share_their_beginning(decoding: str) -> None:
         together = engine.generate(prompts, params(decoding))
     assert [generation.token_ids for generation in together] == alone
     assert sum(generation.usage.cached_tokens > 0 for generation in together) >= 2
+
+
+def test_an_engine_says_how_it_writes(embedded_engine: Engine, tiny_engine: Engine) -> None:
+    assert embedded_engine.facts().decoding == "verified"
+    assert tiny_engine.facts().decoding == "diffusion"
 
 
 # Grammars.

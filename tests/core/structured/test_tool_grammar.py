@@ -494,19 +494,7 @@ def test_thousands_of_values() -> None:
     assert not fits(tools, call("{x:'v5000'}"))
 
 
-ODD_TEXTS = [
-    '<|"|>',
-    "<|tool_call>",
-    "<tool_call|>",
-    "<bos>",
-    "a<|think|>b",
-    'a{"b}',
-    'a["<|"|>',
-    "\\n[",
-    "a\n:b",
-    '"',
-    "\\",
-]
+ODD_TEXTS = ['<|"|>', "<|tool_call>", "<tool_call|>", "<bos>", "a<|think|>b", 'a{"b}', 'a["<|"|>', "\\n[", "a\n:b", '"']
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -525,3 +513,26 @@ def test_a_number_under_a_key_with_quotes_and_brackets() -> None:
     for key in ('a["b]', '<|"|>{', '"}"'):
         tools = [tool(properties={key: {"type": "integer"}}, required=[key])]
         assert shortest(tools)[1] == {key: 0}
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"if": True, "then": {"const": 1}, "else": {"const": 2}}, "1", "2"),
+        ({"if": False, "then": {"const": 1}, "else": {"const": 2}}, "2", "1"),
+        ({"type": "object", "allOf": [{"properties": {"a": {}}}, {"unevaluatedProperties": False}]}, "{}", "{a:1}"),
+        (
+            {"type": "object", "properties": {"a": {}}, "anyOf": [{"unevaluatedProperties": False, "required": []}]},
+            "{}",
+            "{a:1}",
+        ),
+        (
+            {"type": "object", "allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": False},
+            "{a:1}",
+            "{b:1}",
+        ),
+    ],
+)
+def test_conditions_that_are_decided_and_properties_that_are_not_evaluated(schema: Any, good: str, bad: str) -> None:
+    assert fits([one(schema)], call(f"{{x:{good}}}"))
+    assert not fits([one(schema)], call(f"{{x:{bad}}}"))

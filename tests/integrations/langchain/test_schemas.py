@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import typing
 from typing import Annotated, Any, Generic, NotRequired, Required, TypedDict, TypeVar
 
 import pytest
@@ -190,3 +192,29 @@ def test_a_class_whose_name_cannot_stand_in_a_call(held_chat: ChatDiffusionGemma
 def test_a_schema_whose_title_has_blanks(held_chat: ChatDiffusionGemma) -> None:
     structured = held_chat.with_structured_output({**SCHEMA, "title": "a boat, red"}, method="function_calling")
     assert structured.invoke("Hello")["color"] in ("red", "blue")
+
+
+class Box(typing_extensions.TypedDict):
+    boats: typing_extensions.NotRequired[list[Boat]]
+    best: Boat
+
+
+class Boat(BaseModel):
+    color: typing.Literal["red", "blue"]
+
+
+class Crate(TypedDict):
+    best: Boat
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_a_typed_dict_that_holds_pydantic_classes(held_chat: ChatDiffusionGemma, method: Any) -> None:
+    found = held_chat.with_structured_output(Box, method=method).invoke("Pack.", max_tokens=96)
+    assert isinstance(found, dict)
+    TypeAdapter(Box).validate_python(found)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Pydantic takes typing.TypedDict")
+def test_a_typed_dict_that_pydantic_does_not_take_names_the_remedy(held_chat: ChatDiffusionGemma) -> None:
+    with pytest.raises(ValueError, match=r"typing_extensions\.TypedDict"):
+        held_chat.with_structured_output(Crate)

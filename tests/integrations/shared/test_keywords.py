@@ -23,7 +23,11 @@ def test_every_unknown_name_is_named() -> None:
         ),
         ("num_ctx", ["max_tokens"], "'num_ctx' (give the model object max_context: tokens of prompt plus answer"),
         ("load_in_4bit", ["quantization"], "'load_in_4bit' (write quantization=\"nf4\")"),
-        ("typical_p", ["t_max", "stop"], "'typical_p' (no counterpart: a canvas is not sampled token by token"),
+        (
+            "typical_p",
+            ["t_max", "stop"],
+            "'typical_p' (no counterpart: temperature, top_p, top_k and min_p set how varied",
+        ),
         ("max_length", ["canvas_length"], "'max_length' (no counterpart here). Accepted: canvas_length"),
         ("max_token", ["max_tokens"], "'max_token' (did you mean 'max_tokens'?). Accepted: max_tokens"),
         ("num_predct", ["max_tokens"], "'num_predct' (did you mean 'num_predict'?). Accepted: max_tokens"),

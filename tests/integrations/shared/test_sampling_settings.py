@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dgemma_core import SamplingParams
-from dgemma_integrations.shared.sampling_settings import sampling_params
+from dgemma_integrations.shared.sampling_settings import sampling_params, with_drafts
 
 
 def merged(defaults: dict[str, Any], overrides: dict[str, Any]) -> SamplingParams:
@@ -55,3 +55,15 @@ def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
     for defaults, overrides in ((settings, {}), ({}, settings)):
         with pytest.raises(ValueError, match=message):
             merged(defaults, overrides)
+
+
+def test_a_call_turns_off_what_the_model_returns_with_log_probabilities() -> None:
+    params = merged({"logprobs": True, "top_logprobs": 5}, {"logprobs": False})
+    assert (params.logprobs, params.top_logprobs) == (False, 0)
+    assert merged({"logprobs": True, "top_logprobs": 5}, {"top_logprobs": 2}).top_logprobs == 2
+
+
+def test_drafts_that_cannot_be_are_refused_under_the_name_that_asks_for_them() -> None:
+    assert with_drafts(SamplingParams(), "on_draft").drafts
+    with pytest.raises(ValueError, match=r"^on_draft has no meaning with decoding='typewriter'"):
+        with_drafts(SamplingParams(decoding="typewriter"), "on_draft")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dgemma_core.api.json_schemas.listed_values import ListedValues
 from dgemma_core.api.json_schemas.places import NAMED, VALUES
 from dgemma_core.api.patterns import whole_regex
 
@@ -33,7 +34,7 @@ def widened(schema: Mapping[str, Any], problem_of: Callable[[Any], str]) -> tupl
         if not problem:
             break
         found: list[str] = []
-        changed = _changed(schema, "#", _change_for(problem), found)
+        changed = _changed(schema, "#", _change_for(problem, ListedValues(schema)), found)
         if not found:
             break
         schema, notes = changed, [*notes, *found]
@@ -44,13 +45,16 @@ Change = Callable[[dict[str, Any]], tuple[dict[str, Any], list[str]]]
 """A schema, whose parts are changed already, to a wider one and the keywords that are no longer enforced."""
 
 
-def _change_for(problem: str) -> Change:
+def _change_for(problem: str, listed: ListedValues) -> Change:
     unknown = set(re.findall(r'"([^"]+)"', problem)) & _DROPPED if "nimplemented" in problem else set()
     if unknown:
-        return lambda schema: (
-            {key: value for key, value in schema.items() if key not in unknown},
-            [key for key in schema if key in unknown],
-        )
+
+        def without_unknown(schema: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+            dropped = unknown & schema.keys() & listed.rewritten(schema).keys()  # Others can be listed.
+            kept = {key: value for key, value in schema.items() if key not in dropped}
+            return kept, [key for key in schema if key in dropped]
+
+        return without_unknown
     if "oneOf" in problem:
         return _any_of
     if "min/maxProperties" in problem:

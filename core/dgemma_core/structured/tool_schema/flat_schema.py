@@ -68,7 +68,10 @@ class SchemaFlattener:
         for keyword in ("allOf", "anyOf", "oneOf"):
             if keyword in schema:
                 flats = self._combined_with(keyword, schema[keyword], flats, path)
-        return flats
+        if isinstance(schema.get("if"), bool):
+            branch = "then" if schema["if"] else "else"
+            flats = self.combine(flats, self.expand(schema.get(branch, True), f"{path}/{branch}"), path)
+        return [_closed(flat) for flat in flats]
 
     def combine(self, some: list[Flat], others: list[Flat], path: str) -> list[Flat]:
         """Flat schemas for the values that fit one of ``some`` and one of ``others``.
@@ -147,3 +150,11 @@ class SchemaFlattener:
         except SchemaError as problem:
             self._problems.widen(path, str(problem))
             return merge(a, {key: value for key, value in b.items() if key != "multipleOf"})
+
+
+def _closed(flat: Flat) -> Flat:
+    """The flat schema with ``additionalProperties`` for ``unevaluatedProperties``, which heeds no schemas beside it."""
+    if "unevaluatedProperties" not in flat:
+        return flat
+    kept = {key: value for key, value in flat.items() if key != "unevaluatedProperties"}
+    return kept if flat["unevaluatedProperties"] else {"additionalProperties": False, **kept}

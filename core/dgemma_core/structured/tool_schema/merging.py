@@ -33,8 +33,6 @@ def merge(a: Flat, b: Flat) -> Flat | None:
     for key in ("patterns", "formats", "required"):
         if key in a and key in b:
             out[key] = sorted({*a[key], *b[key]})
-    if "unevaluatedProperties" in a and "unevaluatedProperties" in b:
-        out["unevaluatedProperties"] = a["unevaluatedProperties"] and b["unevaluatedProperties"]
     _merge_objects(a, b, out)
     _merge_arrays(a, b, out)
     return out

@@ -21,7 +21,6 @@ class Properties:
 
     def __init__(self, flat: Flat, options: Callable[[Any, str], list[Flat]], path: str) -> None:
         self._flat = flat
-        self.closed = flat.get("unevaluatedProperties", True) is False
         self.patterns: dict[str, Any] = flat.get("patternProperties", {})
         self.key_schema = flat.get("propertyNames", True)
         # Schemas that a key must fit one of; None if any key will do.
@@ -42,7 +41,7 @@ class Properties:
     @property
     def undeclared(self) -> Any:
         """The schema of values under undeclared keys."""
-        nothing = self.closed or self._flat.get("properties") == {}
+        nothing = self._flat.get("properties") == {}
         return self._flat.get("additionalProperties", not nothing)
 
     def _listed(self) -> list[str] | None:
@@ -56,8 +55,7 @@ class Properties:
         if self.names is not None and not any(_is_key(name, flat) for flat in self.names):
             return False
         matching = [schema for pattern, schema in self.patterns.items() if found(pattern, name)]
-        undeclared = name not in self._flat.get("properties", {}) and not matching
-        schema = False if undeclared and self.closed else own_schema(self._flat, name)
+        schema = own_schema(self._flat, name)
         for more in matching:
             schema = both(schema, more)
         return schema

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dgemma_core.api.formats import FORMATS
+from dgemma_core.api.json_schemas.wide_bounds import within_reach
 from dgemma_core.api.patterns import whole_regex
 from dgemma_core.structured.hints import sample
 from dgemma_core.structured.lark import Expr, LarkWriter, joined, quoted
@@ -76,7 +77,7 @@ class ScalarWriter:
         limits = {key: flat[key] for key in SPEAKS_OF["number"] if key in flat}
         if not limits:
             return Expr(kind.upper())
-        schema = json.dumps({"type": kind, **limits, "x-guidance": {"whitespace_flexible": False}})
+        schema = json.dumps(within_reach({"type": kind, **limits}) | {"x-guidance": {"whitespace_flexible": False}})
         problem = problem_of(f"start: %json {schema}")
         if "nsatisfiable" in problem or "range" in problem:
             return None

@@ -11,7 +11,7 @@ import torch
 
 from dgemma_core import BlockEvent, DraftEvent, Engine, Grammar, LoadSpec, Message, SamplingParams
 from dgemma_core.engine.step import StepRunner
-from dgemma_core.errors import DGemmaError, RequestTimeoutError
+from dgemma_core.errors import DGemmaError, EngineClosedError, RequestTimeoutError
 from dgemma_core.execution.backbone import Backbone
 from dgemma_core.execution.backend import Step, StepResult
 from dgemma_core.execution.eager import EagerBackend
@@ -187,6 +187,26 @@ def test_logprobs_of_a_stopped_answer_are_those_of_its_tokens(embedded_engine: E
     assert cut.text == whole.text[: whole.text.index(stop)]
     assert whole.logprobs is not None
     assert cut.logprobs == whole.logprobs[: len(cut.token_ids)]
+
+
+@BOTH
+def test_closing_ends_an_answer_that_is_being_written(decoding: str) -> None:
+    with small_engine() as engine:
+        handle = engine.submit(PROMPTS[0], params(decoding, max_new_tokens=1500))
+        events = iter(handle)
+        assert isinstance(next(events), BlockEvent)
+    with pytest.raises(EngineClosedError):
+        handle.result()
+
+
+@BOTH
+def test_without_a_seed_only_a_temperature_makes_texts_differ(tiny_engine: Engine, decoding: str) -> None:
+    def texts(**settings: Any) -> set[tuple[int, ...]]:
+        how = params(decoding, seed=None, **settings)
+        return {generation.token_ids for generation in tiny_engine.generate([PROMPTS[0]] * 3, how)}
+
+    assert len(texts()) == len(texts(temperature=0)) == 1
+    assert len(texts(temperature=2.0)) == 3
 
 
 # Budgets of positions.

@@ -49,7 +49,7 @@ def ending_model() -> Any:
         output[..., END_AT, :] = direction
         return output
 
-    last.mlp.register_forward_hook(point)
+    last.mlp.down_proj.register_forward_hook(point)
     return model
 
 
@@ -57,7 +57,7 @@ def run(engine: Engine, prompts: list[list[int]], **params: Any) -> tuple[list[G
     """Answer all prompts together, without reused prefixes. Returns the answers and the seconds they took."""
     engine.clear_prefix_cache()
     began = time.perf_counter()
-    generations = engine.generate(prompts, SamplingParams(**params))
+    generations = engine.generate(prompts, SamplingParams(decoding="diffusion", **params))
     return generations, time.perf_counter() - began
 
 
@@ -92,7 +92,7 @@ def wide(model: str, runs: int) -> None:
     prompt = [2, *range(1000, 1063)]
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     with Engine.from_model(ending_model(), tokenizer, prefix_cache_bytes=0) as engine:
-        params = [SamplingParams(seed=0, stop_at_eos=flag) for flag in (True, False)]
+        params = [SamplingParams(decoding="diffusion", seed=0, stop_at_eos=flag) for flag in (True, False)]
         usages = [engine.generate([prompt], p)[0].usage for p in params]
         assert usages[0].completion_tokens == END_AT
         seconds = median_seconds(

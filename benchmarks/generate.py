@@ -33,7 +33,7 @@ def reference(model: Any, prompts: list[list[int]], **options: Any) -> Any:
 
 def requests(prompts: list[list[int]], model: Any, engine: Engine, runs: int) -> None:
     """Measure one request, and all of them at once."""
-    params = SamplingParams(seed=0, max_new_tokens=MAX_NEW_TOKENS)
+    params = SamplingParams(decoding="diffusion", seed=0, max_new_tokens=MAX_NEW_TOKENS)
     options = {"max_new_tokens": MAX_NEW_TOKENS}
 
     def ours(batch: list[list[int]]) -> Any:

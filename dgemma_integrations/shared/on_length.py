@@ -41,8 +41,8 @@ def report_cut(on_length: OnLength, name: str, text: str) -> None:
         AnswerCutError: ``on_length`` is ``"raise"``.
     """
     message = (
-        f"{without_surrogates(name)}: the answer was cut for want of room, so values are shortened or missing, although "
-        "the object is valid; give a larger max_tokens"
+        f"{without_surrogates(name)}: the answer was cut for want of room, so values are shortened or missing, "
+        "although the object is valid; give a larger max_tokens"
     )
     if on_length == "raise":
         raise AnswerCutError(message, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal, get_args
 
+from dgemma_core.api.surrogates import without_surrogates
 from dgemma_core.errors import AnswerCutError
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,8 @@ def report_cut(on_length: OnLength, name: str, text: str) -> None:
         AnswerCutError: ``on_length`` is ``"raise"``.
     """
     message = (
-        f"{name}: the answer was cut for want of room, so values are shortened or missing, although the object is "
-        "valid; give a larger max_tokens"
+        f"{without_surrogates(name)}: the answer was cut for want of room, so values are shortened or missing, "
+        "although the object is valid; give a larger max_tokens"
     )
     if on_length == "raise":
         raise AnswerCutError(message, text)

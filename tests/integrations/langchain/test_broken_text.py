@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from dgemma_core import Question
@@ -44,6 +45,9 @@ def test_a_broken_option_is_answered(settings: dict[str, Any]) -> None:
     assert classifier.invoke(f"1907. {HALF}")["q"] in (f"a{MARK}", f"b{MARK}")
 
 
-def test_a_schema_with_a_broken_title_is_followed(held_chat: ChatDiffusionGemma) -> None:
+def test_a_schema_with_a_broken_title_is_followed(
+    held_chat: ChatDiffusionGemma, caplog: pytest.LogCaptureFixture
+) -> None:
     schema = {"title": f"T{HALF}", "type": "object", "properties": {"a": {"enum": ["x"]}}, "required": ["a"]}
     assert held_chat.with_structured_output(schema, method="function_calling").invoke("a") == {"a": "x"}
+    assert "\ud835" not in caplog.text, "a log that is written as UTF-8 cannot hold it"

@@ -17,10 +17,16 @@ from pathlib import Path
 from benchmarks.charts import bars
 from benchmarks.common import console, machine, show
 from dgemma_core import BlockEvent, Engine, FinishedEvent, LoadSpec, SamplingParams
+from dgemma_core.api.sampling_params import Decoding
 from training.evaluate import Case, is_right, make_cases, strip_end
 
 TASKS = {"questions": "qa", "lists": "lists", "tool calls": "tools", "JSON": "json"}
-WAYS = ("typewriter", "look-up", "diffusion", "verified")
+WAYS: dict[str, Decoding] = {
+    "typewriter": "typewriter",
+    "look-up": "verified",
+    "diffusion": "diffusion",
+    "verified": "verified",
+}
 MAX_NEW_TOKENS = 256
 
 
@@ -60,9 +66,7 @@ def measure(engine: Engine, task: str, cases: list[Case], rounds: int) -> dict[s
             for way, result in found.items():
                 engine.draft_sources = frozenset({"lookup"}) if way == "look-up" else sources
                 engine.clear_prefix_cache()
-                params = SamplingParams(
-                    decoding="verified" if way == "look-up" else way, seed=0, max_new_tokens=MAX_NEW_TOKENS
-                )
+                params = SamplingParams(decoding=WAYS[way], seed=0, max_new_tokens=MAX_NEW_TOKENS)
                 began, first = time.perf_counter(), None
                 for event in engine.submit(case.prompt, params):
                     if isinstance(event, BlockEvent) and first is None:

@@ -260,7 +260,8 @@ class EagerBackend:
 def _by_place(step: Step) -> dict[tuple[Slot, int], list[tuple[int, EncodeSegment | CanvasSegment]]]:
     """The segments by slot and start, with their numbers; of one place the kept draft, the canvas, the draft apart."""
     places: dict[tuple[Slot, int], list[tuple[int, EncodeSegment | CanvasSegment]]] = {}
-    for number, part in enumerate((*step.encode, *step.canvases)):
+    parts: tuple[EncodeSegment | CanvasSegment, ...] = (*step.encode, *step.canvases)
+    for number, part in enumerate(parts):
         places.setdefault((part.slot, part.start), []).append((number, part))
     for members in places.values():
         members.sort(key=lambda item: isinstance(item[1], CanvasSegment) + 2 * getattr(item[1], "apart", False))

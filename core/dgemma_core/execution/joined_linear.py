@@ -39,7 +39,8 @@ def _whole(weights: Sequence[Any]) -> Tensor:
         place += step * len(weight)
     else:
         if first.untyped_storage().nbytes() == rows * step:
-            return first.as_strided((rows, first.shape[1]), (first.shape[1], 1))
+            earlier: Tensor = first.as_strided((rows, first.shape[1]), (first.shape[1], 1))
+            return earlier
     whole = torch.cat([weight.data for weight in weights])
     for weight, part in zip(weights, whole.split([len(weight) for weight in weights]), strict=True):
         weight.data = part

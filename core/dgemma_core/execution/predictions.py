@@ -34,8 +34,10 @@ def predict(readout: Readout, hidden: Sequence[Tensor], wanted: Sequence[Predict
     alternatives = [part.logprobs for part in wanted if part.logprobs is not None]
     most = max(alternatives, default=None)
     tokens, logprobs = [], []
+    ordered = most is None and all(part.rule.greedy for part in wanted)
     for start, stop in readout.chunks(len(rows)):
-        logits = readout.causal_logits(rows[start:stop])
+        part_of_rows = rows[start:stop]
+        logits = readout.raw_logits(part_of_rows) if ordered else readout.causal_logits(part_of_rows)
         allowed = _allowed(wanted, sizes, start, stop, logits)
         permitted = logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)
         tokens.append(choose(permitted, rules[start:stop], uniform[start:stop]))

@@ -101,9 +101,13 @@ class Readout:
 
     def causal_logits(self, hidden: Tensor) -> Tensor:
         """Soft-capped logits of the next tokens: ``[rows, hidden]`` -> float32 ``[rows, vocab]``."""
+        return self.raw_logits(hidden).div_(self._softcap).tanh_().mul_(self._softcap)
+
+    def raw_logits(self, hidden: Tensor) -> Tensor:
+        """Logits without the soft cap, which does not change their order: float32 ``[rows, vocab]``."""
         rows = hidden.shape[0]
         logits: Tensor = self._head(pad_rows(hidden, self._multiple))[:rows].float()
-        return logits.div_(self._softcap).tanh_().mul_(self._softcap)
+        return logits
 
     def chunks(self, rows: int) -> Iterator[tuple[int, int]]:
         """Ranges ``[start, stop)`` of rows whose logits stay in the processor's cache."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-_RELATIVE_LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)\s]+\)")
+_RELATIVE_LINK = re.compile(r"!?\[([^\]]+)\]\((?!https?:)[^)\s]+\)")
 _NOTE = (
     "> This is the README of the source. The commands with `make` and the folders that it names need the source; its "
     "pages are the files in `docs/` there.\n\n"

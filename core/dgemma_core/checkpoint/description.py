@@ -19,6 +19,7 @@ from dgemma_core.errors import CheckpointError
 MODEL_TYPE = "diffusion_gemma"
 # In config.json, because transformers refuses a generation_config.json with keys of others.
 DECODING_KEY = "dgemma_decoding"
+GUIDED_DECODING_KEY = "dgemma_guided_decoding"
 _AGAIN = "download the file again"
 
 
@@ -34,6 +35,7 @@ class CheckpointDescription:
         end_ids: token ids that end an answer.
         folder: the folder of its files; ``None`` for a model object that was given to ``Engine.from_model``.
         decoding: how its answers are written by default.
+        guided_decoding: how those are written that a grammar or tools hold.
     """
 
     tokenizer: Any
@@ -43,6 +45,7 @@ class CheckpointDescription:
     end_ids: frozenset[int]
     folder: Path | None
     decoding: Decoding = "diffusion"
+    guided_decoding: Decoding = "diffusion"
 
     @property
     def vocab_size(self) -> int:
@@ -184,16 +187,24 @@ def describe(tokenizer: Any, config: Any, generation: Any, folder: Path | None =
     )
     ends = [generation.eos_token_id, config.text_config.eos_token_id, tokenizer.eos_token_id]
     end_ids = {i for end in ends if end is not None for i in (end if isinstance(end, list | tuple) else [end])}
+    decoding = _decoding(config, DECODING_KEY, "diffusion")
     return CheckpointDescription(
-        tokenizer, config, defaults, int(value("max_new_tokens")), frozenset(end_ids), folder, _decoding(config)
+        tokenizer,
+        config,
+        defaults,
+        int(value("max_new_tokens")),
+        frozenset(end_ids),
+        folder,
+        decoding,
+        _decoding(config, GUIDED_DECODING_KEY, decoding),
     )
 
 
-def _decoding(config: Any) -> Decoding:
-    """The way of decoding that a checkpoint asks for; the published sampler if it says nothing."""
-    own = getattr(config, DECODING_KEY, None)
+def _decoding(config: Any, key: str, default: Decoding) -> Decoding:
+    """The way of decoding that a checkpoint asks for under a key of its ``config.json``."""
+    own = getattr(config, key, None)
     if own is None:
-        return "diffusion"
+        return default
     if own not in get_args(Decoding):
-        raise CheckpointError(f"config.json: {DECODING_KEY}={own!r}: must be one of {', '.join(get_args(Decoding))}")
+        raise CheckpointError(f"config.json: {key}={own!r}: must be one of {', '.join(get_args(Decoding))}")
     return cast(Decoding, own)

@@ -76,7 +76,8 @@ class Admission:
         banned = () if grammar is not None or may_call(request) else self.parts.template.call_tokens
         settings = self.parts.description.defaults.with_params(params)
         cursor = None if grammar is None else self.grammar_cursor(grammar, room)
-        decoding = params.decoding_by(self.parts.description.decoding)
+        description = self.parts.description
+        decoding = params.decoding_by(description.decoding if cursor is None else description.guided_decoding)
         guide = writer = None
         if decoding != "diffusion":
             causal = None if cursor is None else CausalGrammar(cursor)

@@ -77,7 +77,12 @@ class Admission:
         settings = self.parts.description.defaults.with_params(params)
         cursor = None if grammar is None else self.grammar_cursor(grammar, room)
         description = self.parts.description
-        decoding = params.decoding_by(description.decoding if cursor is None else description.guided_decoding)
+        decoding = own = params.decoding_by(description.decoding)
+        if cursor is not None:
+            decoding = params.decoding_by(description.guided_decoding)
+        if decoding != own and params.temperature is None and params.seed is None:
+            # Without a temperature this checkpoint's answers repeat. So do those that only their grammar has denoised.
+            params = replace(params, seed=0)
         guide = writer = None
         if decoding != "diffusion":
             causal = None if cursor is None else CausalGrammar(cursor)

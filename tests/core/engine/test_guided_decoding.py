@@ -24,7 +24,6 @@ def test_the_embedded_checkpoint_denoises_what_a_grammar_holds(embedded_engine: 
     assert guided.token_ids == asked.token_ids
     assert guided.usage.positions == asked.usage.positions != verified.usage.positions
     assert free.token_ids == answer(embedded_engine, decoding="verified").token_ids
-    assert guided.text == verified.text == "It was built in 1907."
 
 
 def test_such_answers_repeat_without_a_temperature(embedded_engine: Engine) -> None:

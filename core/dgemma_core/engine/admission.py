@@ -74,9 +74,9 @@ class Admission:
         names = ToolNames.of(request.tools)
         grammar = answer_grammar(request, names)
         banned = () if grammar is not None or may_call(request) else self.parts.template.call_tokens
-        settings = self.parts.description.defaults.with_params(params)
-        cursor = None if grammar is None else self.grammar_cursor(grammar, room)
         description = self.parts.description
+        settings = description.defaults.with_params(params)
+        cursor = None if grammar is None else self.grammar_cursor(grammar, room)
         decoding = own = params.decoding_by(description.decoding)
         if cursor is not None:
             decoding = params.decoding_by(description.guided_decoding)
@@ -86,7 +86,7 @@ class Admission:
         guide = writer = None
         if decoding != "diffusion":
             causal = None if cursor is None else CausalGrammar(cursor)
-            writer = make_writer(self.parts.description, decoding, params, prompt.ids, room, causal, self.draft_sources)
+            writer = make_writer(description, decoding, params, prompt.ids, room, causal, self.draft_sources)
         else:
             tell_temperature(params)
             guide = None if cursor is None else GrammarGuide(cursor)

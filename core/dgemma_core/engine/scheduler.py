@@ -113,9 +113,7 @@ class Scheduler:
             work.append(part)
             left -= part.tokens
             if lenders:
-                # A writer's known tokens are encoded beside its drafts, too late to be copied in the same pass.
-                drafting = sequence.writer is not None and not sequence.prefilling
-                lenders.add(sequence, part.begin if drafting else part.begin + part.encode)
+                lenders.add(sequence, part.begin + part.encode)
         return work
 
     @staticmethod

@@ -6,7 +6,7 @@ llguidance has formats and readings of patterns of its own. Here they become tho
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 # Imported here, because an import reads files, and the first grammar may be made on an event loop.
@@ -14,12 +14,11 @@ from llguidance import LLMatcher
 
 from dgemma_core.api.formats import FORMATS
 from dgemma_core.api.json_schemas.listed_values import ListedValues
-from dgemma_core.api.json_schemas.places import NAMED, VALUES
+from dgemma_core.api.json_schemas.places import ALL_NAMED, VALUES, rewritten
 from dgemma_core.api.json_schemas.wide_bounds import within_reach
 from dgemma_core.api.patterns import whole_regex
 
 _OF_STRINGS = ("format", "pattern", "minLength", "maxLength")
-_NAMED = NAMED | {"dependentSchemas"}
 
 
 def enforceable(schema: Any) -> Any:
@@ -29,24 +28,7 @@ def enforceable(schema: Any) -> Any:
     JavaScript agree on. Sets and keys that can be listed are listed. Bounds out of reach are narrowed.
     """
     listed = ListedValues(schema)
-    return rewritten(schema, lambda part: within_reach(_with_own_strings(listed.rewritten(part))))
-
-
-def rewritten(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """The schema with ``change`` applied to each of its schemas, inner ones first."""
-    if isinstance(schema, list):
-        return [rewritten(item, change) for item in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    parts: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in VALUES:
-            parts[key] = value
-        elif key in _NAMED and isinstance(value, Mapping):
-            parts[key] = {name: rewritten(part, change) for name, part in value.items()}
-        else:
-            parts[key] = rewritten(value, change)
-    return change(parts)
+    return rewritten(schema, lambda part, _place: within_reach(_with_own_strings(listed.rewritten(part))))
 
 
 def _with_own_strings(schema: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +84,7 @@ def _schemas_in(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]
         return
     yield path, node
     for key, value in node.items():
-        if key in _NAMED and isinstance(value, Mapping):
+        if key in ALL_NAMED and isinstance(value, Mapping):
             for name, part in value.items():
                 yield from _schemas_in(part, f"{path}/{key}/{name}")
         elif key not in VALUES:

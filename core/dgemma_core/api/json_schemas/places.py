@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 # Keywords that hold schemas: by name, in a list, alone.
 NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions"})
+ALL_NAMED = NAMED | {"dependentSchemas"}
 VALUES = frozenset({"const", "enum", "default", "examples"})  # keywords that hold values, not schemas
 _LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
 _ALONE = frozenset({"items", "additionalItems", "additionalProperties"})
@@ -38,6 +39,51 @@ def with_parts(schema: Mapping[str, Any], place: str, part: Callable[[Any, str, 
     return out
 
 
+def rewritten(
+    node: Any, change: Callable[[dict[str, Any], str], dict[str, Any]], kept: Set[str] = frozenset(), place: str = "#"
+) -> Any:
+    """A schema with ``change`` applied to each schema in it, inner ones first. Values and their keys stay as they are.
+
+    Args:
+        node: a schema, or a part of one.
+        change: gets a schema and its place, and returns the schema instead.
+        kept: keywords whose schemas are not changed.
+        place: of ``node``.
+    """
+    if isinstance(node, list):
+        return [rewritten(item, change, kept, f"{place}/{index}") for index, item in enumerate(node)]
+    if not isinstance(node, Mapping):
+        return node
+    parts: dict[str, Any] = {}
+    for key, value in node.items():
+        inner = f"{place}/{key}"
+        if key in VALUES:
+            parts[key] = value
+        elif key in ALL_NAMED and isinstance(value, Mapping):
+            parts[key] = {name: rewritten(part, change, kept, f"{inner}/{name}") for name, part in value.items()}
+        else:
+            parts[key] = value if key in kept else rewritten(value, change, kept, inner)
+    return change(parts, place)
+
+
+def pointed(root: Any, pointer: str) -> Any:
+    """What stands at a JSON pointer (https://www.rfc-editor.org/rfc/rfc6901), without percent signs.
+
+    Raises:
+        LookupError: there is no such place.
+    """
+    found = root
+    for part in pointer.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, Mapping) and key in found:
+            found = found[key]
+        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            raise LookupError(pointer)
+    return found
+
+
 class References:
     """Finds the schemas that ``$ref`` names.
 
@@ -58,16 +104,10 @@ class References:
         """
         if self._unclear or not (reference == "#" or reference.startswith("#/")) or "%" in reference:
             raise UnknownReferenceError(reference)
-        found: Any = self._root
-        for part in reference.split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, Mapping) and key in found:
-                found = found[key]
-            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-                found = found[int(key)]
-            else:
-                raise UnknownReferenceError(reference)
-        return found
+        try:
+            return pointed(self._root, reference)
+        except LookupError:
+            raise UnknownReferenceError(reference) from None
 
 
 def _has_address(node: Any) -> bool:

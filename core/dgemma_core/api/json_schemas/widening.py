@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dgemma_core.api.json_schemas.listed_values import ListedValues
-from dgemma_core.api.json_schemas.places import NAMED, VALUES
+from dgemma_core.api.json_schemas.places import rewritten
 from dgemma_core.api.patterns import whole_regex
 
 # Other keywords are never left out: an answer without them would say little about what was asked.
@@ -15,7 +15,6 @@ _DROPPED = frozenset(
     "not if then else dependencies dependentRequired dependentSchemas uniqueItems propertyNames contains minContains "
     "maxContains unevaluatedItems unevaluatedProperties $dynamicRef $recursiveRef".split()
 )
-_NAMED = NAMED | {"dependentSchemas"}
 
 
 def widened(schema: Mapping[str, Any], problem_of: Callable[[Any], str]) -> tuple[Any, list[str]]:
@@ -33,8 +32,7 @@ def widened(schema: Mapping[str, Any], problem_of: Callable[[Any], str]) -> tupl
         problem = problem_of(schema)
         if not problem:
             break
-        found: list[str] = []
-        changed = _changed(schema, "#", _change_for(problem, ListedValues(schema)), found)
+        changed, found = _changed(schema, _change_for(problem, ListedValues(schema)))
         if not found:
             break
         schema, notes = changed, [*notes, *found]
@@ -87,22 +85,14 @@ def _without_hard_patterns(schema: dict[str, Any]) -> tuple[dict[str, Any], list
     return schema, []
 
 
-def _changed(node: Any, path: str, change: Change, found: list[str]) -> Any:
-    if isinstance(node, list):
-        return [_changed(item, f"{path}/{index}", change, found) for index, item in enumerate(node)]
-    if not isinstance(node, Mapping):
-        return node
-    parts: dict[str, Any] = {}
-    for key, value in node.items():
-        if key in VALUES:
-            parts[key] = value
-        elif key in _NAMED and isinstance(value, Mapping):
-            named = value.items()
-            parts[key] = {name: _changed(part, f"{path}/{key}/{name}", change, found) for name, part in named}
-        elif key in _DROPPED:
-            parts[key] = value  # Inside a negation, wider would be narrower.
-        else:
-            parts[key] = _changed(value, f"{path}/{key}", change, found)
-    made, keywords = change(parts)
-    found += [f"{path}: {keyword!r} cannot be enforced" for keyword in keywords]
-    return made
+def _changed(schema: Mapping[str, Any], change: Change) -> tuple[Any, list[str]]:
+    """The schema with all its parts changed, and the places with the keywords that are no longer enforced."""
+    found: list[str] = []
+
+    def noted(part: dict[str, Any], place: str) -> dict[str, Any]:
+        made, keywords = change(part)
+        found.extend(f"{place}: {keyword!r} cannot be enforced" for keyword in keywords)
+        return made
+
+    # Inside a negation, wider would be narrower.
+    return rewritten(schema, noted, _DROPPED), found

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-_VALUES = frozenset({"const", "enum", "default", "examples"})  # keywords that hold values, not schemas
+from dgemma_core.api.json_schemas.places import VALUES, pointed
+
 _BASE = "https://schema.invalid/"  # the address of a schema without one
 
 
@@ -44,7 +45,10 @@ class References:
             raise LookupError(f"'$ref' to {reference!r}: there is no such anchor")
         if address not in self._resources:
             raise LookupError(f"'$ref' to {reference!r}: only places of the same schema (#/... or an $id) can be used")
-        return _place(self._resources[address], unquote(fragment), reference)
+        try:
+            return pointed(self._resources[address], unquote(fragment))
+        except LookupError:
+            raise LookupError(f"'$ref' to {reference!r}: there is no such place") from None
 
     def _collected(self, node: Any, base: str) -> Any:
         if isinstance(node, list):
@@ -52,7 +56,7 @@ class References:
         if not isinstance(node, Mapping):
             return node
         base = _joined(base, node.get(self._id))
-        schema = {key: value if key in _VALUES else self._collected(value, base) for key, value in node.items()}
+        schema = {key: value if key in VALUES else self._collected(value, base) for key, value in node.items()}
         if base != self._base and isinstance(node.get("$ref"), str):
             schema["$ref"] = _joined(base, node["$ref"])
         if isinstance(node.get(self._id), str):
@@ -69,15 +73,3 @@ def _joined(base: str, reference: Any) -> str:
         return base
     # Python joins no fragments to addresses like urn:...
     return f"{urldefrag(base)[0]}{reference}" if reference.startswith("#") else urljoin(base, reference)
-
-
-def _place(found: Any, path: str, reference: str) -> Any:
-    for part in path.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, Mapping) and key in found:
-            found = found[key]
-        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-            found = found[int(key)]
-        else:
-            raise LookupError(f"'$ref' to {reference!r}: there is no such place")
-    return found

@@ -23,9 +23,11 @@ def set_threads(wanted: int | str, backend: Backend) -> None:
 
     Args:
         wanted: a number, or "auto" to measure a step with 1, 2, 4, ... threads, at most as many as torch would use.
-        backend: on a CPU; nothing happens on an accelerator.
+        backend: on a CPU. On an accelerator nothing is set, and the log says so if a number is wanted.
     """
     if not backend.on_cpu:
+        if isinstance(wanted, int):
+            logger.warning("threads=%s: the steps run on an accelerator, so the number has no effect", wanted)
         return
     most = torch.get_num_threads()
     if isinstance(wanted, int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -49,6 +50,22 @@ def test_the_most_may_be_no_power_of_two() -> None:
 def test_a_number_is_taken_as_it_is() -> None:
     set_threads(2, EagerBackend(make_model()))
     assert torch.get_num_threads() == 2
+
+
+class Elsewhere(EagerBackend):
+    """Computes here, and says that it does not."""
+
+    on_cpu = False
+
+
+def test_a_number_without_effect_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    before = torch.get_num_threads()
+    with caplog.at_level(logging.WARNING, "dgemma_core"):
+        set_threads("auto", Elsewhere(make_model()))
+        assert not caplog.messages
+        set_threads(before + 1, Elsewhere(make_model()))
+    assert torch.get_num_threads() == before
+    assert caplog.messages[0].startswith(f"threads={before + 1}: ")
 
 
 def test_a_step_is_measured_and_leaves_no_slot() -> None:
